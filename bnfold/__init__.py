@@ -1,0 +1,63 @@
+"""bnfold folds batch normalization into convolutions in ONNX models.
+
+    import bnfold
+
+    folding = bnfold.fold(model)                              # ModelProto in, ModelProto out
+    report = bnfold.fold_file("net.onnx", "net.folded.onnx")  # and verified
+    verification = bnfold.verify("net.onnx", "other.onnx")    # any two models
+
+Importing this package is cheap; onnx, numpy and ONNX Runtime are imported when they are needed.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from bnfold.errors import (
+    BnfoldError,
+    ModelError,
+    ProviderError,
+    RequestError,
+    VerificationError,
+)
+
+if TYPE_CHECKING:
+    from bnfold.api import fold_file, verify
+    from bnfold.folding import Folding, fold
+    from bnfold.report import Report
+    from bnfold.verification import Verification, VerifyOptions
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BnfoldError",
+    "Folding",
+    "ModelError",
+    "ProviderError",
+    "Report",
+    "RequestError",
+    "Verification",
+    "VerificationError",
+    "VerifyOptions",
+    "__version__",
+    "fold",
+    "fold_file",
+    "verify",
+]
+
+_HOMES = {
+    "Folding": "folding",
+    "Report": "report",
+    "Verification": "verification",
+    "VerifyOptions": "verification",
+    "fold": "folding",
+    "fold_file": "api",
+    "verify": "api",
+}
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - PEP 562
+    """Import what was asked for."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

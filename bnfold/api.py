@@ -1,0 +1,246 @@
+"""The flow for files: open → view → plan → rewrite → save → verify → report."""
+
+import gc
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import onnx
+
+from bnfold.errors import ProviderError, RequestError, VerificationError
+from bnfold.files import OpenedModel, copy_model, open_model, save_model
+from bnfold.folding import Choice, Decision, carry_out, decide, function_names
+from bnfold.records import Counts, fold_records, kept_records
+from bnfold.region import Region
+from bnfold.report import Exit, FileRecord, Report
+from bnfold.verification import VerifyOptions
+
+if TYPE_CHECKING:
+    from bnfold.verification import Verification, Verifier
+
+_VERIFY = VerifyOptions()
+
+
+def default_target(source: Path) -> Path:
+    """Return where the folded model goes by default: `net.folded.onnx` for `net.onnx`.
+
+    Raises:
+        RequestError: The source is a folder.
+    """
+    if not source.name or source.is_dir():
+        raise RequestError(f"{source}: this is a folder, not a model")
+    return source.with_name(f"{source.stem}.folded{source.suffix or '.onnx'}")
+
+
+def fold_file(  # noqa: PLR0913 - each is an option of the command line
+    source: str | Path,
+    target: str | Path | None = None,
+    *,
+    verify: VerifyOptions | None = _VERIFY,
+    in_place: bool = False,
+    check: bool = False,
+    bn_only: bool = False,
+    keep_overridable: bool = False,
+    external_data: bool | None = None,
+    share_data: bool = False,
+    digest: bool = True,
+) -> Report:
+    """Fold a model file, verify the result, and write it.
+
+    Nothing is written unless the verification passes; what stood at the target stays there.
+
+    Args:
+        source: The model.
+        target: Where the folded model goes; by default `net.folded.onnx` beside `net.onnx`.
+        verify: How to verify; None to write without verification.
+        in_place: Allow the target to be the source.
+        check: Only say what would be folded; write nothing.
+        bn_only: Fold only runs of nodes that contain a BatchNormalization.
+        keep_overridable: Leave alone initializers that a caller may override.
+        external_data: Put large tensors into a data file beside the target; by default, where
+            the source does so or the model is larger than 2 GB.
+        share_data: Write only what changed and refer to the source's data files for the rest.
+        digest: Put the SHA-256 of both files into the report.
+
+    Returns:
+        What was done.
+
+    Raises:
+        RequestError: The source or target cannot be used.
+        ModelError: The source is no model that bnfold can read.
+        VerificationError: The folded model does not compute what the original computes; its
+            `report` says what was found. Nothing was written.
+        ProviderError: A provider that was asked for by name cannot run. Nothing was written.
+    """
+    job = _Job(
+        Path(source),
+        _target(Path(source), target, in_place=in_place),
+        verify,
+        _Saving(external_data, share_data),
+        Choice(bn_only, keep_overridable),
+        digest,
+    )
+    with _without_collection():
+        return job.check() if check else job.fold()
+
+
+def verify(
+    original: str | Path | onnx.ModelProto,
+    candidate: str | Path | onnx.ModelProto,
+    *,
+    regions: Sequence[Region] = (),
+    options: VerifyOptions = _VERIFY,
+) -> "Verification":
+    """Verify that `candidate` computes what `original` computes, but for rounding.
+
+    Args:
+        original: A model or the path to one.
+        candidate: Another, made by anyone.
+        regions: Where it is said to differ; without, that is sought by tensor names.
+        options: How to verify.
+
+    Raises:
+        RequestError: The inputs or providers that were asked for are not usable at all.
+        ModelError: One of the two is not an ONNX model.
+    """
+    from bnfold.verification import verify as verify_models
+
+    first, second = (Path(m) if isinstance(m, str) else m for m in (original, candidate))
+    return verify_models(first, second, regions=regions, options=options)
+
+
+def _target(source: Path, target: str | Path | None, *, in_place: bool) -> Path:
+    if in_place:
+        if target is not None:
+            raise RequestError("a target and in-place exclude each other")
+        return source
+    chosen = default_target(source) if target is None else Path(target)
+    if source.exists() and chosen.exists() and chosen.samefile(source):
+        raise RequestError(f"{chosen}: this is the input; use --in-place to replace it")
+    return chosen
+
+
+@contextmanager
+def _without_collection() -> Iterator[None]:
+    """Folding makes no reference cycles to speak of, but very many objects."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+@dataclass(frozen=True, slots=True)
+class _Saving:
+    external_data: bool | None
+    share_data: bool
+
+
+@dataclass(slots=True)
+class _Job:
+    """One model file on its way."""
+
+    source: Path
+    target: Path
+    options: VerifyOptions | None
+    saving: _Saving
+    choice: Choice
+    digest: bool
+
+    def check(self) -> Report:
+        """Say what would be folded."""
+        with open_model(self.source) as opened:
+            return self._report(opened, decide(opened, self.choice), checked_only=True)
+
+    def fold(self) -> Report:
+        """Fold, save, verify, publish."""
+        with open_model(self.source) as opened, self._start_verifying() as verifying:
+            save = partial(self._save, opened, verifying)
+            return carry_out(decide(opened, self.choice), self.choice, save)
+
+    def _start_verifying(self) -> "_Verifying":
+        if self.options is None:
+            return _Verifying(None)
+        from bnfold.verification import Verifier
+
+        return _Verifying(Verifier(self.source, self.options))
+
+    def _save(self, opened: OpenedModel, verifying: "_Verifying", decision: Decision) -> Report:
+        if not decision.plan.changes:
+            if self.target != self.source:
+                copy_model(opened, self.target)
+            return self._report(opened, decision, written=self.target != self.source)
+        rewritten, regions = decision.rewritten, decision.plan.regions
+
+        def check(candidate: Path) -> None:
+            verifying.verify(candidate, regions)
+            report = self._report(opened, decision, verification=verifying.result)
+            if report.exit_code is Exit.NO_PROVIDER:
+                raise ProviderError(f"{self.source}: {report.error}", report)
+            if report.exit_code is not Exit.DONE:
+                raise VerificationError(f"{self.source}: {report.error}", report)
+
+        save_model(
+            decision.opened,
+            rewritten.proto,
+            rewritten.recipes,
+            self.target,
+            external_data=self.saving.external_data,
+            share_data=self.saving.share_data,
+            check=check if self.options is not None else None,
+        )
+        return self._report(opened, decision, verification=verifying.result, written=True)
+
+    def _report(
+        self,
+        opened: OpenedModel,
+        decision: Decision,
+        *,
+        written: bool = False,
+        checked_only: bool = False,
+        verification: "Verification | None" = None,
+    ) -> Report:
+        return Report(
+            source=self._file(self.source, exists=True),
+            target=None if checked_only else self._file(self.target, exists=written),
+            written=written,
+            before=Counts.of(opened.proto),
+            after=Counts.of(decision.rewritten.proto),
+            folds=fold_records(decision.graph, decision.plan),
+            kept=kept_records(decision.graph, decision.plan),
+            unlisted=decision.rewritten.unlisted,
+            inlined=function_names(decision.inlined),
+            verification=verification,
+            checked_only=checked_only,
+        )
+
+    def _file(self, path: Path, *, exists: bool) -> FileRecord:
+        if not exists:
+            return FileRecord(str(path))
+        return FileRecord.of(path, digest=self.digest)
+
+
+@dataclass(slots=True)
+class _Verifying:
+    """A verifier that may not be there, and what it found."""
+
+    verifier: "Verifier | None"
+    result: "Verification | None" = None
+
+    def __enter__(self) -> Self:
+        if self.verifier is not None:
+            self.verifier.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.verifier is not None:
+            self.verifier.__exit__()
+
+    def verify(self, candidate: Path, regions: Sequence[Region]) -> None:
+        if self.verifier is not None:
+            self.result = self.verifier.verify(candidate, regions)

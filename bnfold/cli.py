@@ -1,0 +1,382 @@
+"""The command line: a thin layer over the library, and the only place that prints.
+
+`bnfold MODEL...` folds; `bnfold verify` and `bnfold ops` are words of their own. Only click is
+imported until there is something to do, so that `--help` answers at once.
+"""
+
+import atexit
+import gc
+import os
+import shutil
+import signal
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from bnfold import __version__
+from bnfold.errors import BnfoldError, RequestError
+
+if TYPE_CHECKING:
+    from bnfold.batch import Outcome
+    from bnfold.verification import VerifyOptions
+
+_BAD_REQUEST = 2
+_INTERRUPTED = 130  # as a shell says that SIGINT ended a process
+_PIPE_CLOSED = 141  # and SIGPIPE
+
+_VERIFY_OPTIONS = (
+    click.option(
+        "--provider",
+        "providers",
+        multiple=True,
+        metavar="NAME",
+        help="Verify on this execution provider: cpu, cuda, openvino, … Repeatable. "
+        "[default: cpu, and cuda where it works]",
+    ),
+    click.option(
+        "--inputs",
+        type=click.Path(path_type=Path),
+        metavar="FILE|DIR",
+        help="Verify with these inputs: .npz, .npy, an ONNX test_data_set folder, Polygraphy JSON.",
+    ),
+    click.option(
+        "--shape",
+        "shapes",
+        multiple=True,
+        metavar="NAME=1,3,224,224",
+        help="Shape of a generated input. Repeatable.",
+    ),
+    click.option(
+        "--thorough", is_flag=True, help="Verify against float64 and one-ulp jitter as well."
+    ),
+    click.option("--seed", default=0, show_default=True, help="Seed of the generated inputs."),
+    click.option(
+        "--timeout",
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="SECONDS",
+        help="Time limit for loading a model and running it once.",
+    ),
+)
+
+
+def _with_verify_options(command: Any) -> Any:  # noqa: ANN401 - a click decorator
+    for option in reversed(_VERIFY_OPTIONS):
+        command = option(command)
+    return command
+
+
+@click.command(
+    name="bnfold",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 96},
+    epilog="Also: 'bnfold verify ORIGINAL CANDIDATE' compares any two models; 'bnfold ops' lists "
+    "the operators that bnfold knows.  Exit codes: 0 done, 1 --check found something to fold, "
+    "2 bad request or file, 3 verification failed, 4 a provider that was asked for cannot run; "
+    "on 1 to 4 no model is written.",
+)
+@click.argument(
+    "models", nargs=-1, required=True, metavar="MODEL...", type=click.Path(path_type=Path)
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="OUT",
+    help="Write the folded model here. [default: net.folded.onnx for net.onnx]",
+)
+@click.option(
+    "-d",
+    "--directory",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Write the folded models into this folder, under their own names.",
+)
+@click.option("--in-place", is_flag=True, help="Replace the model by the folded one.")
+@click.option("--check", is_flag=True, help="Say what would be folded, write no model.")
+@click.option(
+    "--report",
+    type=click.Path(path_type=Path),
+    metavar="R.json|R.html",
+    help="Write a report, as JSON or HTML.",
+)
+@_with_verify_options
+@click.option("--no-verify", is_flag=True, help="Do not verify the folded model.")
+@click.option(
+    "--bn-only",
+    is_flag=True,
+    help="Fold only where a BatchNormalization is among the nodes that go.",
+)
+@click.option(
+    "--keep-overridable",
+    is_flag=True,
+    help="Leave alone initializers that are also graph inputs (IR version 4 on).",
+)
+@click.option(
+    "--external-data",
+    is_flag=True,
+    default=None,
+    help="Put the weights into a data file beside the model.",
+)
+@click.option(
+    "--share-data",
+    is_flag=True,
+    help="Write only what changed; refer to the input's data file for the rest.",
+)
+@click.option(
+    "-j",
+    "--jobs",
+    type=click.IntRange(min=1),
+    default=1,
+    metavar="N",
+    help="Fold so many models at a time.",
+)
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
+@click.option("-v", "--verbose", is_flag=True, help="Print every fold and every node kept.")
+@click.version_option(__version__, prog_name="bnfold")
+def fold(models: Sequence[Path], **options: Any) -> None:  # noqa: ANN401 - click's keywords
+    """Fold batch normalization, and other per-channel arithmetic, of ONNX models.
+
+    The folded model is verified on ONNX Runtime before it is written.
+    """
+    with _one_line_errors(verbose=options["verbose"]):
+        _check_together(options)
+        with _interrupts_after():
+            from bnfold.batch import Request, run_all
+
+        _resume_collecting()
+        request = Request(
+            output=options["output"],
+            directory=options["directory"],
+            in_place=options["in_place"],
+            check=options["check"],
+            verify=None if options["no_verify"] else _verify_options(options),
+            bn_only=options["bn_only"],
+            keep_overridable=options["keep_overridable"],
+            external_data=options["external_data"],
+            share_data=options["share_data"],
+            digest=options["report"] is not None,
+        )
+        _check_report(options["report"])
+        with _progress(quiet=options["quiet"]) as step:
+            results = run_all(models, request, jobs=options["jobs"], step=step)
+        if options["report"] is not None:
+            from bnfold.report import write_reports
+
+            write_reports(options["report"], [result.entry for result in results])
+        _print_results(results, options, to_stderr=request.writes_to_stdout(models))
+        sys.exit(max(result.exit_code for result in results))
+
+
+@click.command(name="bnfold verify", context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("original", type=click.Path(path_type=Path))
+@click.argument("candidate", type=click.Path(path_type=Path))
+@_with_verify_options
+@click.option(
+    "--report",
+    type=click.Path(path_type=Path),
+    metavar="R.json|R.html",
+    help="Write a report, as JSON or HTML.",
+)
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
+@click.option("-v", "--verbose", is_flag=True, help="Print every output and every region.")
+def verify(original: Path, candidate: Path, **options: Any) -> None:  # noqa: ANN401
+    """Verify that CANDIDATE computes what ORIGINAL computes, whoever made it.
+
+    Exit codes: 0 it does, 2 bad request or file, 3 it does not or nothing shows that it does,
+    4 a provider that was asked for cannot run.
+    """
+    with _one_line_errors(verbose=options["verbose"]):
+        _check_together(options)
+        with _interrupts_after():
+            from bnfold.api import verify as verify_models
+        from bnfold.report import Comparison, FileRecord, write_reports
+        from bnfold.text import verification_text
+
+        _resume_collecting()
+        _check_report(options["report"])
+        with _progress(quiet=options["quiet"]) as step:
+            step("verifying")
+            found = verify_models(original, candidate, options=_verify_options(options))
+        comparison = Comparison(
+            FileRecord.of(original, digest=True), FileRecord.of(candidate, digest=True), found
+        )
+        if options["report"] is not None:
+            write_reports(options["report"], [comparison])
+        if not options["quiet"]:
+            failed = bool(comparison.error)
+            text = verification_text(found, verbose=options["verbose"], width=_width(err=failed))
+            click.echo(text, err=failed)
+        elif comparison.error:
+            click.echo(f"bnfold: {candidate}: {comparison.error}", err=True)
+        sys.exit(comparison.exit_code)
+
+
+@click.command(name="bnfold ops", context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--markdown", is_flag=True, help="Print the tables as Markdown.")
+def ops(*, markdown: bool) -> None:
+    """List the operators that bnfold knows, and what it can do with each."""
+    with _one_line_errors(verbose=False):
+        from bnfold.rules.listing import as_markdown, as_text
+
+        click.echo(as_markdown() if markdown else as_text())
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line.
+
+    Args:
+        arguments: The words after `bnfold`; by default those of the process.
+    """
+    if arguments is None:
+        _pause_collecting()
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    command = {"verify": verify, "ops": ops}.get(words[0] if words else "")
+    name = "bnfold" if command is None else f"bnfold {words[0]}"
+    try:
+        if command is None:
+            code = fold.main(words, prog_name=name, standalone_mode=False)
+        else:
+            code = command.main(words[1:], prog_name=name, standalone_mode=False)
+    except click.ClickException as error:
+        _fail(f"{error.format_message().rstrip('.')} ({name} --help lists the options)")
+    except click.Abort:
+        _fail("interrupted", _INTERRUPTED)
+    sys.exit(code)
+
+
+def _pause_collecting() -> None:
+    """Let no garbage be sought in what is imported, neither now nor when the process ends.
+
+    Measured: that takes a quarter of the time that the imports take.
+    """
+    gc.disable()
+    atexit.register(gc.freeze)
+
+
+def _resume_collecting() -> None:
+    """Seek garbage again, but not in what is there by now."""
+    if not gc.isenabled():
+        gc.freeze()
+        gc.enable()
+
+
+def _check_together(options: dict[str, Any]) -> None:
+    """Refuse options that contradict each other."""
+    for one, other in (("no_verify", "thorough"), ("quiet", "verbose")):
+        if options.get(one) and options.get(other):
+            names = (f"--{option.replace('_', '-')}" for option in (one, other))
+            raise RequestError(f"{' and '.join(names)} exclude each other")
+
+
+def _check_report(path: Path | None) -> None:
+    if path is not None:
+        from bnfold.report import check_report_path
+
+        check_report_path(path)
+
+
+def _verify_options(options: dict[str, Any]) -> "VerifyOptions":
+    from bnfold.verification import VerifyOptions
+
+    chosen = {
+        "providers": tuple(options["providers"]),
+        "inputs": options["inputs"],
+        "shapes": dict(_shape(text) for text in options["shapes"]),
+        "thorough": options["thorough"],
+        "seed": options["seed"],
+    }
+    if options["timeout"] is not None:
+        chosen["timeout"] = options["timeout"]
+    return VerifyOptions(**chosen)
+
+
+def _shape(text: str) -> tuple[str, tuple[int, ...]]:
+    name, equals, dims = text.rpartition("=")
+    try:
+        shape = tuple(int(dim) for dim in dims.replace("x", ",").split(",") if dim.strip())
+    except ValueError:
+        shape = (-1,)
+    if not equals or not name or any(dim < 0 for dim in shape):
+        raise RequestError(f"--shape {text}: write it as NAME=1,3,224,224")
+    return name, shape
+
+
+def _print_results(
+    results: "Sequence[Outcome]", options: dict[str, Any], *, to_stderr: bool
+) -> None:
+    from bnfold.text import report_text
+
+    for result in results:
+        if result.error:
+            click.echo(f"bnfold: {result.error}", err=True)
+        if result.trace and options["verbose"]:
+            click.echo(result.trace, err=True)
+        if result.report is not None and not options["quiet"]:
+            err = to_stderr or bool(result.error)
+            text = report_text(result.report, verbose=options["verbose"], width=_width(err=err))
+            click.echo(text, err=err)
+
+
+def _width(*, err: bool) -> int | None:
+    """Return the width of the terminal that is written to, if it is one."""
+    stream = sys.stderr if err else sys.stdout
+    return shutil.get_terminal_size().columns if stream.isatty() else None
+
+
+@contextmanager
+def _one_line_errors(*, verbose: bool) -> Iterator[None]:
+    """Say in one line what is wrong, and exit with 2."""
+    try:
+        yield
+    except BnfoldError as error:
+        _fail(str(error))
+    except KeyboardInterrupt:
+        _fail("interrupted", _INTERRUPTED)
+    except BrokenPipeError:
+        # What is still buffered must not raise once more when the interpreter ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(_PIPE_CLOSED)
+    except MemoryError:
+        _fail("there is not enough memory")
+    except Exception as error:  # noqa: BLE001 - nobody should have to read a traceback
+        if verbose:
+            traceback.print_exc()
+        _fail(f"this is a bug in bnfold, please report it: {error!r} (-v shows where)")
+
+
+def _fail(message: str, code: int = _BAD_REQUEST) -> NoReturn:
+    click.echo(f"bnfold: {message}", err=True)
+    sys.exit(code)
+
+
+@contextmanager
+def _interrupts_after() -> Iterator[None]:
+    """Hold Ctrl-C back while libraries are imported: some crash when they are interrupted then."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    previous = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, previous)
+
+
+@contextmanager
+def _progress(*, quiet: bool) -> Iterator[Any]:
+    """Show the current step on a terminal's last line, and nothing elsewhere."""
+    shown = sys.stderr.isatty() and not quiet
+
+    def step(text: str) -> None:
+        if shown:
+            click.echo(f"\r\x1b[K{text} …", err=True, nl=False)
+
+    try:
+        yield step
+    finally:
+        if shown:
+            click.echo("\r\x1b[K", err=True, nl=False)

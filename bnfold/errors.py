@@ -1,0 +1,54 @@
+"""What can go wrong, and whose it is.
+
+`ModelError` and `RequestError` are the user's: a file or an argument that bnfold cannot work
+with, said in one sentence. `VerificationError` is ours: a folded model that does not compute
+what the original computes. Everything else that escapes is a bug.
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bnfold.report import Report
+
+
+class BnfoldError(Exception):
+    """Base of every error that bnfold raises on purpose; its text is one clear sentence."""
+
+
+class RequestError(BnfoldError):
+    """The request cannot be carried out as it was put: a bad option, path or target."""
+
+
+class ModelError(BnfoldError):
+    """The model file is not something that bnfold can read: broken, unsafe or too new."""
+
+
+class _ReportedError(BnfoldError):
+    """An error that comes with a report.
+
+    Attributes:
+        report: What was folded and what the verification found.
+    """
+
+    def __init__(self, message: str, report: "Report") -> None:
+        super().__init__(message, report)
+        self.report = report
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class ProviderError(_ReportedError):
+    """An execution provider that was asked for by name cannot run; nothing was written.
+
+    Attributes:
+        report: What was folded and what the verification found.
+    """
+
+
+class VerificationError(_ReportedError):
+    """The folded model does not compute what the original computes; nothing was written.
+
+    Attributes:
+        report: What was folded and what the verification found.
+    """

@@ -1,0 +1,117 @@
+"""A skeleton of a model that is in memory: its structure copied, its bulk left where it is.
+
+Protobuf can copy a message only whole, numbers included, and refuses to serialise one of more
+than 2 GB. So the messages around large tensors are copied field by field, and only they.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import onnx
+from google.protobuf.message import Message  # type: ignore[import-untyped]
+from google.protobuf.unknown_fields import (  # type: ignore[import-untyped]
+    UnknownFieldSet,
+)
+
+from bnfold.errors import ModelError
+from bnfold.files.references import HELD, Reference
+from bnfold.files.skeleton import BULKY
+from bnfold.files.stores import MemoryStore
+from bnfold.files.values import byte_count
+from bnfold.files.wire import FIXED32, FIXED64, GROUP, VARINT, key, varint
+
+_ON_THE_WAY: Final = (
+    onnx.GraphProto,
+    onnx.FunctionProto,
+    onnx.TrainingInfoProto,
+    onnx.NodeProto,
+    onnx.AttributeProto,
+    onnx.SparseTensorProto,
+    onnx.TensorProto,
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HeldTensor:
+    """The numbers of a tensor in memory, as a store. Protobuf copies them each time."""
+
+    tensor: onnx.TensorProto
+
+    def read(self, offset: int, length: int) -> memoryview:
+        """Return `length` bytes from `offset` on."""
+        return self.pinned().read(offset, length)
+
+    def pinned(self) -> MemoryStore:
+        """Return one copy of the bytes."""
+        return MemoryStore(self.tensor.raw_data)
+
+
+@dataclass(slots=True)
+class Copier:
+    """Copies models without their bulk; `held` gathers the tensors whose numbers stayed."""
+
+    held: list[HeldTensor]
+
+    def copy(self, source: onnx.ModelProto) -> onnx.ModelProto:
+        """Return the skeleton of `source`."""
+        target = onnx.ModelProto()
+        self._copy_fields(source, target)
+        return target
+
+    def _copy_fields(self, source: Message, target: Message) -> None:
+        for field, value in source.ListFields():
+            if field.message_type is None:
+                if field.is_repeated:
+                    getattr(target, field.name).extend(value)
+                else:
+                    setattr(target, field.name, value)
+            elif field.is_repeated:
+                for item in value:
+                    self._copy_message(item, getattr(target, field.name).add())
+            else:
+                made = getattr(target, field.name)
+                made.SetInParent()
+                self._copy_message(value, made)
+        target.MergeFromString(b"".join(_encode(UnknownFieldSet(source))))
+
+    def _copy_message(self, source: Message, target: Message) -> None:
+        if isinstance(source, onnx.TensorProto):
+            self._copy_tensor(source, target)
+        elif isinstance(source, _ON_THE_WAY) and source.ByteSize() >= BULKY:
+            self._copy_fields(source, target)
+        else:
+            target.CopyFrom(source)
+
+    def _copy_tensor(self, source: onnx.TensorProto, target: Any) -> None:  # noqa: ANN401
+        length = len(source.raw_data)
+        if length < BULKY or source.external_data:
+            target.CopyFrom(source)
+            return
+        if length != byte_count(source):
+            raise ModelError(f"tensor {source.name!r}: its bytes disagree with its shape")
+        for field in source.DESCRIPTOR.fields:
+            if field.name == "raw_data":
+                continue
+            if field.is_repeated:
+                getattr(target, field.name).MergeFrom(getattr(source, field.name))
+            elif source.HasField(field.name):
+                setattr(target, field.name, getattr(source, field.name))
+        target.MergeFromString(b"".join(_encode(UnknownFieldSet(source))))
+        explicit = source.HasField("data_location")
+        Reference(f"{HELD}{len(self.held)}", 0, length, explicit=explicit).put(target)
+        self.held.append(HeldTensor(source))
+
+
+def _encode(unknown: UnknownFieldSet) -> Iterator[bytes]:
+    """Yield fields that onnx does not know as they were on the wire."""
+    for field in unknown:
+        number, wire, data = field.field_number, field.wire_type, field.data
+        if wire == VARINT:
+            yield varint(number << 3) + varint(data)
+        elif wire in (FIXED32, FIXED64):
+            yield varint(number << 3 | wire) + data.to_bytes(4 if wire == FIXED32 else 8, "little")
+        elif wire == GROUP:
+            yield from (varint(number << 3 | GROUP), *_encode(data), varint(number << 3 | 4))
+        else:
+            yield key(number, len(data)) + data

@@ -1,0 +1,218 @@
+"""An opened model: its structure in memory, its numbers where they lie."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO, Final, Self
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from bnfold.errors import ModelError, RequestError
+from bnfold.files.external import DataFiles
+from bnfold.files.memory import Copier, HeldTensor
+from bnfold.files.pieces import Slice
+from bnfold.files.references import HELD, HERE, Reference, is_external
+from bnfold.files.skeleton import read_skeleton, require_known
+from bnfold.files.stores import FileStore, open_regular
+from bnfold.files.values import SMALL, byte_count, decode, decode_inline
+from bnfold.files.walk import tensors
+
+_LFS: Final = b"version https://git-lfs"
+
+_INDICES: Final = (onnx.TensorProto.INT64, onnx.TensorProto.INT32)
+
+
+@dataclass(slots=True, eq=False)
+class OpenedModel:
+    """A model whose bulk tensors are still in their files.
+
+    Attributes:
+        proto: The skeleton: the whole model, except that large tensors refer to their numbers.
+            It is never edited.
+        path: The model's file as it was asked for; None for a model from memory or a pipe.
+        file: The model's file.
+        data: Its data files; None if there is no folder where they could be.
+        held: The bulk tensors of a model in memory.
+    """
+
+    proto: onnx.ModelProto
+    path: Path | None = None
+    file: FileStore | None = None
+    data: DataFiles | None = None
+    held: list[HeldTensor] = field(default_factory=list)
+
+    def read(self, tensor: onnx.TensorProto) -> NDArray[np.generic]:
+        """Return the numbers of a tensor of this model, in its own dtype and shape.
+
+        The array may be read-only; bfloat16 and the other types that numpy lacks are of ml_dtypes.
+
+        Raises:
+            ModelError: The numbers are not there or not as many as the shape says.
+        """
+        if not is_external(tensor):
+            return decode_inline(tensor)
+        found = self.slice_of(tensor)
+        return decode(tensor, found.store.read(found.offset, found.length))
+
+    def slice_of(self, tensor: onnx.TensorProto) -> Slice:
+        """Return where the numbers of an external tensor of this model lie.
+
+        Raises:
+            ModelError: They are nowhere that may be read.
+        """
+        reference = Reference.of(tensor)
+        if reference.location == HERE and self.file is not None:
+            return Slice(self.file, reference.offset, reference.length or 0)
+        if reference.location.startswith(HELD):
+            store = self.held[int(reference.location.removeprefix(HELD))]
+            return Slice(store, reference.offset, reference.length or 0)
+        if self.data is None:
+            raise ModelError(
+                f"the numbers of tensor {tensor.name!r} are in {reference.location!r},"
+                " and it is not known in which folder"
+            )
+        return self.data.slice_of(tensor, reference)
+
+    def require_unchanged(self) -> None:
+        """Raise `ModelError` if a file was written to since it was opened."""
+        for store in self.stores:
+            store.require_unchanged()
+
+    @property
+    def stores(self) -> tuple[FileStore, ...]:
+        """The open files."""
+        own = () if self.file is None else (self.file,)
+        return own if self.data is None else (*own, *self.data.stores)
+
+    def close(self) -> None:
+        """Let go of the files."""
+        for store in self.stores:
+            store.close()
+
+    def __enter__(self) -> Self:
+        """Return itself; leaving the context closes it."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close it."""
+        self.close()
+
+
+def open_model(path: Path) -> OpenedModel:
+    """Open the model at `path`, and check where the numbers of all its tensors are.
+
+    Raises:
+        RequestError: There is no such file, or it may not be read.
+        ModelError: The file is not a sane model.
+    """
+    try:
+        store = FileStore(path, open_regular(path))
+    except OSError as error:
+        raise RequestError(f"{path}: {error.strerror}") from error
+    return _open(store, path, DataFiles(path.parent))
+
+
+def open_stream(stream: BinaryIO, name: str) -> OpenedModel:
+    """Open a model that comes through a pipe; its data must be inside it.
+
+    Args:
+        stream: Where it comes from. It is read to its end, into a temporary file without a name.
+        name: What error messages call it.
+
+    Raises:
+        RequestError: The temporary file could not be written.
+        ModelError: What came is not a sane model.
+    """
+    try:
+        with tempfile.TemporaryFile() as spool:
+            shutil.copyfileobj(stream, spool, 1 << 20)
+            spool.flush()
+            store = FileStore(Path(name), os.dup(spool.fileno()))
+    except OSError as error:
+        raise RequestError(f"{name}: {error.strerror}") from error
+    return _open(store, None, None)
+
+
+def from_proto(proto: onnx.ModelProto, folder: Path | None = None) -> OpenedModel:
+    """Present a model in memory as an opened one. It is not altered, nor is its bulk copied.
+
+    Args:
+        proto: The model.
+        folder: Where its data files are, if it has any.
+
+    Raises:
+        ModelError: It is newer than the installed onnx, has no graph, or a tensor is not sane.
+    """
+    require_known(proto)
+    held: list[HeldTensor] = []
+    skeleton = Copier(held).copy(proto)
+    data = None if folder is None else DataFiles(folder)
+    opened = OpenedModel(skeleton, None, None, data, held)
+    _require_sane(opened)
+    return opened
+
+
+def _open(store: FileStore, path: Path | None, data: DataFiles | None) -> OpenedModel:
+    opened = OpenedModel(onnx.ModelProto(), path, store, data)
+    try:
+        with _named(store.path):
+            _require_content(store)
+            opened.proto = read_skeleton(store)
+            _require_sane(opened)
+    except BaseException:
+        opened.close()
+        raise
+    return opened
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Begin the text of every `ModelError` with the model's path."""
+    try:
+        yield
+    except ModelError as error:
+        if str(error).startswith(f"{path}: "):
+            raise
+        raise ModelError(f"{path}: {error}") from error
+
+
+def _require_content(store: FileStore) -> None:
+    """Raise `ModelError` for what is commonly found in place of a model."""
+    if not store.size:
+        raise ModelError("the file is empty")
+    if bytes(store.read(0, min(len(_LFS), store.size))) == _LFS:
+        raise ModelError("this is a Git LFS pointer, not the model; `git lfs pull` fetches it")
+
+
+def _require_sane(opened: OpenedModel) -> None:
+    """Raise `ModelError` if the numbers of a tensor are not where the model says."""
+    references = [(t, Reference.of(t)) for t in tensors(opened.proto) if is_external(t)]
+    external = [tensor for tensor, reference in references if not reference.private]
+    if opened.file is None and len(references) - len(external) != len(opened.held):
+        raise ModelError("a tensor's location contains a NUL character")
+    if opened.data is not None:
+        opened.data.require_sane(external)
+        for tensor in external:
+            _bring_in_if_small(opened, tensor)
+    elif external and opened.file is not None:
+        raise ModelError(
+            f"tensor {external[0].name!r} is in a data file, which a pipe cannot bring along"
+        )
+
+
+def _bring_in_if_small(opened: OpenedModel, tensor: onnx.TensorProto) -> None:
+    """Let a skeleton's tensor hold its numbers if they may be a shape or an axis.
+
+    Shape inference reads such tensors, but not from data files, where some exporters put all.
+    """
+    if tensor.data_type in _INDICES and byte_count(tensor) <= SMALL:
+        numbers = opened.slice_of(tensor)
+        tensor.ClearField("external_data")
+        tensor.ClearField("data_location")
+        tensor.raw_data = bytes(numbers.store.read(numbers.offset, numbers.length))

@@ -1,0 +1,49 @@
+"""What a file is put together from: bytes, stretches of other files, recipes' blocks."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from bnfold.files.recipe import Recipe
+from bnfold.files.stores import Store
+
+BLOCK: Final = 1 << 20
+"""Bytes that are in memory at once: small enough for a processor's cache."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """A stretch of a store."""
+
+    store: Store
+    offset: int
+    length: int
+
+    def __len__(self) -> int:
+        """Return the number of bytes."""
+        return self.length
+
+    def blocks(self) -> Iterator[memoryview]:
+        """Yield the bytes in bounded pieces."""
+        store = self.store.pinned()
+        for done in range(0, self.length, BLOCK):
+            yield store.read(self.offset + done, min(BLOCK, self.length - done))
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """The bytes that a recipe will yield; how many they are is known before."""
+
+    recipe: Recipe
+    length: int
+
+    def __len__(self) -> int:
+        """Return the number of bytes."""
+        return self.length
+
+    def blocks(self) -> Iterator[memoryview]:
+        """Yield the bytes in bounded pieces."""
+        yield from self.recipe.blocks()
+
+
+Piece = bytes | Slice | Made

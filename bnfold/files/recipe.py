@@ -1,0 +1,73 @@
+"""A tensor that does not exist yet: what it will be is known, its bytes are made on demand."""
+
+from collections.abc import Iterator, MutableMapping
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from bnfold.files.values import encode
+
+PRIVATE: Final = "\0bnfold/"
+"""Begins every external location that is bnfold's own; no file name can contain a NUL."""
+
+RECIPE_PREFIX: Final = f"{PRIVATE}recipe/"
+"""Begins an external location that names a recipe."""
+
+
+class Recipe(Protocol):
+    """A tensor to be made while it is written."""
+
+    @property
+    def data_type(self) -> int:
+        """The element type, an `onnx.TensorProto.DataType`."""
+
+    @property
+    def dims(self) -> tuple[int, ...]:
+        """The shape."""
+
+    def blocks(self) -> Iterator[memoryview]:
+        """Yield the tensor's bytes, little-endian and in C order, in bounded pieces."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Literal:
+    """A tensor whose numbers are at hand: biases, merged parameters."""
+
+    values: NDArray[np.generic]
+
+    @property
+    def data_type(self) -> int:
+        """The element type of the array."""
+        return onnx.helper.np_dtype_to_tensor_dtype(self.values.dtype)
+
+    @property
+    def dims(self) -> tuple[int, ...]:
+        """The shape of the array."""
+        return self.values.shape
+
+    def blocks(self) -> Iterator[memoryview]:
+        """Yield the array as one block."""
+        yield encode(self.values)
+
+
+def reference(name: str, recipe: Recipe, recipes: MutableMapping[str, Recipe]) -> onnx.TensorProto:
+    """Enter `recipe` into `recipes` and return the tensor that stands for it in a model.
+
+    Args:
+        name: The tensor's name in the model.
+        recipe: What the tensor will be.
+        recipes: The model's recipes by location; gains one.
+    """
+    location = f"{RECIPE_PREFIX}{len(recipes)}"
+    recipes[location] = recipe
+    tensor = onnx.TensorProto(
+        name=name,
+        data_type=recipe.data_type,
+        dims=recipe.dims,
+        data_location=onnx.TensorProto.EXTERNAL,
+    )
+    tensor.external_data.add(key="location", value=location)
+    return tensor

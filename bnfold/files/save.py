@@ -1,0 +1,153 @@
+"""Writing a model: what changed from its recipe, the rest from the source's bytes.
+
+A model goes into one file while protobuf allows it, which is up to 2 GB. Beyond that, when asked
+to, and when the source does so too, its large tensors go into a data file beside it.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import BinaryIO, Final
+
+import onnx
+
+from bnfold.errors import RequestError
+from bnfold.files.assemble import DataLayout, assemble, clear_reference, content_of
+from bnfold.files.atomic import explained, real_target, unwinding_when_terminated
+from bnfold.files.opened import OpenedModel
+from bnfold.files.publish import Check, require_apart, write_one, write_with_data
+from bnfold.files.recipe import Recipe
+from bnfold.files.references import Reference, is_external
+from bnfold.files.transfer import send
+from bnfold.files.walk import tensors
+from bnfold.files.wire import key
+
+LARGEST_FILE: Final = 2**31 - 1
+"""Protobuf's limit for a message."""
+
+
+def save_model(
+    opened: OpenedModel,
+    proto: onnx.ModelProto,
+    recipes: Mapping[str, Recipe],
+    target: Path,
+    *,
+    external_data: bool | None = None,
+    share_data: bool = False,
+    check: Check | None = None,
+) -> None:
+    """Write an edited skeleton as a model; after any failure `target` is what it was.
+
+    Args:
+        opened: The model that the skeleton is from.
+        proto: The edited skeleton.
+        recipes: What the changed tensors will be, by location.
+        target: The file to write. A symbolic link is followed.
+        external_data: Whether the large tensors go to a data file, `<target's name>.data`. By
+            default they do if the source has one, or if the model is too large for one file.
+        share_data: Write only what changed to the data file, and refer to the source's data files
+            for the rest.
+        check: Is called with the path of the written model before it takes the target's place;
+            if it raises, nothing was written.
+
+    Raises:
+        RequestError: The target cannot be written so; the text says why.
+        ModelError: The source changed while it was being read.
+        RoundingOverflow: What a recipe makes is too large for its type.
+    """
+    real = real_target(target)
+    require_apart(opened, real, target)
+    pieces = assemble(opened, proto, recipes, lambda *_: None)
+    size = sum(map(len, pieces))
+    has_data = opened.data is not None and bool(opened.data.by_location)
+    if external_data is None:
+        external_data = size > LARGEST_FILE or has_data
+    with explained(target), unwinding_when_terminated():
+        if not (external_data or share_data):
+            _require_size(size, str(target))
+            write_one(opened, pieces, real, check)
+            return
+        keep = _Sharing(opened, real) if share_data else None
+
+        def lay_out(location: str) -> DataLayout:
+            layout = DataLayout(location, keep)
+            layout.model = assemble(opened, proto, recipes, layout.place)
+            _require_size(sum(map(len, layout.model)), str(target))
+            return layout
+
+        write_with_data(opened, lay_out, target, real, sharing=share_data, check=check)
+
+
+def save_stream(
+    opened: OpenedModel,
+    proto: onnx.ModelProto,
+    recipes: Mapping[str, Recipe],
+    stream: BinaryIO,
+) -> None:
+    """Write an edited skeleton as a model, in one piece, into a pipe.
+
+    Raises:
+        RequestError: The model is too large for one piece, or the pipe broke.
+        ModelError: The source changed while it was being read.
+        RoundingOverflow: What a recipe makes is too large for its type.
+    """
+    pieces = assemble(opened, proto, recipes, lambda *_: None)
+    _require_size(sum(map(len, pieces)), "the output")
+    with explained(Path("the output")):
+        for piece in pieces:
+            send(piece, stream.write)
+        stream.flush()
+    opened.require_unchanged()
+
+
+def materialize(
+    opened: OpenedModel, proto: onnx.ModelProto, recipes: Mapping[str, Recipe]
+) -> onnx.ModelProto:
+    """Return an edited skeleton as a model in memory, with all numbers inside.
+
+    Only the external tensors of a model that came from memory without a folder stay external.
+
+    Raises:
+        ModelError: The source changed while it was being read.
+        RoundingOverflow: What a recipe makes is too large for its type.
+    """
+    model = onnx.ModelProto()
+    model.CopyFrom(proto)
+    for tensor in tensors(model):
+        if not is_external(tensor):
+            continue
+        reference = Reference.of(tensor)
+        if not reference.private and opened.data is None:
+            continue
+        content = content_of(opened, tensor, recipes)
+        clear_reference(tensor, reference)
+        field = key(reference.field, len(content))
+        tensor.MergeFromString(b"".join((field, *content.blocks())))
+    opened.require_unchanged()
+    return model
+
+
+def _require_size(size: int, name: str) -> None:
+    if size > LARGEST_FILE:
+        raise RequestError(
+            f"{name}: the model needs {size} bytes, and one file can hold 2 GB;"
+            " it needs external data"
+        )
+
+
+class _Sharing:
+    """Says how a model at `target` refers to the source's data files."""
+
+    def __init__(self, opened: OpenedModel, target: Path) -> None:
+        if opened.data is None or not opened.data.by_location:
+            raise RequestError("the model has no data file that could be shared")
+        self._from = opened.data.folder.resolve()
+        self._to = target.parent.resolve()
+
+    def __call__(self, location: str) -> str:
+        path = self._from / location
+        if not path.is_relative_to(self._to):
+            raise RequestError(
+                f"data file {path} cannot be shared with a model in {self._to}:"
+                " data must be in the model's own folder or below"
+            )
+        return path.relative_to(self._to).as_posix()

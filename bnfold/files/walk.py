@@ -1,0 +1,53 @@
+"""All tensors of a parsed model, wherever ONNX lets one stand."""
+
+from collections.abc import Iterable, Iterator
+
+import onnx
+
+
+def tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """Yield every tensor of `model`, outermost graph first.
+
+    Those are initializers, sparse ones' parts and nodes' attributes, in the graph, in nested
+    graphs, in functions and in training information.
+    """
+    graphs = [model.graph]
+    for training in model.training_info:
+        graphs += [training.initialization, training.algorithm]
+    for graph in graphs:
+        yield from _in_graph(graph)
+    for function in model.functions:
+        yield from _in_attributes(function.attribute_proto)
+        yield from _in_nodes(function.node)
+
+
+def _in_graph(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield sparse.values
+        yield sparse.indices
+    yield from _in_nodes(graph.node)
+
+
+def _in_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.TensorProto]:
+    for node in nodes:
+        if node.attribute:
+            yield from _in_attributes(node.attribute)
+
+
+def _in_attributes(attributes: Iterable[onnx.AttributeProto]) -> Iterator[onnx.TensorProto]:
+    for attribute in attributes:
+        # What an attribute holds decides, not its `type`, which may be wrong or missing.
+        if attribute.HasField("t"):
+            yield attribute.t
+        yield from attribute.tensors
+        if attribute.HasField("g"):
+            yield from _in_graph(attribute.g)
+        for graph in attribute.graphs:
+            yield from _in_graph(graph)
+        sparse = list(attribute.sparse_tensors)
+        if attribute.HasField("sparse_tensor"):
+            sparse.append(attribute.sparse_tensor)
+        for one in sparse:
+            yield one.values
+            yield one.indices

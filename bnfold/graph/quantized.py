@@ -1,0 +1,144 @@
+"""Weights that are stored as integers: DequantizeLinear(q, scale, zero point) → linear operator.
+
+The weight is (q − z) s_w. Multiplied by f, per output channel, it is (q' − z) s_w' with
+
+    s_w' = s_w |f|,      q' = q where f > 0,      q' = 2 z − q where f < 0,
+
+so it stays an integer weight and only its scales change. That is exact but for the rounding of
+the scale, as long as f varies along one axis, which then is the axis of the scales, as long as no
+scale vanishes, and as long as 2 z − q stays in the range of the integers (−128 has no negative).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bnfold.graph.roles import Graph
+from bnfold.graph.view import NONE, Node
+from bnfold.reasons import Reason, Refusal
+from bnfold.rules.affine import F64
+
+_DEQUANTIZE = "DequantizeLinear"
+_PER_AXIS_OPSET = 13
+_ZERO_POINT = 2
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Quantized:
+    """A constant that a DequantizeLinear makes of integers.
+
+    Attributes:
+        node: The DequantizeLinear.
+        integers: q.
+        scale: s_w, a scalar or a vector along `axis`.
+        zero_point: z, of the same shape, or None for 0.
+        axis: The axis along which the scales lie.
+        per_axis: Whether the opset allows a vector of scales.
+    """
+
+    node: int
+    integers: NDArray[np.generic]
+    scale: NDArray[np.generic]
+    zero_point: NDArray[np.generic] | None
+    axis: int
+    per_axis: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Requantized:
+    """What a quantized constant becomes; None where something stays as it is."""
+
+    integers: NDArray[np.generic] | None
+    scale: NDArray[np.generic]
+    zero_point: NDArray[np.generic] | None
+    axis: int
+
+
+def is_dequantizer(node: Node) -> bool:
+    """Whether a node is a DequantizeLinear."""
+    return node.proto.op_type == _DEQUANTIZE
+
+
+def find_quantized(graph: Graph, tensor: int) -> Quantized | None:
+    """Return how a constant is dequantized, if it is.
+
+    Raises:
+        Refusal: It is, in a form that cannot be rescaled.
+    """
+    node = graph.view.producer(tensor)
+    if node is None or not is_dequantizer(node):
+        return None
+    if len(graph.view.tensors[tensor].readers) > 1:
+        raise Refusal(Reason.OTHER_READER, "the dequantized weight has another reader", node.label)
+    values = [None if t == NONE else graph.constants.value(t) for t in node.inputs]
+    integers, scale = values[0], values[1]
+    zero_point = values[_ZERO_POINT] if len(values) > _ZERO_POINT else None
+    operator = graph.operator(node.number)
+    if integers is None or scale is None or scale.ndim > 1 or operator.integer("block_size", 0):
+        raise Refusal(Reason.QUANTIZED_RANGE, "scales per block", node.label)
+    axis = operator.integer("axis", 1)
+    axis = axis % integers.ndim if integers.ndim else 0
+    return Quantized(
+        node.number, integers, scale, zero_point, axis, operator.opset >= _PER_AXIS_OPSET
+    )
+
+
+def rescaled(weight: Quantized, factor: F64) -> Requantized:
+    """Return f × (q − z) s_w in the same form.
+
+    Args:
+        weight: The quantized constant.
+        factor: f, which broadcasts to it.
+
+    Raises:
+        Refusal: It cannot be said in this form.
+    """
+    axis, vector = _vector(weight, factor)
+    scale = _rounded_scale(weight, np.abs(vector))
+    zero_point = weight.zero_point
+    if zero_point is not None and zero_point.shape != scale.shape:
+        zero_point = np.broadcast_to(zero_point.reshape(-1), scale.shape)
+    integers = None
+    if np.any(vector < 0):
+        integers = _negated(weight, vector, axis)
+    changed = None if zero_point is weight.zero_point else zero_point
+    return Requantized(integers, scale, changed, axis)
+
+
+def _vector(weight: Quantized, factor: F64) -> tuple[int, F64]:
+    """Return the axis along which f lies, and f along it."""
+    axes = [axis for axis, size in enumerate(factor.shape) if size > 1]
+    if not axes:
+        return weight.axis, factor.reshape(-1)[:1]
+    per_tensor = weight.scale.size == 1
+    fits = len(axes) == 1 and (axes[0] == weight.axis or (per_tensor and weight.per_axis))
+    if not fits:
+        raise Refusal(Reason.QUANTIZED_RANGE, "the scales lie along another axis")
+    return axes[0], factor.reshape(-1)
+
+
+def _rounded_scale(weight: Quantized, factor: F64) -> NDArray[np.generic]:
+    exact = weight.scale.astype(np.float64) * (factor if factor.size > 1 else factor[0])
+    smallest = np.finfo(weight.scale.dtype).smallest_normal  # type: ignore[type-var]
+    with np.errstate(over="ignore", under="ignore"):
+        rounded = exact.astype(weight.scale.dtype)
+    if not (np.isfinite(rounded).all() and (rounded >= smallest).all()):
+        raise Refusal(Reason.QUANTIZED_RANGE, "a scale would be zero or not finite")
+    return rounded
+
+
+def _negated(weight: Quantized, factor: F64, axis: int) -> NDArray[np.generic]:
+    """Return q' = 2 z − q where f < 0."""
+    shape = [1] * weight.integers.ndim
+    shape[axis] = -1
+    wide = weight.integers.astype(np.int64)
+    zero = np.zeros(1, np.int64) if weight.zero_point is None else weight.zero_point
+    zero = zero.astype(np.int64).reshape(shape if zero.size > 1 else [1] * wide.ndim)
+    turned = np.where(
+        (factor < 0).reshape(shape if factor.size > 1 else [1] * wide.ndim), 2 * zero - wide, wide
+    )
+    limits = np.iinfo(weight.integers.dtype)  # type: ignore[type-var]
+    if turned.min() < limits.min or turned.max() > limits.max:
+        raise Refusal(Reason.QUANTIZED_RANGE, f"a negative scale meets {limits.min}")
+    return turned.astype(weight.integers.dtype)

@@ -1,0 +1,380 @@
+"""The search for a place where a run of affines can go.
+
+Both ways assign affines to tensors, starting at the run, until everything that a change touches
+agrees:
+
+- **sink**: the run's input T is to become A(T), so that the run can go. Whoever makes T must take
+  A up (a linear operator absorbs it, a constant is recomputed, another run is merged with it), or
+  carry it on to tensors that are to become something in turn.
+- **hoist**: the run goes, so its output T, which was A(T'), is now T'. Whoever reads T must take A
+  up on its input, or carry it on to tensors of which the same is true in turn.
+
+Either way *every* reader of a tensor that changes must be part of it: a run that is the very same
+affine goes too, an operator that lets the affine pass hands it on, Shape does not care; anything
+else stands in the way. A graph output and a tensor that a subgraph captures cannot change.
+"""
+
+import heapq
+
+import numpy as np
+import onnx
+
+from bnfold.graph.draft import Absorbed, Draft, Edge, Proposal, Run
+from bnfold.graph.plan import How
+from bnfold.graph.quantized import find_quantized, rescaled
+from bnfold.graph.roles import asking
+from bnfold.graph.view import NONE, Node
+from bnfold.reasons import Reason, Refusal
+from bnfold.rules.affine import Affine
+from bnfold.rules.carry import Passage
+
+_WILLING_DEPTH = 64
+_PAD_INPUT_OPSET = 11  # before, a Pad's value is an attribute
+
+
+class Search:
+    """One attempt to let nodes of a run go; raises `Refusal` where something stands in the way."""
+
+    def __init__(self, draft: Draft, how: How) -> None:
+        self._draft = draft
+        self._view = draft.view
+        self._affines: dict[int, Affine] = {}
+        self._passed: set[int] = set()  # carry nodes that were passed upwards
+        self._rising: list[int] = []  # tensors whose maker has not agreed yet
+        self._waiting: list[int] = []  # carry nodes that read a changed tensor, a heap
+        self._queued: set[int] = set()
+        self._scope = NONE
+        self.proposal = Proposal(how)
+
+    def sink(self, run: Run, count: int) -> Proposal:
+        """Let the first `count` nodes of a run go up."""
+        tensor = self._draft.run_input(run)
+        self._start(run)
+        self._assign(tensor, run.prefix(count))
+        self._settle()
+        return self.proposal
+
+    def hoist(self, run: Run, start: int) -> Proposal:
+        """Let the nodes of a run from `start` on go down."""
+        self._start(run)
+        affine = run.suffix(start)
+        if affine.is_identity:
+            raise Refusal(Reason.NO_GAIN)
+        output = self._draft.run_output(run)
+        if not self._draft.readers(output) and not self._draft.outputs.get(output):
+            raise Refusal(Reason.NO_GAIN, "nothing reads it", self._draft.label(output))
+        self.proposal.removed[run.number] = (start, len(run.nodes))
+        self._assign(output, affine, made=True)
+        self._settle()
+        return self.proposal
+
+    def _start(self, run: Run) -> None:
+        self._scope = self._view.nodes[run.nodes[0]].scope
+
+    # -- assigning ----------------------------------------------------------------------------
+
+    def _assign(self, tensor: int, affine: Affine, *, made: bool = False) -> None:
+        """Let a tensor become affine(tensor), or have been that of what it becomes."""
+        tensor = self._draft.root(tensor)
+        if affine.is_identity and tensor not in self._affines:
+            return
+        earlier = self._affines.get(tensor)
+        if earlier is not None:
+            if not earlier.same(affine):
+                raise Refusal(Reason.BRANCHES_DISAGREE, at=self._draft.label(tensor))
+            return
+        self._check_may_change(tensor)
+        self._affines[tensor] = affine
+        if made:
+            self._reach_readers(tensor, affine)
+        else:
+            self._rising.append(tensor)
+
+    def _check_may_change(self, tensor: int) -> None:
+        record, label = self._view.tensors[tensor], self._draft.label(tensor)
+        if record.scope != self._scope:
+            raise Refusal(Reason.OTHER_SCOPE, at=label)
+        if self._draft.outputs.get(tensor):
+            raise Refusal(Reason.GRAPH_OUTPUT, at=label)
+        for node, _ in self._draft.readers(tensor):
+            if self._view.nodes[node].scope != self._scope:
+                raise Refusal(Reason.CAPTURED, at=label)
+
+    # -- up -----------------------------------------------------------------------------------
+
+    def _go_up(self, tensor: int, affine: Affine) -> None:
+        """Let whoever makes a tensor take an affine up, or carry it on."""
+        draft = self._draft
+        linear = draft.linear_behind(tensor)
+        if linear is not None:
+            self._absorb_output(linear, affine)
+            return
+        maker = self._view.producer(tensor)
+        if maker is None:
+            raise Refusal(Reason.GRAPH_INPUT, at=draft.label(tensor))
+        run = draft.run_of.get(maker.number)
+        if run is not None and not draft.runs[run].total.is_identity:
+            self.proposal.after[run] = affine
+            return
+        self._carry_up(maker, tensor, affine)
+
+    def _absorb_output(self, node: int, affine: Affine) -> None:
+        operator = self._view.nodes[node]
+        with asking(operator):
+            state = self._state(node).on_output(affine)
+            self._check_bias(operator, state)
+            self._check_weight(operator, state)
+        self.proposal.linear[node] = state
+
+    def _state(self, node: int) -> Absorbed:
+        return self.proposal.linear.get(node) or self._draft.state(node)
+
+    def _check_bias(self, node: Node, state: Absorbed) -> None:
+        """Refuse where a bias that would have to change is not constant, or does not fit."""
+        index = state.layout.bias
+        if index is None or index >= len(node.inputs) or node.inputs[index] == NONE:
+            return
+        if not (state.has_shift or np.any(state.out_scale != 1)):
+            return
+        bias = node.inputs[index]
+        label = self._draft.label(bias)
+        if bias not in self._draft.graph.constants:
+            raise Refusal(Reason.BIAS_NOT_CONSTANT, label)
+        shape = self._draft.graph.constants.value(bias).shape
+        if not state.layout.fits_bias(shape):
+            raise Refusal(Reason.INVALID_NODE, f"{label} has shape {list(shape)}")
+
+    def _check_weight(self, node: Node, state: Absorbed) -> None:
+        """Refuse where a quantized weight cannot be rescaled, or a weight cannot be computed."""
+        graph = self._draft.graph
+        weight = node.inputs[state.layout.weight]
+        if graph.constants.stored(weight) is not None:
+            return
+        graph.constants.value(weight)
+        quantized = find_quantized(graph, weight)
+        if quantized is None:
+            return
+        rank = len(graph.shapes.shapes[weight])
+        factor = state.layout.factor(state.out_scale, state.in_scale, rank)
+        if np.any(factor != 1):
+            rescaled(quantized, factor)
+
+    def _carry_up(self, node: Node, tensor: int, affine: Affine) -> None:
+        row = self._draft.roles.carry.get(node.number)
+        if row is None and node.number in self._draft.run_of:
+            self._assign(self._draft.run_input(self._run_at(node.number)), affine)
+            return
+        if row is None:
+            raise self._not_linear(node)
+        output = node.outputs.index(tensor)
+        willing = [self._is_willing(t, _WILLING_DEPTH) for t in node.inputs]
+        with asking(node):
+            passage = row.up(self._draft.graph.operator(node.number), output, affine, willing)
+        self._passed.add(node.number)
+        self._take_passage(node, passage)
+
+    def _run_at(self, node: int) -> Run:
+        return self._draft.runs[self._draft.run_of[node]]
+
+    def _not_linear(self, node: Node) -> Refusal:
+        obstacle = self._draft.roles.refused.get(node.number)
+        if obstacle is None:
+            return Refusal(Reason.NOT_LINEAR, at=node.label)
+        detail = " ".join(part for part in (obstacle.at, obstacle.detail) if part)
+        return Refusal(obstacle.reason, detail, node.label)
+
+    def _is_willing(self, tensor: int, depth: int) -> bool:
+        """Whether a shift on a tensor would probably find a place above it."""
+        if tensor == NONE or not depth:
+            return False
+        tensor = self._draft.root(tensor)
+        if tensor in self._draft.graph.constants:
+            return True
+        maker = self._view.producer(tensor)
+        shared = len(self._draft.readers(tensor)) != 1 or self._draft.outputs.get(tensor)
+        if maker is None or shared:
+            return False
+        if self._draft.linear_behind(tensor) is not None or maker.number in self._draft.run_of:
+            return True
+        row = self._draft.roles.carry.get(maker.number)
+        shifted = maker.inputs if row is not None and row.passes_shift else ()
+        inputs = shifted if row is not None and row.every_input else shifted[:1]
+        return any(self._is_willing(t, depth - 1) for t in inputs)
+
+    # -- down ---------------------------------------------------------------------------------
+
+    def _settle(self) -> None:
+        """Let everyone agree: first upwards, then every reader, in the order of the data."""
+        while self._rising or self._waiting:
+            while self._rising:
+                tensor = self._rising.pop()
+                self._go_up(tensor, self._affines[tensor])
+                self._reach_readers(tensor, self._affines[tensor])
+            if self._waiting:
+                node = heapq.heappop(self._waiting)
+                self._queued.discard(node)
+                self._carry_down(self._view.nodes[node])
+        self._check_names()
+
+    def _reach_readers(self, tensor: int, affine: Affine) -> None:
+        """Let who reads a changed tensor agree; what passes it on waits for its other inputs."""
+        for node, index in self._draft.readers(tensor):
+            if self._reads_no_numbers(node):
+                self.proposal.through.add(node)
+            elif not self._is_carrier(node):
+                self._meet(self._view.nodes[node], index, affine)
+            elif node not in self._queued:
+                self._queued.add(node)
+                heapq.heappush(self._waiting, node)
+
+    def _reads_no_numbers(self, node: int) -> bool:
+        """Whether a node makes constants all the same: it reads a shape or a type."""
+        constants = self._draft.graph.constants
+        return all(t == NONE or t in constants for t in self._view.nodes[node].outputs)
+
+    def _is_carrier(self, node: int) -> bool:
+        if node in self._draft.run_of:
+            return self._run_at(node).total.is_identity
+        return node in self._draft.roles.carry
+
+    def _meet(self, node: Node, index: int, affine: Affine) -> None:
+        """Let a reader that ends the way take part, or refuse."""
+        hoists = self.proposal.how is How.INPUT
+        if node.number in self._draft.run_of:
+            self._meet_run(self._run_at(node.number), affine)
+        elif hoists and node.number in self._draft.roles.linear:
+            self._absorb_input(node, index, affine)
+        elif hoists:
+            raise self._not_linear(node)
+        else:
+            raise Refusal(Reason.OTHER_READER, at=node.label)
+
+    def _recomputed(self, node: Node) -> dict[int, Affine]:
+        """Return what the constants of a node that was passed upwards become."""
+        found = self.proposal.constants
+        return {
+            i: found[node.number, i] for i in range(len(node.inputs)) if (node.number, i) in found
+        }
+
+    def _meet_run(self, run: Run, affine: Affine) -> None:
+        """Sinking: the same affine goes too. Hoisting: the run takes the affine up."""
+        if self.proposal.how is How.INPUT:
+            self.proposal.before[run.number] = affine
+            return
+        for count, prefix in reversed(list(enumerate(run.prefixes(), start=1))):
+            if prefix.rank == affine.rank and prefix.same(affine):
+                self.proposal.removed[run.number] = (0, count)
+                return
+        raise Refusal(Reason.OTHER_READER, at=self._view.nodes[run.nodes[0]].label)
+
+    def _carry_down(self, node: Node) -> None:
+        edges = {
+            index: self._affines[root]
+            for index, tensor in enumerate(node.inputs)
+            if tensor != NONE and (root := self._draft.root(tensor)) in self._affines
+        }
+        row = self._draft.roles.carry.get(node.number)
+        if row is None:  # a run that changes nothing
+            run = self._run_at(node.number)
+            self._assign(self._draft.run_output(run), *edges.values(), made=True)
+            return
+        edges |= self._recomputed(node)
+        with asking(node):
+            passage = row.down(self._draft.graph.operator(node.number), edges)
+        if node.number in self._passed:
+            self._compare(node, passage)
+            return
+        self._take_passage(node, passage)
+
+    def _compare(self, node: Node, passage: Passage) -> None:
+        """Check that what goes down through a node is what came up through it."""
+        for index, affine in passage.outputs.items():
+            if node.outputs[index] == NONE:
+                continue
+            tensor = self._draft.root(node.outputs[index])
+            expected = self._affines.get(tensor)
+            if expected is None and not affine.is_identity:
+                self._assign(tensor, affine, made=True)
+            elif expected is not None and not expected.same(affine):
+                raise Refusal(Reason.BRANCHES_DISAGREE, at=node.label)
+
+    def _absorb_input(self, node: Node, index: int, affine: Affine) -> None:
+        if index != self._draft.roles.linear[node.number].data:
+            raise Refusal(Reason.NOT_LINEAR, "it is read as a parameter", node.label)
+        with asking(node):
+            state = self._state(node.number).on_input(affine)
+            self._check_bias(node, state)
+            self._check_weight(node, state)
+            self._check_stated(node, state.pad)
+        self.proposal.linear[node.number] = state
+
+    # -- both ---------------------------------------------------------------------------------
+
+    def _take_passage(self, node: Node, passage: Passage) -> None:
+        """Assign what a node answered to its constants, inputs and outputs."""
+        self.proposal.through.add(node.number)
+        if passage.fill is not None:
+            self._refill(node, passage.fill)
+        for index, affine in passage.inputs.items():
+            tensor = node.inputs[index]
+            if tensor in self._draft.graph.constants:
+                self._recompute((node.number, index), affine)
+            else:
+                self._assign(tensor, affine)
+        for index, affine in passage.outputs.items():
+            if node.outputs[index] != NONE:
+                self._assign(node.outputs[index], affine, made=True)
+
+    def _recompute(self, edge: Edge, affine: Affine) -> None:
+        """Sinking, a constant c becomes A(c); hoisting, c was A(c'), so it becomes A⁻¹(c)."""
+        if affine.is_identity:
+            return
+        node, index = edge
+        constants = self._draft.graph.constants
+        if constants.stored(self._view.nodes[node].inputs[index]) is None:
+            constants.value(self._view.nodes[node].inputs[index])  # refuses what cannot be computed
+        sinks = self.proposal.how is How.OUTPUT
+        self.proposal.constants[edge] = affine if sinks else affine.inverse()
+
+    def _refill(self, node: Node, affine: Affine) -> None:
+        """Give a Pad the value that its own becomes; it must be one for all channels."""
+        value = self.proposal.fills.get(node.number, self._fill_of(node))
+        sinks = self.proposal.how is How.OUTPUT
+        change = affine if sinks else affine.inverse()
+        values = change.apply(np.asarray(value))
+        if not np.allclose(values, values.flat[0], rtol=1e-12, atol=0):
+            raise Refusal(Reason.PAD_VALUE, at=node.label)
+        if values.flat[0] != value:
+            self._check_stated(node, float(values.flat[0]))
+            self.proposal.fills[node.number] = float(values.flat[0])
+
+    def _check_stated(self, node: Node, value: float | None) -> None:
+        """Refuse a pad value that a Pad's attribute, a float32, would round away from float64."""
+        if value is None or self._view.scopes[node.scope].opset >= _PAD_INPUT_OPSET:
+            return
+        elem_type = self._draft.graph.shapes.elem_types.get(node.outputs[0])
+        if elem_type == onnx.TensorProto.DOUBLE and float(np.float32(value)) != value:
+            raise Refusal(Reason.PAD_VALUE, f"{value} is no float32", node.label)
+
+    def _fill_of(self, node: Node) -> float:
+        if node.number in self._draft.fills:
+            return self._draft.fills[node.number]
+        operator = self._draft.graph.operator(node.number)
+        stated = operator.input(2)
+        if stated is None:
+            return operator.number("value", 0.0)
+        with asking(node):
+            return float(np.asarray(stated.numbers(), dtype=np.float64).reshape(-1)[0])
+
+    def _check_names(self) -> None:
+        """Two graph outputs cannot become one tensor: each needs its name."""
+        seen: set[int] = set()
+        for number, (begin, end) in self.proposal.removed.items():
+            run = self._draft.runs[number]
+            output = self._view.nodes[run.nodes[end - 1]].outputs[0]
+            if not self._draft.outputs.get(output):
+                continue
+            source = self._draft.root(self._draft.run_input(run)) if begin == 0 else NONE
+            if source in seen:
+                raise Refusal(Reason.GRAPH_OUTPUT, at=self._draft.label(output))
+            seen.add(source)

@@ -1,0 +1,200 @@
+"""The one idea: everything that is folded is a channel affine.
+
+At inference BatchNormalization is a fixed affine map per channel,
+
+    y = γ (x − E) / √(Var + ε) + β  =  s ⊙ x + t,    s = γ / √(Var + ε),   t = β − s E
+
+and so are Mul, Add, Sub, Div and Neg with a constant. `Affine` is the pair (s, t), in float64,
+laid along the axes of the tensor it acts on: both arrays have the tensor's rank, and every
+dimension is either 1 (the value is the same all along that axis) or the tensor's own. A channel
+affine of an NCHW tensor thus has the shape [1, C, 1, 1]; after a Reshape that splits the channels
+it has the shape [1, G, C/G, 1, 1], so that a channel shuffle needs no special case.
+
+Two affines compose in closed form, (s₂, t₂) ∘ (s₁, t₁) = (s₂ s₁, s₂ t₁ + t₂). Nothing is rounded
+to the storage type until a weight is written.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bnfold.reasons import Reason, Refusal
+
+F64 = NDArray[np.float64]
+
+SAME_RTOL = 1e-12
+"""How far two affines may be apart and still be the same: float64 rounding of a few steps, far
+below half an ulp of any storage type."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Affine:
+    """y = scale ⊙ x + shift.
+
+    Attributes:
+        scale: s, float64, of the tensor's rank, each dimension 1 or the tensor's.
+        shift: t, of the same shape as `scale`.
+    """
+
+    scale: F64
+    shift: F64
+
+    @classmethod
+    def of(cls, scale: NDArray[np.generic], shift: NDArray[np.generic]) -> Self:
+        """Make an affine of two arrays that broadcast together, without the needless extents."""
+        s, t = np.broadcast_arrays(
+            np.asarray(scale, dtype=np.float64), np.asarray(shift, dtype=np.float64)
+        )
+        for axis in range(s.ndim):
+            if s.shape[axis] > 1 and _constant_along(s, axis) and _constant_along(t, axis):
+                s, t = s.take([0], axis), t.take([0], axis)
+        return cls(s, t)
+
+    @classmethod
+    def identity(cls, rank: int) -> Self:
+        """Return the affine that changes nothing."""
+        return cls.uniform(1.0, 0.0, rank)
+
+    @classmethod
+    def uniform(cls, scale: float, shift: float, rank: int) -> Self:
+        """Return the affine that is the same for every element of a tensor of this rank."""
+        shape = (1,) * rank
+        return cls(np.full(shape, scale), np.full(shape, shift))
+
+    @classmethod
+    def along(
+        cls, axis: int, rank: int, scale: NDArray[np.generic], shift: NDArray[np.generic]
+    ) -> Self:
+        """Return the affine that varies along one axis; `scale` and `shift` are vectors."""
+        shape = [1] * rank
+        shape[axis] = -1
+        return cls.of(np.reshape(scale, shape), np.reshape(shift, shape))
+
+    @property
+    def rank(self) -> int:
+        """The rank of the tensor that this acts on."""
+        return self.scale.ndim
+
+    @property
+    def axes(self) -> tuple[int, ...]:
+        """The axes along which the values vary."""
+        return tuple(axis for axis, size in enumerate(self.scale.shape) if size > 1)
+
+    @property
+    def has_shift(self) -> bool:
+        """Whether anything is added at all."""
+        return bool(np.any(self.shift))
+
+    @property
+    def has_scale(self) -> bool:
+        """Whether anything is multiplied at all."""
+        return bool(np.any(self.scale != 1.0))
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether y = x, exactly."""
+        return not self.has_scale and not self.has_shift
+
+    @property
+    def is_positive(self) -> bool:
+        """Whether every scale is above zero, so that order is kept."""
+        return bool(np.all(self.scale > 0))
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether every value is a number."""
+        return bool(np.isfinite(self.scale).all() and np.isfinite(self.shift).all())
+
+    def then(self, outer: "Affine") -> "Affine":
+        """Return outer ∘ self: first this affine, then the other."""
+        return Affine.of(outer.scale * self.scale, outer.scale * self.shift + outer.shift)
+
+    def apply(self, x: NDArray[np.generic]) -> F64:
+        """Return s ⊙ x + t in float64; x has this rank or broadcasts to it."""
+        return self.scale * x.astype(np.float64) + self.shift
+
+    def inverse(self) -> "Affine":
+        """Return the affine that undoes this one.
+
+        Raises:
+            Refusal: A scale is zero.
+        """
+        if not np.all(self.scale):
+            raise Refusal(Reason.NEEDS_POSITIVE_SCALE, "a scale is zero")
+        return Affine.of(1.0 / self.scale, -self.shift / self.scale)
+
+    def scale_only(self) -> "Affine":
+        """Return x ↦ s ⊙ x."""
+        return Affine.of(self.scale, np.zeros_like(self.shift))
+
+    def same(self, other: "Affine") -> bool:
+        """Whether the two are the same but for float64 rounding."""
+        pairs = ((self.scale, other.scale), (self.shift, other.shift))
+        return _fit(self.scale, other.scale) and all(
+            np.allclose(a, b, rtol=SAME_RTOL, atol=0.0) for a, b in pairs
+        )
+
+    def vectors(self, axis: int, size: int) -> tuple[F64, F64]:
+        """Return (s, t) as two vectors [size] along `axis`.
+
+        Raises:
+            Refusal: The values vary along another axis, or are not `size` many.
+        """
+        if any(varying != axis for varying in self.axes):
+            raise Refusal(
+                Reason.OTHER_AXIS, f"they vary along {_axes(self.axes)}, the channels lie on {axis}"
+            )
+        if self.scale.shape[axis] not in (1, size):
+            raise Refusal(Reason.OTHER_AXIS, f"{self.scale.shape[axis]} values, {size} channels")
+        return (
+            np.broadcast_to(self.scale.reshape(-1), (size,)),
+            np.broadcast_to(self.shift.reshape(-1), (size,)),
+        )
+
+    def take(self, axis: int, source: NDArray[np.intp]) -> "Affine":
+        """Return the affine whose value at j along `axis` is this one's at `source[j]`."""
+        if self.scale.shape[axis] == 1:
+            return self
+        return Affine.of(self.scale.take(source, axis), self.shift.take(source, axis))
+
+    def scatter(self, axis: int, target: NDArray[np.intp], size: int) -> "Affine":
+        """Return the affine that `take(axis, target)` turns into this one.
+
+        Where several positions go to one target they must agree; what no position goes to is
+        left as it is. A value that does not vary along `axis` is spread all along it.
+
+        Raises:
+            Refusal: Positions that need different values go to the same target.
+        """
+        if self.scale.shape[axis] == 1:
+            return self
+        shape = tuple(size if i == axis else n for i, n in enumerate(self.scale.shape))
+        scale, shift = np.ones(shape), np.zeros(shape)
+        where = tuple(target if i == axis else slice(None) for i in range(self.rank))
+        scale[where], shift[where] = self.scale, self.shift
+        if not (
+            np.array_equal(scale[where], self.scale) and np.array_equal(shift[where], self.shift)
+        ):
+            raise Refusal(Reason.CHANNELS_MIX)
+        return Affine.of(scale, shift)
+
+    def moved(self, function: Callable[[F64], F64]) -> "Affine":
+        """Return the affine whose arrays went through `function`, which only moves values."""
+        return Affine.of(function(self.scale), function(self.shift))
+
+
+def _constant_along(values: F64, axis: int) -> bool:
+    return bool(np.all(values == values.take([0], axis)))
+
+
+def _fit(a: F64, b: F64) -> bool:
+    return a.ndim == b.ndim and all(
+        m == n or 1 in (m, n) for m, n in zip(a.shape, b.shape, strict=True)
+    )
+
+
+def _axes(axes: Sequence[int]) -> str:
+    return "axis " + ", ".join(map(str, axes)) if axes else "no axis"

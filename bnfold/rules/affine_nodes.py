@@ -1,0 +1,194 @@
+"""The AFFINE table: which channel affine *is* this node?
+
+A row reads an `Operator` and answers with the index of its data input and the `Affine` that its
+first output is of it, or refuses with a reason.
+
+A constant operand is aligned on the right, as ONNX broadcasts: a [C] constant against an NCHW
+tensor runs over W, not over C.
+"""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bnfold.reasons import Reason, Refusal
+from bnfold.rules.affine import Affine
+from bnfold.rules.operator import FLOATS, Operator, Value
+
+AffineRow = Callable[[Operator], tuple[int, Affine]]
+
+_CHANNEL_AXIS = 1
+_DEFAULT_EPSILON = float(np.float32(1e-5))
+_RIGHT_ALIGNED_OPSET = 7
+_FIRST_INFERENCE_OPSET = 7  # before, BatchNormalization trains unless is_test=1
+_SPATIAL_GONE_OPSET = 9
+_TRAINING_MODE_INPUT_OPSET = 12  # of Dropout
+
+
+def batch_normalization(op: Operator) -> tuple[int, Affine]:
+    """y = γ (x − E) / √(Var + ε) + β, so s = γ / √(Var + ε) and t = β − s E.
+
+    Source: the ONNX operator BatchNormalization, opsets 1 to 15. ε is the float32 that the
+    attribute holds, 1e-5 by default.
+
+    Raises:
+        Refusal: The node is no inference-time normalization per channel, or its parameters are
+            no constants, of another length than the channels, or give no finite affine.
+    """
+    _check_inference(op)
+    x = op.required(0)
+    gamma, beta, mean, var = (_parameter(op.required(i), x) for i in (1, 2, 3, 4))
+    spread = var + op.number("epsilon", _DEFAULT_EPSILON)
+    if not (np.isfinite(spread).all() and (spread > 0).all()):
+        raise Refusal(Reason.BAD_VARIANCE, at=op.required(4).name)
+    scale = gamma / np.sqrt(spread)
+    shift = beta - scale * mean
+    if not (np.isfinite(scale).all() and np.isfinite(shift).all()):
+        raise Refusal(Reason.BAD_PARAMETERS, "not finite")
+    return 0, Affine.along(_CHANNEL_AXIS, x.rank, scale, shift)
+
+
+def _check_inference(op: Operator) -> None:
+    if op.integer("training_mode", 0):
+        raise Refusal(Reason.TRAINING_MODE, "training_mode=1")
+    if op.opset < _FIRST_INFERENCE_OPSET and not op.integer("is_test", 0):
+        raise Refusal(Reason.TRAINING_MODE, "is_test=0")
+    if op.opset < _SPATIAL_GONE_OPSET and not op.integer("spatial", 1):
+        raise Refusal(Reason.PER_ELEMENT_STATISTICS, "spatial=0")
+    if op.extra_outputs_used:
+        raise Refusal(Reason.EXTRA_OUTPUTS)
+
+
+def _parameter(value: Value, x: Value) -> NDArray[np.float64]:
+    """Return a parameter [C] of the normalization of x, in float64."""
+    numbers = value.numbers().astype(np.float64)
+    if x.rank <= _CHANNEL_AXIS:
+        raise Refusal(Reason.BAD_PARAMETERS, f"the input has rank {x.rank}", x.name)
+    channels = x.dims[_CHANNEL_AXIS]
+    fits = not isinstance(channels, int) or channels == numbers.size
+    if numbers.ndim != 1 or not numbers.size or not fits:
+        shapes = f"shape {list(numbers.shape)}, channels {channels}"
+        raise Refusal(Reason.BAD_PARAMETERS, shapes, value.name)
+    if not np.isfinite(numbers).all():
+        raise Refusal(Reason.BAD_PARAMETERS, "not finite", value.name)
+    return numbers
+
+
+def _operands(op: Operator) -> tuple[int, Value, NDArray[np.float64]]:
+    """Return the index of the data, the data, and the constant laid along the data's axes.
+
+    Raises:
+        Refusal: None of the two is constant, the element type is no float, or the constant
+            would widen the data.
+    """
+    left, right = op.required(0), op.required(1)
+    if left.is_constant == right.is_constant:
+        raise Refusal(Reason.PARAMETERS_NOT_CONSTANT, at=right.name)
+    index, x, c = (1, right, left) if left.is_constant else (0, left, right)
+    if c.elem_type not in FLOATS:
+        raise Refusal(Reason.BAD_PARAMETERS, "no floating-point type", c.name)
+    constant = _laid_along(_as_broadcast(op, c.numbers().astype(np.float64), x), x, c.name)
+    if not np.isfinite(constant).all():
+        raise Refusal(Reason.BAD_PARAMETERS, "not finite", c.name)
+    return index, x, constant
+
+
+def _as_broadcast(op: Operator, constant: NDArray[np.float64], x: Value) -> NDArray[np.float64]:
+    """Before opset 7 `axis` says where the second operand lies; since then it is on the right."""
+    if op.opset >= _RIGHT_ALIGNED_OPSET or op.attributes.get("axis") is None:
+        return constant
+    axis = op.integer("axis", 0) % x.rank
+    return constant.reshape(constant.shape + (1,) * (x.rank - axis - constant.ndim))
+
+
+def _laid_along(constant: NDArray[np.float64], x: Value, name: str) -> NDArray[np.float64]:
+    rank = x.rank
+    if constant.ndim > rank or not constant.size:
+        raise Refusal(Reason.BAD_PARAMETERS, f"shape {list(constant.shape)}", name)
+    constant = constant.reshape((1,) * (rank - constant.ndim) + constant.shape)
+    for axis, size in enumerate(constant.shape):
+        if size > 1 and x.dims[axis] != size:
+            reason = (
+                Reason.BAD_PARAMETERS if isinstance(x.dims[axis], int) else Reason.UNKNOWN_SHAPE
+            )
+            raise Refusal(reason, f"axis {axis}: {size} values for {x.dims[axis]}", name)
+    return constant
+
+
+def _channel_affine(scale: NDArray[np.float64], shift: NDArray[np.float64]) -> Affine:
+    affine = Affine.of(scale, shift)
+    if len(affine.axes) > 1:
+        raise Refusal(Reason.OTHER_AXIS, f"it varies along axes {affine.axes}")
+    if not affine.is_finite:
+        raise Refusal(Reason.BAD_PARAMETERS, "not finite")
+    return affine
+
+
+def multiplication(op: Operator) -> tuple[int, Affine]:
+    """y = c x, from either side."""
+    index, _, c = _operands(op)
+    return index, _channel_affine(c, np.zeros_like(c))
+
+
+def addition(op: Operator) -> tuple[int, Affine]:
+    """y = x + c, from either side."""
+    index, _, c = _operands(op)
+    return index, _channel_affine(np.ones_like(c), c)
+
+
+def subtraction(op: Operator) -> tuple[int, Affine]:
+    """y = x − c or y = c − x."""
+    index, _, c = _operands(op)
+    if index == 0:
+        return index, _channel_affine(np.ones_like(c), -c)
+    return index, _channel_affine(-np.ones_like(c), c)
+
+
+def division(op: Operator) -> tuple[int, Affine]:
+    """y = x / c; c / x is no affine."""
+    index, _, c = _operands(op)
+    if index == 1:
+        raise Refusal(Reason.PARAMETERS_NOT_CONSTANT, "the divisor is the data")
+    if not c.all():
+        raise Refusal(Reason.BAD_PARAMETERS, "division by zero")
+    return index, _channel_affine(1.0 / c, np.zeros_like(c))
+
+
+def negation(op: Operator) -> tuple[int, Affine]:
+    """y = −x."""
+    x = op.required(0)
+    if x.elem_type not in FLOATS:
+        raise Refusal(Reason.BAD_PARAMETERS, "no floating-point type", x.name)
+    return 0, Affine.uniform(-1.0, 0.0, x.rank)
+
+
+def identity(op: Operator) -> tuple[int, Affine]:
+    """y = x."""
+    return 0, Affine.identity(op.required(0).rank)
+
+
+def dropout(op: Operator) -> tuple[int, Affine]:
+    """y = x at inference."""
+    if op.extra_outputs_used:
+        raise Refusal(Reason.EXTRA_OUTPUTS)
+    training = op.input(2) if op.opset >= _TRAINING_MODE_INPUT_OPSET else None
+    if training is not None and np.any(training.numbers()):
+        raise Refusal(Reason.TRAINING_MODE, "training_mode=1")
+    if op.opset < _FIRST_INFERENCE_OPSET and not op.integer("is_test", 0):
+        raise Refusal(Reason.TRAINING_MODE, "is_test=0")
+    return identity(op)
+
+
+NORMALIZATION = "BatchNormalization"
+
+AFFINE: Mapping[str, AffineRow] = {
+    NORMALIZATION: batch_normalization,
+    "Mul": multiplication,
+    "Add": addition,
+    "Sub": subtraction,
+    "Div": division,
+    "Neg": negation,
+    "Identity": identity,
+    "Dropout": dropout,
+}

@@ -1,0 +1,367 @@
+"""The CARRY table: how does an affine *move* through this node, up or down?
+
+For a node f of one data input, a row knows pairs of affines with
+
+    f(A_in(x)) = A_out(f(x))      for every x.
+
+`up` answers A_in for a given A_out, `down` answers A_out for a given A_in. Nodes with several
+inputs or outputs answer for all of them at once; an input or output that is not mentioned is left
+as it is. Where an operator only moves elements about, the values of the affine are moved the same
+way; sizes are never compared to guess where the channels went.
+
+A constant branch can take any affine: it is recomputed. `willing` tells `up` which inputs could
+make use of a shift, where only one of them may have it.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import onnx
+
+from bnfold.reasons import Reason, Refusal
+from bnfold.rules import pooling, shapes
+from bnfold.rules.affine import Affine
+from bnfold.rules.operator import Operator, Value
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """What a row answers.
+
+    Attributes:
+        inputs: The affine of each input that takes one.
+        outputs: The affine of each output that shows one.
+        fill: What happens to the constant that the node itself brings in (Pad's value).
+    """
+
+    inputs: Mapping[int, Affine] = field(default_factory=dict)
+    outputs: Mapping[int, Affine] = field(default_factory=dict)
+    fill: Affine | None = None
+
+
+class CarryRow(Protocol):
+    """One row of the table."""
+
+    @property
+    def passes_shift(self) -> bool:
+        """Whether a shift can pass at all; for choosing a branch, not for deciding."""
+
+    @property
+    def every_input(self) -> bool:
+        """Whether affines pass through every input, or through the first alone."""
+
+    @property
+    def says(self) -> str:
+        """What passes, in a few words."""
+
+    def up(self, op: Operator, output: int, affine: Affine, willing: Sequence[bool]) -> Passage:
+        """Answer the affines on the inputs that show as `affine` on output `output`."""
+
+    def down(self, op: Operator, affines: Mapping[int, Affine]) -> Passage:
+        """Answer the affines on the outputs that `affines` on the inputs show as."""
+
+
+Move = Callable[[Operator, Affine], Affine]
+
+
+@dataclass(frozen=True, slots=True)
+class Single:
+    """A node with one data input and one data output."""
+
+    move_up: Move
+    move_down: Move
+    says: str = "any affine, moved as the elements are"
+    passes_shift: bool = True
+    fills: Callable[[Operator], bool] = lambda _: False
+    every_input: bool = False
+
+    def up(self, op: Operator, output: int, affine: Affine, willing: Sequence[bool]) -> Passage:
+        """Move the affine from the output to the input."""
+        del willing
+        if output:
+            raise Refusal(Reason.NOT_LINEAR, f"output {output}")
+        fill = affine if self.fills(op) else None
+        return Passage(inputs={0: self.move_up(op, affine)}, fill=fill)
+
+    def down(self, op: Operator, affines: Mapping[int, Affine]) -> Passage:
+        """Move the affine from the input to the output."""
+        moved = self.move_down(op, _only(op, affines))
+        return Passage(outputs={0: moved}, fill=moved if self.fills(op) else None)
+
+
+def _only(op: Operator, affines: Mapping[int, Affine]) -> Affine:
+    if set(affines) != {0}:
+        raise Refusal(Reason.NOT_LINEAR, f"{op.op_type} reads it as a parameter")
+    return affines[0]
+
+
+def _same(move: Move, says: str, *, passes_shift: bool = True) -> Single:
+    return Single(move, move, says, passes_shift=passes_shift)
+
+
+def _anything(op: Operator, affine: Affine) -> Affine:
+    del op
+    return affine
+
+
+def _homogeneous(op: Operator, affine: Affine) -> Affine:
+    """Relu, LeakyRelu, PRelu: f(s x) = s f(x) for s > 0."""
+    del op
+    return pooling.positive_scale(affine)
+
+
+_WIDTH: Mapping[int, int] = {
+    onnx.TensorProto.FLOAT16: 1,
+    onnx.TensorProto.BFLOAT16: 1,
+    onnx.TensorProto.FLOAT: 2,
+    onnx.TensorProto.DOUBLE: 3,
+}
+
+
+def _cast(op: Operator, affine: Affine, *, to_wider: bool) -> Affine:
+    """An affine may go to the wider side of a cast, where it loses nothing, never to the other."""
+    source, target = op.required(0).elem_type, op.integer("to", 0)
+    widths = _WIDTH.get(source, 0), _WIDTH.get(target, 0)
+    wider = widths[1] > widths[0] if to_wider else widths[0] > widths[1]
+    if not all(widths) or not (wider or source == target):
+        raise Refusal(Reason.INEXACT_CAST)
+    return affine
+
+
+@dataclass(frozen=True, slots=True)
+class Concatenation:
+    """Concat: each input has its own slice of the affine along the axis."""
+
+    says: str = "any affine, cut and joined as the tensors are"
+    passes_shift: bool = True
+    every_input: bool = True
+
+    def up(self, op: Operator, output: int, affine: Affine, willing: Sequence[bool]) -> Passage:
+        """Cut the affine as the output is cut."""
+        del output, willing
+        axis = op.integer("axis", 1) % affine.rank
+        return Passage(inputs=shapes.cut(affine, axis, op.inputs))
+
+    def down(self, op: Operator, affines: Mapping[int, Affine]) -> Passage:
+        """Join the inputs' affines."""
+        axis = op.integer("axis", 1) % op.required(0).rank
+        return Passage(outputs={0: shapes.joined(affines, axis, op.inputs)})
+
+
+@dataclass(frozen=True, slots=True)
+class Splitting:
+    """Split: each output has its own slice of the affine along the axis."""
+
+    says: str = "any affine, cut and joined as the tensors are"
+    passes_shift: bool = True
+    every_input: bool = False
+
+    def up(self, op: Operator, output: int, affine: Affine, willing: Sequence[bool]) -> Passage:
+        """Spread one output's affine over its slice of the input."""
+        del willing
+        axis = op.integer("axis", 0) % affine.rank
+        return Passage(inputs={0: shapes.joined({output: affine}, axis, op.outputs)})
+
+    def down(self, op: Operator, affines: Mapping[int, Affine]) -> Passage:
+        """Cut the affine as the input is cut."""
+        affine = _only(op, affines)
+        axis = op.integer("axis", 0) % affine.rank
+        return Passage(outputs=shapes.cut(affine, axis, op.outputs))
+
+
+def _check_alignment(op: Operator) -> None:
+    """Refuse the broadcast of opset 6 and before, which is not aligned on the right."""
+    if op.integer("broadcast", 0):
+        raise Refusal(Reason.OTHER_AXIS, "broadcast=1")
+
+
+def _onto_branch(affine: Affine, branch: Value) -> Affine:
+    """Return an affine on a broadcast result as one on a branch of it.
+
+    Raises:
+        Refusal: The branch is broadcast along an axis on which the affine varies.
+    """
+    lead = affine.rank - branch.rank
+    if any(axis < lead for axis in affine.axes):
+        raise Refusal(Reason.CHANNELS_MIX, "the branch is broadcast", branch.name)
+    for axis in affine.axes:
+        if branch.dims[axis - lead] != affine.scale.shape[axis]:
+            size = branch.dims[axis - lead]
+            reason = Reason.CHANNELS_MIX if isinstance(size, int) else Reason.UNKNOWN_SHAPE
+            raise Refusal(reason, "the branch is broadcast", branch.name)
+    return affine.moved(lambda values: values.reshape(values.shape[lead:]))
+
+
+def _onto_result(affine: Affine, rank: int) -> Affine:
+    """Return an affine on a branch as one on the broadcast result."""
+    return affine.moved(lambda v: v.reshape((1,) * (rank - affine.rank) + v.shape))
+
+
+def _for_branch(affine: Affine, branch: Value) -> Affine:
+    """Return what a branch takes of an affine on the result; a constant is simply widened."""
+    return affine if branch.is_constant else _onto_branch(affine, branch)
+
+
+@dataclass(frozen=True, slots=True)
+class Sum:
+    """Add, Sub, Sum: s (a + b) + t = (s a + t) + s b; every branch is scaled, one is shifted."""
+
+    signs: tuple[int, int] = (1, 1)
+    says: str = "one scale for all branches, a shift for one; a constant branch is recomputed"
+    passes_shift: bool = True
+    every_input: bool = True
+
+    def _sign(self, index: int) -> int:
+        return self.signs[index] if index < len(self.signs) else 1
+
+    def up(self, op: Operator, output: int, affine: Affine, willing: Sequence[bool]) -> Passage:
+        """Scale every branch; shift the first that can make use of it."""
+        del output
+        _check_alignment(op)
+        scale = affine.scale_only()
+        inputs = {i: _for_branch(scale, op.required(i)) for i in range(len(op.inputs))}
+        if affine.has_shift:
+            takers = [i for i in inputs if willing[i]] or list(inputs)
+            taker = takers[0]
+            signed = Affine.of(affine.scale, self._sign(taker) * affine.shift)
+            inputs[taker] = _for_branch(signed, op.required(taker))
+        return Passage(inputs=inputs)
+
+    def down(self, op: Operator, affines: Mapping[int, Affine]) -> Passage:
+        """Let one common scale pass, and the sum of the shifts."""
+        _check_alignment(op)
+        rank = op.output.rank
+        laid = {i: _onto_result(affine, rank) for i, affine in affines.items()}
+        scale = next(iter(laid.values())).scale_only()
+        shift = sum(self._sign(i) * affine.shift for i, affine in laid.items())
+        if not all(affine.scale_only().same(scale) for affine in laid.values()):
+            raise Refusal(Reason.BRANCHES_DISAGREE)
+        others = (i for i in range(len(op.inputs)) if i not in laid and scale.has_scale)
+        rest = {}
+        for i in others:
+            if not op.required(i).is_constant:
+                raise Refusal(Reason.BRANCHES_DISAGREE, "another branch is added")
+            rest[i] = scale
+        return Passage(inputs=rest, outputs={0: Affine.of(scale.scale, np.asarray(shift))})
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """Mul of two branches: s (a b) = (s a) b; only a pure scale passes, through one branch."""
+
+    says: str = "a pure scale, through one branch"
+    passes_shift: bool = False
+    every_input: bool = True
+
+    def up(self, op: Operator, output: int, affine: Affine, willing: Sequence[bool]) -> Passage:
+        """Scale the first branch that can make use of it."""
+        del output
+        _check_alignment(op)
+        if affine.has_shift:
+            raise Refusal(Reason.NEEDS_ZERO_SHIFT)
+        refusal = Refusal(Reason.CHANNELS_MIX)
+        for index in sorted(range(len(op.inputs)), key=lambda i: not willing[i]):
+            try:
+                return Passage(inputs={index: _for_branch(affine, op.required(index))})
+            except Refusal as refused:
+                refusal = refused
+        raise refusal
+
+    def down(self, op: Operator, affines: Mapping[int, Affine]) -> Passage:
+        """Let the product of the scales pass."""
+        _check_alignment(op)
+        rank = op.output.rank
+        product = Affine.identity(rank)
+        for affine in affines.values():
+            if affine.has_shift:
+                raise Refusal(Reason.NEEDS_ZERO_SHIFT)
+            product = product.then(_onto_result(affine, rank))
+        return Passage(outputs={0: product})
+
+
+@dataclass(frozen=True, slots=True)
+class Blind:
+    """Shape, Size, and CastLike's second input: what no affine changes.
+
+    Attributes:
+        reads: The index of the input of which no numbers are read.
+    """
+
+    reads: int = 0
+    says: str = "its result does not depend on the numbers"
+    passes_shift: bool = False
+    every_input: bool = False
+
+    def up(self, op: Operator, output: int, affine: Affine, willing: Sequence[bool]) -> Passage:
+        """Refuse: its output holds no values of the input."""
+        del op, output, affine, willing
+        raise Refusal(Reason.NOT_LINEAR)
+
+    def down(self, op: Operator, affines: Mapping[int, Affine]) -> Passage:
+        """Show nothing."""
+        if set(affines) != {self.reads}:
+            raise Refusal(Reason.NOT_LINEAR, f"{op.op_type} reads its numbers")
+        return Passage()
+
+
+_POSITIVE = _same(_homogeneous, "a positive scale without shift", passes_shift=False)
+_PASS = _same(_anything, "any affine")
+_MEAN = "any affine that does not vary over what is averaged"
+_EXTREME = "a positive scale and any shift"
+
+CARRY: Mapping[str, CarryRow] = {
+    "Identity": _PASS,
+    "Dropout": _PASS,
+    "Cast": Single(
+        lambda op, affine: _cast(op, affine, to_wider=False),
+        lambda op, affine: _cast(op, affine, to_wider=True),
+        "any affine, to the side of the wider type",
+    ),
+    "Transpose": Single(shapes.transpose_up, shapes.transpose_down),
+    "Reshape": Single(shapes.reshape_up, shapes.reshape_down),
+    "Flatten": Single(shapes.reshape_up, shapes.reshape_down),
+    "Squeeze": Single(shapes.squeeze_up, shapes.squeeze_down),
+    "Unsqueeze": Single(shapes.unsqueeze_up, shapes.unsqueeze_down),
+    "Concat": Concatenation(),
+    "Split": Splitting(),
+    "Slice": Single(shapes.slice_up, shapes.slice_down),
+    "Gather": Single(shapes.gather_up, shapes.gather_down),
+    "Pad": Single(
+        shapes.pad_up,
+        shapes.pad_down,
+        "any affine under which a constant fill stays one number",
+        fills=shapes.pad_fills,
+    ),
+    "DepthToSpace": Single(shapes.depth_to_space_up, shapes.depth_to_space_down),
+    "SpaceToDepth": Single(shapes.space_to_depth_up, shapes.space_to_depth_down),
+    "MaxPool": _same(pooling.maximum, _EXTREME),
+    "GlobalMaxPool": _same(pooling.maximum, _EXTREME),
+    "AveragePool": _same(pooling.average, f"{_MEAN}; a shift only if no padding is"),
+    "GlobalAveragePool": _same(pooling.mean, _MEAN),
+    "ReduceMean": Single(pooling.reduce_mean_up, pooling.reduce_mean_down, _MEAN),
+    "ReduceSum": Single(
+        pooling.reduce_sum_up, pooling.reduce_sum_down, "any affine; the shift as often as elements"
+    ),
+    "ReduceMax": Single(pooling.reduce_extreme_up, pooling.reduce_extreme_down, _EXTREME),
+    "ReduceMin": Single(pooling.reduce_extreme_up, pooling.reduce_extreme_down, _EXTREME),
+    "Resize": _same(pooling.resize, "any affine that does not vary along a resized axis"),
+    "Upsample": _same(pooling.resize, "any affine that does not vary along a resized axis"),
+    "Relu": _POSITIVE,
+    "LeakyRelu": _POSITIVE,
+    "PRelu": _POSITIVE,
+    "Add": Sum(),
+    "Sub": Sum(signs=(1, -1)),
+    "Sum": Sum(),
+    "Mul": Product(),
+    "Shape": Blind(),
+    "Size": Blind(),
+    "CastLike": Blind(reads=1),
+}
+
+BARRIERS: Mapping[str, Reason] = {
+    "QuantizeLinear": Reason.QUANTIZED_ACTIVATION,
+    "DequantizeLinear": Reason.QUANTIZED_ACTIVATION,
+}
+"""Operators that have a reason of their own for letting nothing pass."""

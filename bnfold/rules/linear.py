@@ -1,0 +1,246 @@
+"""The LINEAR table: how does this node *absorb* an affine on its output, and on its input?
+
+Every linear operator here is y = W x + b with a weight that can be looked at as
+
+    (g, Cout/g, Cin/g, k…)   "OI": Conv, Gemm with transB, MatMul with the weight first
+    (g, Cin/g, Cout/g, k…)   "IO": ConvTranspose, Gemm, MatMul with the weight second
+
+so one piece of algebra serves all of them. With (s, t) on the output and (q, r) on the input,
+
+    s (W (q x + r) + b) + t  =  (s W q) x + s (b + Σ_i W[o, i] r[i]) + t
+
+that is W'[o, i] = s[o] q[i] W[o, i] and b' = s (b + W r) + t: the weight is multiplied
+elementwise by one factor, whatever was composed, and rounded once.
+
+A row says how one operator's weight lies and which shifts on its input are exact. Conv with zero
+padding reads zeros where r would have been added, so r must be 0 there, or −r/q one number for
+all channels, which an explicit Pad can provide.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from enum import Enum, auto
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bnfold.reasons import Reason, Refusal
+from bnfold.rules.affine import F64, Affine
+from bnfold.rules.operator import FLOATS, Operator, Value
+
+
+class Border(Enum):
+    """What an operator reads beyond its input, which decides whether a shift may come in."""
+
+    NOTHING = auto()
+    ZEROS = auto()  # an explicit Pad can take their place
+    NEVER = auto()  # implicit zeros that nothing can take the place of
+
+
+@dataclass(frozen=True, slots=True)
+class Linear:
+    """How one linear node's weight lies.
+
+    Attributes:
+        weight: Index of the input that is the weight.
+        data: Index of the input that is the data.
+        bias: Index of the input that is or would be the bias; None where the operator has none.
+        groups: g.
+        order: Whether the output or the input channels come first in the weight.
+        out_axis: The axis of the output along which the output channels lie.
+        in_axis: The axis of the data along which the input channels lie.
+        out_channels: Cout.
+        in_channels: Cin.
+        border: What is read beyond the input.
+        weight_gain: A constant that multiplies W (Gemm's alpha).
+        bias_gain: A constant that multiplies b (Gemm's beta).
+        with_bias: The operator that is the same but has a bias, for one that has none.
+        broadcasts_bias: Whether the bias may be of any shape that broadcasts to the output.
+    """
+
+    weight: int
+    data: int
+    bias: int | None
+    groups: int
+    order: Literal["OI", "IO"]
+    out_axis: int
+    in_axis: int
+    out_channels: int
+    in_channels: int
+    border: Border = Border.NOTHING
+    weight_gain: float = 1.0
+    bias_gain: float = 1.0
+    with_bias: str | None = None
+    broadcasts_bias: bool = False
+
+    def factor(self, out_scale: F64, in_scale: F64, weight_rank: int) -> F64:
+        """Return s[o] q[i], float64, of a shape that broadcasts to the weight.
+
+        Args:
+            out_scale: s, [Cout].
+            in_scale: q, [Cin].
+            weight_rank: The rank of the weight.
+        """
+        g = self.groups
+        out = out_scale.reshape(g, -1, 1) if np.any(out_scale != 1) else np.ones((1, 1, 1))
+        inner = in_scale.reshape(g, 1, -1) if np.any(in_scale != 1) else np.ones((1, 1, 1))
+        outer_size = (self.out_channels if self.order == "OI" else self.in_channels) // g
+        product = out * inner
+        if self.order == "IO":
+            product = product.swapaxes(1, 2)
+        if product.shape[0] > 1:  # groups lie within the first axis: it must be whole
+            shape = (g, outer_size, product.shape[2])
+            product = np.broadcast_to(product, shape)
+        leading: F64 = product.reshape(-1, product.shape[2])
+        laid: F64 = leading.reshape(leading.shape + (1,) * (weight_rank - 2))
+        return laid
+
+    def response(self, weight: NDArray[np.generic], shift: F64) -> F64:
+        """Return Σ_i W[o, i, …] r[i] for the shift r [Cin] on the input; float64, [Cout]."""
+        lead = (self.out_channels, self.in_channels)
+        first, second = lead if self.order == "OI" else lead[::-1]
+        g = self.groups
+        kernel = weight.reshape(first, second // g, -1).sum(axis=2, dtype=np.float64)
+        grouped = kernel.reshape(g, first // g, second // g)
+        r = shift.reshape(g, -1)
+        subscripts = "goi,gi->go" if self.order == "OI" else "gio,gi->go"
+        total: F64 = np.einsum(subscripts, grouped, r)
+        return self.weight_gain * total.reshape(-1)
+
+    def fits_bias(self, shape: tuple[int, ...]) -> bool:
+        """Whether a bias of this shape belongs to the output channels.
+
+        A convolution's is [Cout]; a matrix product's broadcasts to the output.
+        """
+        if self.broadcasts_bias:
+            return not shape or shape[-1] in (1, self.out_channels)
+        return shape == (self.out_channels,)
+
+    def output_vectors(self, affine: Affine) -> tuple[F64, F64]:
+        """Return an affine on the output as (s, t), [Cout] each.
+
+        Raises:
+            Refusal: It varies along another axis than the output channels.
+        """
+        return affine.vectors(self.out_axis % affine.rank, self.out_channels)
+
+    def input_vectors(self, affine: Affine) -> tuple[F64, F64]:
+        """Return an affine on the input as (q, r), [Cin] each.
+
+        Raises:
+            Refusal: It varies along another axis than the input channels.
+        """
+        return affine.vectors(self.in_axis % affine.rank, self.in_channels)
+
+
+LinearRow = Callable[[Operator], Linear]
+
+
+def _weight(op: Operator, index: int, rank: int | None = None) -> tuple[int, ...]:
+    """Return the shape of the weight, which must be constant and of a type that bnfold folds."""
+    value = op.required(index)
+    if not value.is_constant:
+        raise Refusal(Reason.WEIGHT_NOT_CONSTANT, at=value.name)
+    if value.elem_type not in FLOATS:
+        raise Refusal(Reason.WEIGHT_NOT_CONSTANT, "no floating-point type", value.name)
+    shape = tuple(value.size(axis) for axis in range(value.rank))
+    if rank is not None and len(shape) != rank:
+        raise Refusal(Reason.OTHER_AXIS, f"its weight has rank {len(shape)}", value.name)
+    if any(size <= 0 for size in shape):
+        raise Refusal(Reason.BAD_PARAMETERS, f"shape {list(shape)}", value.name)
+    return shape
+
+
+def _groups(op: Operator, channels: int) -> int:
+    groups = op.integer("group", 1)
+    if groups < 1 or channels % groups:
+        raise Refusal(Reason.BAD_PARAMETERS, f"group={groups}, {channels} channels")
+    return groups
+
+
+_MIN_CONV_RANK = 3
+
+
+def convolution(op: Operator) -> Linear:
+    """Conv: W is [Cout, Cin/g, k…]; reads zeros where it pads."""
+    shape = _weight(op, 1)
+    if len(shape) < _MIN_CONV_RANK:
+        raise Refusal(Reason.BAD_PARAMETERS, f"weight of rank {len(shape)}")
+    groups = _groups(op, shape[0])
+    border = Border.NOTHING
+    auto_pad = op.text("auto_pad", "NOTSET")
+    if auto_pad.startswith("SAME"):
+        border = Border.NEVER
+    elif auto_pad != "VALID" and any(op.integers("pads") or ()):
+        border = Border.ZEROS
+    return Linear(1, 0, 2, groups, "OI", 1, 1, shape[0], shape[1] * groups, border)
+
+
+def transposed_convolution(op: Operator) -> Linear:
+    """ConvTranspose: W is [Cin, Cout/g, k…].
+
+    Its output elements are sums over varying subsets of the kernel, so a shift on the input
+    becomes a bias only where every output element sees the whole kernel: kernel 1, stride 1, no
+    padding in or out.
+    """
+    shape = _weight(op, 1)
+    if len(shape) < _MIN_CONV_RANK:
+        raise Refusal(Reason.BAD_PARAMETERS, f"weight of rank {len(shape)}")
+    groups = _groups(op, shape[0])
+    plain = (
+        all(k == 1 for k in shape[2:])
+        and all(v == 1 for v in op.integers("strides") or ())
+        and not any(op.integers("pads") or ())
+        and not any(op.integers("output_padding") or ())
+        and op.integers("output_shape") is None
+    )
+    border = Border.NOTHING if plain else Border.NEVER
+    return Linear(1, 0, 2, groups, "IO", 1, 1, shape[1] * groups, shape[0], border)
+
+
+def general_product(op: Operator) -> Linear:
+    """Gemm: Y = alpha A B + beta C; the weight is B, [K, N], or [N, K] with transB."""
+    k, n = _weight(op, 1, rank=2)
+    transposed = bool(op.integer("transB", 0))
+    if transposed:
+        k, n = n, k
+    return Linear(
+        weight=1,
+        data=0,
+        bias=2,
+        groups=1,
+        order="OI" if transposed else "IO",
+        out_axis=1,
+        in_axis=0 if op.integer("transA", 0) else 1,
+        out_channels=n,
+        in_channels=k,
+        weight_gain=op.number("alpha", 1.0),
+        bias_gain=op.number("beta", 1.0),
+        broadcasts_bias=True,
+    )
+
+
+_GEMM_OPSET = 7  # before, Gemm does not broadcast its bias unless told so
+
+
+def matrix_product(op: Operator) -> Linear:
+    """MatMul: x W with channels on the last axis, or W x with channels on the one before it."""
+    weight_second = op.required(1).is_constant
+    data: Value = op.required(0 if weight_second else 1)
+    first, second = _weight(op, 1 if weight_second else 0, rank=2)
+    if data.rank < 2:  # noqa: PLR2004 - a vector has no second axis; numpy's matmul rule
+        raise Refusal(Reason.OTHER_AXIS, f"the data has rank {data.rank}", data.name)
+    if weight_second:
+        as_gemm = "Gemm" if data.rank == 2 and op.opset >= _GEMM_OPSET else None  # noqa: PLR2004
+        linear = Linear(1, 0, None, 1, "IO", -1, -1, second, first)
+        return replace(linear, with_bias=as_gemm)
+    return Linear(0, 1, None, 1, "OI", -2, -2, first, second)
+
+
+LINEAR: Mapping[str, LinearRow] = {
+    "Conv": convolution,
+    "ConvTranspose": transposed_convolution,
+    "Gemm": general_product,
+    "MatMul": matrix_product,
+}

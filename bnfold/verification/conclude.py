@@ -1,0 +1,144 @@
+"""From everything that was found to one verdict."""
+
+from collections.abc import Sequence
+
+from bnfold.verification.options import VerifyOptions
+from bnfold.verification.outputs import OutputComparison, OutputVerdict
+from bnfold.verification.proof import Proof
+from bnfold.verification.providers import ProviderState
+from bnfold.verification.verdict import ProbeVerdict, ProviderReport, Verdict, Verification
+
+
+def conclude(
+    proof: Proof,
+    providers: Sequence[ProviderReport],
+    *,
+    crash: str | None,
+    blameless: bool = False,
+    layers: Sequence[OutputComparison],
+    options: VerifyOptions,
+    strict: bool,
+) -> Verification:
+    """Weigh the evidence.
+
+    Args:
+        proof: What the files say.
+        providers: What the outputs say.
+        crash: What became of the child process, where it did not do its work.
+        blameless: It crashed on the original, which says nothing about the candidate.
+        layers: What the tensors inside say.
+        options: How the verification was to be done.
+        strict: The differences were named in advance, so everything else must be identical and
+            an incomplete proof is no pass.
+    """
+    if blameless:
+        providers = [_crashed(name, crash) for name in options.providers or ("cpu",)]
+    verdict, reason = _weigh(proof, providers, None if blameless else crash, strict=strict)
+    asked = {name.lower().removesuffix("executionprovider") for name in options.providers}
+    failed = [
+        f"{report.name}: {report.state}" + (f" ({report.reason})" if report.reason else "")
+        for report in providers
+        if report.name in asked and report.state is not ProviderState.RAN
+    ]
+    return Verification(
+        verdict,
+        reason,
+        tuple(providers),
+        proof.probes,
+        proof.structure,
+        _first_divergence(proof, layers) if verdict is Verdict.FAILED else None,
+        "; ".join(failed) or None,
+        crash,
+        tuple(layers),
+    )
+
+
+def _crashed(name: str, crash: str | None) -> ProviderReport:
+    reason = f"the original could not be run: {crash}"
+    name = name.lower().removesuffix("executionprovider")
+    return ProviderReport(name, ProviderState.CANNOT_RUN, reason)
+
+
+def _weigh(
+    proof: Proof, providers: Sequence[ProviderReport], crash: str | None, *, strict: bool
+) -> tuple[Verdict, str]:
+    failure = _failure(proof, providers, crash, strict=strict)
+    if failure:
+        return Verdict.FAILED, failure
+    ran = [report for report in providers if report.outputs]
+    agrees = bool(ran) and all(report.verdict is OutputVerdict.AGREES for report in ran)
+    if proof.structure.proved and agrees:
+        return Verdict.PASSED, f"{_proved(proof)}; {_end_to_end(ran)}"
+    if proof.structure.proved:
+        return Verdict.PASSED_BY_PROOF, (
+            f"{_proved(proof)}; inconclusive end to end: {_why_not(providers)}"
+        )
+    if agrees and not strict:
+        return Verdict.PASSED_BY_OUTPUTS, (
+            f"{_end_to_end(ran)}; not proved from the files: {proof.structure.reason}"
+        )
+    what = _end_to_end(ran) if agrees else f"inconclusive end to end: {_why_not(providers)}"
+    return Verdict.INCONCLUSIVE, f"{what}; not proved from the files: {proof.structure.reason}"
+
+
+def _failure(
+    proof: Proof, providers: Sequence[ProviderReport], crash: str | None, *, strict: bool
+) -> str:
+    """Return the strongest evidence against the candidate, or nothing."""
+    named = [p for p in proof.probes if p.verdict is ProbeVerdict.BROKEN and not p.found]
+    if named:
+        worst = max(named, key=lambda probe: probe.fraction)
+        where = ", ".join(worst.region.outputs)
+        return f"the fold at {where} is wrong: {worst.note}"
+    if proof.contradiction:
+        return proof.contradiction
+    unchecked = any(probe.verdict is ProbeVerdict.UNCHECKED for probe in proof.probes)
+    if strict and not proof.structure.proved and not unchecked:
+        return f"the models differ outside the folds: {proof.structure.reason}"
+    for report in providers:
+        if report.verdict is OutputVerdict.DIFFERS and (report.outputs or report.failure):
+            return f"on {report.name} {report.failure or _differs(report)}"
+    return crash or ""
+
+
+def _differs(report: ProviderReport) -> str:
+    worst = report.worst
+    if worst is None:
+        return "nothing could be compared"
+    what = f"output {worst.name!r} {worst.numbers()} at {worst.level}"
+    return f"{what} ({worst.note})" if worst.note else what
+
+
+def _proved(proof: Proof) -> str:
+    probed = [probe for probe in proof.probes if probe.verdict is ProbeVerdict.HELD]
+    if not probed:
+        return "the models are the same"
+    worst = max(probe.fraction for probe in probed)
+    regions = "1 fold is" if len(probed) == 1 else f"{len(probed)} folds are"
+    return f"{regions} within {worst:.2f} of the rounding bound and all else is identical"
+
+
+def _end_to_end(ran: Sequence[ProviderReport]) -> str:
+    parts = []
+    for report in ran:
+        worst = report.worst
+        if worst is not None:
+            parts.append(f"on {report.name} output {worst.name!r} {worst.numbers()}")
+    return "; ".join(parts)
+
+
+def _why_not(providers: Sequence[ProviderReport]) -> str:
+    for report in providers:
+        worst = report.worst
+        if worst is not None and worst.verdict is not OutputVerdict.AGREES:
+            noise = f" (noise {worst.noise:.2g} of {worst.magnitude:.2g})" if worst.noise else ""
+            return f"on {report.name}, output {worst.name!r}: {worst.note}{noise}"
+    reasons = [f"{report.name}: {report.state} ({report.reason})" for report in providers
+               if report.reason]  # fmt: skip
+    return "; ".join(reasons) or "nothing ran"
+
+
+def _first_divergence(proof: Proof, layers: Sequence[OutputComparison]) -> str | None:
+    if proof.first_difference:
+        return proof.first_difference
+    return next((layer.name for layer in layers if layer.verdict is OutputVerdict.DIFFERS), None)

@@ -1,0 +1,202 @@
+"""Cutting a piece out of a graph and computing it."""
+
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from bnfold.verification.dtypes import is_float
+from bnfold.verification.evaluate import EvaluationError, UnsupportedError, default_domain
+from bnfold.verification.magnitude import MAGNITUDE, SHAPES, Tracked, exact, track
+from bnfold.verification.scopes import Scope
+
+
+@dataclass(frozen=True, slots=True)
+class Cone:
+    """What a tensor is computed from, back to where it was cut.
+
+    Attributes:
+        scope: The graph.
+        output: The tensor.
+        nodes: Indices of the nodes in `scope.nodes`, in order of computation.
+        leaves: The tensors that enter: neither constant nor computed inside.
+    """
+
+    scope: Scope
+    output: str
+    nodes: tuple[int, ...]
+    leaves: tuple[str, ...]
+
+    @property
+    def weights(self) -> list[str]:
+        """Names of the constants that the nodes read, each once."""
+        scope = self.scope
+        names = dict.fromkeys(n for i in self.nodes for n in scope.nodes[i].input if n)
+        return [name for name in names if scope.is_constant(name)]
+
+
+def cut(scope: Scope, output: str, stops: Callable[[str], bool], limit: int) -> Cone | None:
+    """Walk up from `output` to tensors at which `stops`; None if that takes too many nodes."""
+    index_of = {id(node): index for index, node in enumerate(scope.nodes)}
+    nodes: set[int] = set()
+    leaves: dict[str, None] = {}
+    pending, seen = [output], {output}
+    while pending:
+        name = pending.pop()
+        if scope.is_constant(name):
+            continue
+        if name not in scope.producers or (name != output and stops(name)):
+            leaves[name] = None
+            continue
+        node, _ = scope.producers[name]
+        nodes.add(index_of[id(node)])
+        if len(nodes) > limit:
+            return None
+        fresh = [n for n in node.input if n and n not in seen]
+        seen.update(fresh)
+        pending += fresh
+    return Cone(scope, output, tuple(sorted(nodes)), tuple(leaves))
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """The constants of a cone, in float64, with their magnitudes.
+
+    Attributes:
+        values: The constants by name.
+        dtypes: Their dtypes in the file.
+    """
+
+    values: dict[str, Tracked]
+    dtypes: tuple[np.dtype[np.generic], ...]
+
+
+def weights_of(cone: Cone) -> Weights:
+    """Read the constants of a cone.
+
+    Raises:
+        EvaluationError: One of them cannot be computed.
+    """
+    values: dict[str, Tracked] = {}
+    dtypes: dict[np.dtype[np.generic], None] = {}
+    for name in cone.weights:
+        array = cone.scope.constant(name)
+        if is_float(array):
+            dtypes[array.dtype] = None
+            array = array.astype(np.float64)
+        values[name] = exact(array)
+    return Weights(values, tuple(dtypes))
+
+
+def subnormal(weights: Weights, tiny: float) -> Weights | None:
+    """Return weights whose magnitudes are those of underflow only; None where there is none.
+
+    A number below the smallest normal one of its dtype has an absolute error instead of a
+    relative one: u·tiny. So its magnitude is `tiny`.
+    """
+    values: dict[str, Tracked] = {}
+    some = False
+    for name, tracked in weights.values.items():
+        if tracked.size is None:
+            values[name] = tracked
+            continue
+        small = tracked.size < tiny
+        some |= bool(small.any())
+        values[name] = Tracked(tracked.value, np.where(small, tiny, 0.0), constant=True)
+    return Weights(values, weights.dtypes) if some else None
+
+
+LINEAR = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+
+
+def linear_depth(cone: Cone) -> int:
+    """Return the largest number of linear operators in series.
+
+    The magnitude grows with every one of them, so a bound over many says little.
+    """
+    depth: dict[str, int] = dict.fromkeys(cone.leaves, 0)
+    deepest = 0
+    for index in cone.nodes:
+        node = cone.scope.nodes[index]
+        varying = [depth[name] for name in node.input if name in depth]
+        if varying:
+            here = max(varying) + (node.op_type in LINEAR)
+            depth |= dict.fromkeys(node.output, here)
+            deepest = max(deepest, here)
+    return deepest
+
+
+def roundings_in_series(cone: Cone, changed: Collection[str]) -> int:
+    """Return how many changed constants a value meets at most on its way; at least 1.
+
+    Every one of them was rounded, and the errors add up. The weight and the bias of one operator
+    count once: each adds its share to a different part of the magnitude. In a product of two
+    tensors the errors of both come together.
+    """
+    depth: dict[str, int] = dict.fromkeys(cone.leaves, 0)
+    deepest = 1
+    for index in cone.nodes:
+        node = cone.scope.nodes[index]
+        entering = [depth[name] for name in node.input if name in depth]
+        here = sum(entering) if node.op_type == "Mul" else max(entering, default=0)
+        here += any(name in changed for name in node.input)
+        depth |= dict.fromkeys(node.output, here)
+        deepest = max(deepest, here)
+    return deepest
+
+
+def pads(cone: Cone) -> int:
+    """Count the Pads."""
+    return sum(cone.scope.nodes[index].op_type == "Pad" for index in cone.nodes)
+
+
+def casts(cone: Cone) -> Counter[int]:
+    """Count the Casts of what varies, by their target; one to a tensor's type counts as 0.
+
+    In float64 a Cast between floating dtypes does nothing, so a probe cannot see it round.
+    """
+    varying = set(cone.leaves)
+    counted: Counter[int] = Counter()
+    for index in cone.nodes:
+        node = cone.scope.nodes[index]
+        if varying.intersection(node.input):
+            varying.update(node.output)
+            if node.op_type in {"Cast", "CastLike"}:
+                counted[next((a.i for a in node.attribute if a.name == "to"), 0)] += 1
+    return counted
+
+
+def check_provable(cone: Cone) -> None:
+    """Refuse a cone with an operator of whose magnitude nothing is known; nothing is computed.
+
+    Raises:
+        UnsupportedError: There is one.
+    """
+    varying = set(cone.leaves)
+    for index in cone.nodes:
+        node = cone.scope.nodes[index]
+        if node.op_type not in SHAPES and varying.intersection(node.input):
+            if not default_domain(node) or node.op_type not in MAGNITUDE:
+                raise UnsupportedError(f"{node.op_type} is not an operator that a fold passes")
+            varying.update(node.output)
+
+
+def compute(cone: Cone, weights: Weights, leaves: Mapping[str, np.ndarray]) -> Tracked:
+    """Compute a cone's output and its magnitude for given leaves, all in float64.
+
+    Raises:
+        EvaluationError: A node cannot be computed.
+    """
+    scope = cone.scope
+    tensors: dict[str, Tracked] = dict(weights.values)
+    for name, value in leaves.items():
+        tensors[name] = Tracked(value, np.abs(value))
+    for index in cone.nodes:
+        node = scope.nodes[index]
+        inputs: Sequence[Tracked | None] = [tensors[n] if n else None for n in node.input]
+        outputs = [name for name in node.output if name]
+        tensors |= dict(zip(outputs, track(node, scope.opsets, inputs), strict=False))
+    if cone.output not in tensors:
+        raise EvaluationError(f"{cone.output} was not computed")
+    return tensors[cone.output]

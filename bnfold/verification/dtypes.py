@@ -1,0 +1,48 @@
+"""What must be known of element types, bfloat16 and float8 included."""
+
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+
+def unit_roundoff(dtype: np.dtype[Any]) -> float:
+    """Return u of a floating-point dtype: half the distance from 1 to the next number."""
+    return float(ml_dtypes.finfo(dtype).eps) / 2  # type: ignore[no-untyped-call]
+
+
+def smallest_normal(dtype: np.dtype[Any]) -> float:
+    """Return the smallest number of a dtype that has all its digits."""
+    return float(ml_dtypes.finfo(dtype).smallest_normal)  # type: ignore[no-untyped-call]
+
+
+def largest(dtype: np.dtype[Any]) -> float:
+    """Return the largest finite number of a dtype."""
+    return float(ml_dtypes.finfo(dtype).max)  # type: ignore[no-untyped-call]
+
+
+def is_float(values: Array) -> bool:
+    """Tell whether an array holds floating-point or complex numbers."""
+    return _is_float(values.dtype)
+
+
+def _is_float(dtype: np.dtype[Any]) -> bool:
+    if dtype.kind in "fc":
+        return True
+    if dtype.kind in "biuOSU":
+        return False
+    try:
+        ml_dtypes.finfo(dtype)  # type: ignore[no-untyped-call]
+    except ValueError:
+        return False
+    return True
+
+
+def wide(value: Array) -> Array:
+    """Return numbers in which a difference of two neighbours is exact; other values as they are."""
+    if value.dtype.kind == "c":
+        return value.astype(np.complex128)
+    return value.astype(np.float64) if is_float(value) else value

@@ -1,0 +1,169 @@
+"""What a model asks to be fed, as far as its file tells.
+
+Symbolic dimensions with one name are one number. An unnamed one is its own symbol. What the
+first operators behind an input fix (the channels that a convolution's weight expects, the length
+of the table that a Gather reads) is found by walking from the input through operators that keep
+it as it is.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import onnx
+
+from bnfold.errors import RequestError
+
+Dim = int | str
+"""A size, or the name of a symbol."""
+
+_KEEPS = frozenset(
+    {"Add", "Cast", "Clip", "Div", "Identity", "Mul", "Relu", "Sub", "Sqrt", "Pow", "Neg",
+     "Unsqueeze", "Squeeze", "Reshape", "Flatten", "Concat", "Max", "Min", "Where"}
+)  # fmt: skip
+_KEEPS_SHAPE = _KEEPS - {"Unsqueeze", "Squeeze", "Reshape", "Flatten", "Concat"}
+_INDEXES = {
+    # operator: (input that indexes, input that is indexed, attribute of the axis)
+    "Gather": (1, 0, "axis"),
+    "GatherElements": (1, 0, "axis"),
+    "EmbedLayerNormalization": (0, 2, ""),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class InputSpec:
+    """One input of a model.
+
+    Attributes:
+        name: Its name.
+        elem_type: The `onnx.TensorProto.DataType` of its elements.
+        dims: Its shape; None where even the rank is unknown.
+        sequence: It is a sequence of such tensors.
+        bound: Integer values must be below this, as they index something of that length.
+    """
+
+    name: str
+    elem_type: int
+    dims: tuple[Dim, ...] | None
+    sequence: bool = False
+    bound: int | None = None
+
+
+def input_specs(model: onnx.ModelProto) -> list[InputSpec]:
+    """Return the inputs that must be fed: those that are no initializers.
+
+    Raises:
+        RequestError: An input is of a type for which no value can be made up.
+    """
+    initial = {tensor.name for tensor in model.graph.initializer}
+    initial |= {tensor.values.name for tensor in model.graph.sparse_initializer}
+    reader = _Reader(model.graph)
+    return [reader.refine(_spec(value)) for value in model.graph.input if value.name not in initial]
+
+
+def _spec(value: onnx.ValueInfoProto) -> InputSpec:
+    kind = value.type
+    sequence = False
+    if kind.HasField("optional_type"):
+        kind = kind.optional_type.elem_type
+    if kind.HasField("sequence_type"):
+        kind, sequence = kind.sequence_type.elem_type, True
+    if not kind.HasField("tensor_type"):
+        what = kind.WhichOneof("value") or "value of unknown type"
+        raise RequestError(
+            f"input {value.name!r} is a {what.removesuffix('_type').replace('_', ' ')}, which "
+            "cannot be generated; give it with the inputs"
+        )
+    tensor = kind.tensor_type
+    if not tensor.HasField("shape"):
+        return InputSpec(value.name, tensor.elem_type, None, sequence)
+    dims = tuple(_dim(dim, f"{value.name}[{axis}]") for axis, dim in enumerate(tensor.shape.dim))
+    return InputSpec(value.name, tensor.elem_type, dims, sequence)
+
+
+def _dim(dim: onnx.TensorShapeProto.Dimension, anonymous: str) -> Dim:
+    if dim.HasField("dim_value") and dim.dim_value >= 0:
+        return dim.dim_value
+    return dim.dim_param or anonymous
+
+
+class _Reader:
+    """Finds what the operators behind an input demand of it."""
+
+    def __init__(self, graph: onnx.GraphProto) -> None:
+        self.shapes: dict[str, tuple[int, ...]] = {
+            tensor.name: tuple(tensor.dims) for tensor in graph.initializer
+        }
+        self.readers: dict[str, list[onnx.NodeProto]] = defaultdict(list)
+        for node in graph.node:
+            for name in set(node.input):
+                self.readers[name].append(node)
+            if node.op_type == "Constant" and node.attribute[0].HasField("t"):
+                self.shapes[node.output[0]] = tuple(node.attribute[0].t.dims)
+
+    def refine(self, spec: InputSpec) -> InputSpec:
+        """Return `spec` with the channels and the bound that its readers demand."""
+        if spec.elem_type in {onnx.TensorProto.INT32, onnx.TensorProto.INT64}:
+            bounds = [bound for node, name in self.behind(spec.name, _KEEPS)
+                      if (bound := self.bound(node, name)) is not None]  # fmt: skip
+            return replace(spec, bound=min(bounds, default=None))
+        if spec.dims is None:
+            ranks = (self.rank(node) for node, _ in self.behind(spec.name, _KEEPS_SHAPE))
+            rank = next((rank for rank in ranks if rank), None)
+            dims = None if rank is None else tuple(f"{spec.name}[{i}]" for i in range(rank))
+            spec = replace(spec, dims=dims)
+        for node, name in self.behind(spec.name, _KEEPS_SHAPE):
+            spec = self.fixed(spec, node, name)
+        return spec
+
+    def behind(self, name: str, passes: frozenset[str]) -> Iterator[tuple[onnx.NodeProto, str]]:
+        """Yield the readers of a tensor and of what `passes` make of it, with what they read."""
+        names, seen = [name], {name}
+        while names:
+            current = names.pop(0)
+            for node in self.readers[current]:
+                yield node, current
+                if node.op_type in passes and len(seen) < 64:  # noqa: PLR2004  # far enough
+                    fresh = [output for output in node.output if output not in seen]
+                    seen.update(fresh)
+                    names.extend(fresh)
+
+    def bound(self, node: onnx.NodeProto, name: str) -> int | None:
+        """Return the length of what `name` indexes in `node`."""
+        index, data, axis_name = _INDEXES.get(node.op_type, (-1, -1, ""))
+        if index < 0 or len(node.input) <= max(index, data) or node.input[index] != name:
+            return None
+        shape = self.shapes.get(node.input[data])
+        axis = next((a.i for a in node.attribute if a.name == axis_name), 0)
+        return shape[axis] if shape else None
+
+    def rank(self, node: onnx.NodeProto) -> int | None:
+        """Return the rank of the data input of a linear operator."""
+        weight = self.shapes.get(node.input[1]) if len(node.input) > 1 else None
+        return len(weight) if weight and node.op_type in {"Conv", "ConvTranspose", "Gemm"} else None
+
+    def fixed(self, spec: InputSpec, node: onnx.NodeProto, name: str) -> InputSpec:
+        """Return `spec` with the dimension that a linear operator's weight fixes."""
+        if spec.dims is None or not node.input or node.input[0] != name:
+            return spec
+        axis, size = self._demand(node, len(spec.dims))
+        if axis is None or not isinstance(spec.dims[axis], str):
+            return spec
+        dims = list(spec.dims)
+        dims[axis] = size
+        return replace(spec, dims=tuple(dims))
+
+    def _demand(self, node: onnx.NodeProto, rank: int) -> tuple[int | None, int]:
+        weight = self.shapes.get(node.input[1]) if len(node.input) > 1 else None
+        if not weight:
+            return None, 0
+        attributes: Mapping[str, int] = {a.name: a.i for a in node.attribute}
+        if node.op_type == "Conv" and rank > 1:
+            return 1, weight[1] * attributes.get("group", 1)
+        if node.op_type in {"ConvTranspose", "BatchNormalization"} and rank > 1:
+            return 1, weight[0]
+        if node.op_type == "Gemm":
+            return (1, weight[-1 if attributes.get("transB") else 0])
+        if node.op_type == "MatMul" and len(weight) > 1:
+            return rank - 1, weight[-2]
+        return None, 0

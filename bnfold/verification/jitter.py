@@ -1,0 +1,50 @@
+"""The original, moved by rounding only: every weight and every input by at most one ulp."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+
+from bnfold.files.opened import OpenedModel
+from bnfold.verification.dtypes import Array, is_float, unit_roundoff
+
+_FLOATS = frozenset(
+    {
+        onnx.TensorProto.FLOAT,
+        onnx.TensorProto.DOUBLE,
+        onnx.TensorProto.FLOAT16,
+        onnx.TensorProto.BFLOAT16,
+    }
+)
+
+
+def jittered(values: Array, rng: np.random.Generator) -> Array:
+    """Return `values` with each element multiplied by 1 or 1 ± 2u, which is about one ulp."""
+    steps = rng.integers(-1, 2, values.shape) * (2 * unit_roundoff(values.dtype))
+    return np.asarray((values.astype(np.float64) * (1 + steps)).astype(values.dtype))
+
+
+def jittered_weights(model: OpenedModel, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the moved initializers by name: those of the file's own, and overridable ones.
+
+    The latter are inputs too, and a session takes them with the feed.
+    """
+    rng = np.random.default_rng(seed)
+    inputs = {value.name for value in model.proto.graph.input}
+    own: dict[str, Any] = {}
+    overridable: dict[str, Any] = {}
+    for tensor in model.proto.graph.initializer:
+        if tensor.data_type in _FLOATS:
+            place = overridable if tensor.name in inputs else own
+            place[tensor.name] = jittered(model.read(tensor), rng)
+    return own, overridable
+
+
+def jittered_feeds(feed: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    """Return a feed with its floating-point tensors moved."""
+    rng = np.random.default_rng(seed)
+    return {
+        name: jittered(value, rng) if isinstance(value, np.ndarray) and is_float(value) else value
+        for name, value in feed.items()
+    }

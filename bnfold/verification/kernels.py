@@ -1,0 +1,178 @@
+"""Linear operators in float64, written from the operators' specifications.
+
+onnx's reference evaluator is the yardstick for everything else, but its transposed convolution
+is wrong for more than one group and takes a second per layer. Both convolutions are sums over
+the positions of the kernel, each position a batched matrix product over strided views.
+"""
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from bnfold.verification.dtypes import Array
+
+Attributes = Mapping[str, Any]
+
+_LEGACY_BROADCAST = 7  # the opset from which operands broadcast as in numpy
+
+
+def _text(value: bytes | str | None) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value or "NOTSET")
+
+
+def _same_pads(total: Sequence[int], *, upper: bool) -> list[int]:
+    small = [max(t, 0) // 2 for t in total]
+    large = [max(t, 0) - s for t, s in zip(total, small, strict=True)]
+    return small + large if upper else large + small
+
+
+def _geometry(attributes: Attributes, W: Array) -> tuple[int, list[int], list[int], list[int], str]:
+    n = W.ndim - 2
+    strides = list(attributes.get("strides") or [1] * n)
+    dilations = list(attributes.get("dilations") or [1] * n)
+    extents = [(k - 1) * d + 1 for k, d in zip(W.shape[2:], dilations, strict=True)]
+    return n, strides, dilations, extents, _text(attributes.get("auto_pad"))
+
+
+def _with_bias(Y: Array, b: Array | None) -> Array:
+    if b is None:
+        return Y
+    return Y + b.reshape(1, -1, *(1,) * (Y.ndim - 2))
+
+
+def conv(inputs: Sequence[Array | None], attributes: Attributes) -> Array:
+    """Convolve X (N, Cin, d…) with W (Cout, Cin/g, k…) and add b (Cout)."""
+    X, W, b = inputs[0], inputs[1], inputs[2] if len(inputs) > 2 else None  # noqa: PLR2004
+    assert X is not None  # noqa: S101  # required by the operator
+    assert W is not None  # noqa: S101
+    g = int(attributes.get("group") or 1)
+    n, strides, dilations, extents, auto = _geometry(attributes, W)
+    if X.ndim != n + 2 or X.shape[1] != W.shape[1] * g:
+        raise ValueError(f"X {X.shape} does not fit W {W.shape} in {g} groups")
+    pads = list(attributes.get("pads") or [0] * 2 * n)
+    if auto.startswith("SAME"):
+        out = [-(-d // s) for d, s in zip(X.shape[2:], strides, strict=True)]
+        reached = [(o - 1) * s + e for o, s, e in zip(out, strides, extents, strict=True)]
+        total = [r - d for r, d in zip(reached, X.shape[2:], strict=True)]
+        pads = _same_pads(total, upper=auto == "SAME_UPPER")
+    padded = np.pad(X, [(0, 0), (0, 0), *zip(pads[:n], pads[n:], strict=True)])
+    out = [(d - e) // s + 1 for d, e, s in zip(padded.shape[2:], extents, strides, strict=True)]
+    if min(out) < 1:
+        raise ValueError(f"X {X.shape} is smaller than the kernel of W {W.shape}")
+    # One product per group and position: the samples lie side by side in its columns.
+    samples, size = X.shape[0], math.prod(out)
+    grouped = np.moveaxis(W.reshape(g, W.shape[0] // g, W.shape[1], -1), -1, 0).copy()
+    spread = np.moveaxis(padded.reshape(samples, g, W.shape[1], *padded.shape[2:]), 0, 2)
+    Y = np.zeros((g, W.shape[0] // g, samples * size))
+    for index, position in enumerate(itertools.product(*map(range, W.shape[2:]))):
+        if not grouped[index].any():  # a dilated kernel that was written out
+            continue
+        window = _window(position, dilations, strides, out)
+        columns = spread[(slice(None),) * 3 + window].reshape(g, W.shape[1], samples * size)
+        Y += grouped[index] * columns if W.shape[1] == 1 else grouped[index] @ columns
+    Y = np.moveaxis(Y.reshape(W.shape[0], samples, size), 1, 0)
+    return _with_bias(Y.reshape(samples, W.shape[0], *out), b)
+
+
+def _window(
+    position: Sequence[int], dilations: Sequence[int], strides: Sequence[int], out: Sequence[int]
+) -> tuple[slice, ...]:
+    """Return the elements that one position of the kernel meets."""
+    starts = [p * d for p, d in zip(position, dilations, strict=True)]
+    return tuple(
+        slice(a, a + (o - 1) * s + 1, s) for a, o, s in zip(starts, out, strides, strict=True)
+    )
+
+
+def conv_transpose(inputs: Sequence[Array | None], attributes: Attributes) -> Array:
+    """Convolve X (N, Cin, d…) transposedly with W (Cin, Cout/g, k…) and add b (Cout)."""
+    X, W, b = inputs[0], inputs[1], inputs[2] if len(inputs) > 2 else None  # noqa: PLR2004
+    assert X is not None  # noqa: S101  # required by the operator
+    assert W is not None  # noqa: S101
+    g = int(attributes.get("group") or 1)
+    n, strides, dilations, extents, auto = _geometry(attributes, W)
+    if X.ndim != n + 2 or X.shape[1] != W.shape[0]:
+        raise ValueError(f"X {X.shape} does not fit W {W.shape}")
+    extra = list(attributes.get("output_padding") or [0] * n)
+    full = [(d - 1) * s + e for d, s, e in zip(X.shape[2:], strides, extents, strict=True)]
+    pads = list(attributes.get("pads") or [0] * 2 * n)
+    wanted = attributes.get("output_shape")
+    if wanted or auto.startswith("SAME"):
+        target = list(wanted or [d * s for d, s in zip(X.shape[2:], strides, strict=True)])[-n:]
+        total = [f + e - t for f, e, t in zip(full, extra, target, strict=True)]
+        pads = _same_pads(total, upper=auto == "SAME_UPPER")
+        extra = [e + max(-t, 0) for e, t in zip(extra, total, strict=True)]
+    samples, size = X.shape[0], math.prod(X.shape[2:])
+    grouped = np.moveaxis(W.reshape(g, W.shape[0] // g, W.shape[1], -1), -1, 0)
+    grouped = grouped.swapaxes(2, 3).copy()
+    columns = np.moveaxis(X.reshape(samples, g, W.shape[0] // g, size), 0, 2).reshape(
+        g, W.shape[0] // g, samples * size
+    )
+    Y = np.zeros((samples, g * W.shape[1], *(f + e for f, e in zip(full, extra, strict=True))))
+    for index, position in enumerate(itertools.product(*map(range, W.shape[2:]))):
+        window = _window(position, dilations, strides, X.shape[2:])
+        part = (grouped[index] @ columns).reshape(g * W.shape[1], samples, *X.shape[2:])
+        Y[(slice(None), slice(None), *window)] += np.moveaxis(part, 1, 0)
+    ends = [size - p for size, p in zip(Y.shape[2:], pads[n:], strict=True)]
+    kept = tuple(slice(p, e) for p, e in zip(pads[:n], ends, strict=True))
+    return _with_bias(Y[(slice(None), slice(None), *kept)], b)
+
+
+def gemm(inputs: Sequence[Array | None], attributes: Attributes) -> Array:
+    """Return alpha · A' B' + beta · C."""
+    A, B, C = inputs[0], inputs[1], inputs[2] if len(inputs) > 2 else None  # noqa: PLR2004
+    assert A is not None  # noqa: S101  # required by the operator
+    assert B is not None  # noqa: S101
+    A = A.T if attributes.get("transA") else A
+    B = B.T if attributes.get("transB") else B
+    Y = np.asarray(attributes.get("alpha", 1.0) * (A @ B))
+    return Y if C is None else np.asarray(Y + attributes.get("beta", 1.0) * C)
+
+
+def per_channel(parameter: Array, X: Array, attributes: Attributes) -> Array:
+    """Return a parameter of batch normalization, shaped to broadcast against X (N, C, …)."""
+    if attributes.get("spatial", 1) == 0:
+        return parameter.reshape(1, *X.shape[1:])
+    return parameter.reshape(1, -1, *(1,) * (X.ndim - 2))
+
+
+def batch_normalization(inputs: Sequence[Array | None], attributes: Attributes) -> Array:
+    """Return γ (X − E) / √(Var + ε) + β, with ε the float32 that the attribute holds."""
+    X = inputs[0]
+    assert X is not None  # noqa: S101  # required by the operator
+    if attributes.get("training_mode"):
+        raise ValueError("this batch normalization is in training mode")
+    gamma, beta, mean, variance = (
+        per_channel(p, X, attributes) for p in inputs[1:5] if p is not None
+    )
+    epsilon = float(np.float32(attributes.get("epsilon", 1e-5)))
+    if X.ndim > 1 and gamma.shape[1] != X.shape[1]:
+        raise ValueError(f"X {X.shape} does not have {gamma.shape[1]} channels")
+    return np.asarray(gamma * ((X - mean) / np.sqrt(variance + epsilon)) + beta)
+
+
+def aligned(a: Array, b: Array, attributes: Attributes, opset: int) -> Array:
+    """Return b shaped to broadcast against a; before opset 7 an attribute says from which axis."""
+    if opset >= _LEGACY_BROADCAST or not attributes.get("broadcast"):
+        return b
+    axis = attributes.get("axis", a.ndim - b.ndim)
+    return b.reshape(*b.shape, *(1,) * (a.ndim - axis - b.ndim))
+
+
+def dequantize(inputs: Sequence[Array | None], attributes: Mapping[str, Any]) -> Array | None:
+    """Return (q − z) s in float64, for scales per tensor or per axis; None for scales per block.
+
+    It is not rounded to the type of the scale: whether the product is, is up to the runtime.
+    """
+    q, scale = inputs[0], inputs[1]
+    zero = inputs[2] if len(inputs) > 2 else None  # noqa: PLR2004 - (q, scale, zero point)
+    if q is None or scale is None or scale.ndim > 1 or attributes.get("block_size"):
+        return None
+    shape = [1] * q.ndim
+    if scale.size > 1:
+        shape[attributes.get("axis", 1)] = -1
+    z = 0.0 if zero is None else zero.astype(np.float64).reshape(shape)
+    return np.asarray((q.astype(np.float64) - z) * scale.astype(np.float64).reshape(shape))

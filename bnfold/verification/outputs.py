@@ -1,0 +1,123 @@
+"""An output of both models, compared: the value that reports are made of."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+
+from bnfold.verification.dtypes import Array
+
+Outputs = Mapping[str, Array]
+
+
+class OutputVerdict(StrEnum):
+    """What one output says."""
+
+    AGREES = "agrees"
+    DIFFERS = "differs"
+    INCONCLUSIVE = "inconclusive"
+
+
+@dataclass(frozen=True, slots=True)
+class OutputComparison:
+    """One output of both models, compared; see `compare` for the definitions.
+
+    Attributes:
+        name: The output's name; an element of a sequence is `name[i]`.
+        level: ONNX Runtime's optimization level that both models ran at.
+        verdict: The conclusion.
+        difference: The largest |candidate − original|; infinite where they are not comparable.
+        noise: How far the original moves when only its rounding changes.
+        magnitude: The largest |original|.
+        allowance: What the difference may be.
+        size: Number of elements.
+        no_evidence: Elements that are NaN or infinite on both sides.
+        note: Why, where the numbers do not say it.
+    """
+
+    name: str
+    level: str
+    verdict: OutputVerdict
+    difference: float
+    noise: float
+    magnitude: float
+    allowance: float
+    size: int
+    no_evidence: int = 0
+    note: str = ""
+
+    @property
+    def ratio(self) -> float:
+        """The difference in multiples of the noise; infinite if it should be none at all."""
+        if self.difference == 0:
+            return 0.0
+        return self.difference / self.noise if self.noise else math.inf
+
+    @property
+    def used(self) -> float:
+        """The part of the allowance that the difference takes."""
+        if self.difference == 0:
+            return 0.0
+        return self.difference / self.allowance if self.allowance else math.inf
+
+    def __str__(self) -> str:
+        """Say it in one line, with the numbers."""
+        note = f" ({self.note})" if self.note else ""
+        missing = f", {self.no_evidence} of {self.size} no evidence" if self.no_evidence else ""
+        return f"{self.name} at {self.level} {self.numbers()}{missing}: {self.verdict}{note}"
+
+    def numbers(self) -> str:
+        """Say how large the difference is."""
+        if self.difference == 0:
+            return "is the same to the last bit"
+        if not self.noise:
+            return (
+                f"differs by {self.difference:.2g} of {self.magnitude:.2g}, "
+                "where the original has no noise"
+            )
+        return (
+            f"differs by {self.difference:.2g}, "
+            f"{self.ratio:.2g} times the original's noise of {self.noise:.2g}"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON-able data; what is not finite becomes None."""
+        return {
+            **{key: finite(value) for key, value in asdict(self).items()},
+            "verdict": str(self.verdict),
+            "ratio": finite(self.ratio),
+        }
+
+
+def finite(value: Any) -> Any:  # noqa: ANN401 - whatever a field holds
+    """Return a number that JSON has, or None in its place."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def encode(compared: OutputComparison) -> dict[str, Any]:
+    """Return a comparison for the pipe between the processes."""
+    return asdict(compared)
+
+
+def decode(data: Mapping[str, Any]) -> OutputComparison:
+    """Return the comparison that `encode` was given."""
+    return OutputComparison(**{**data, "verdict": OutputVerdict(data["verdict"])})
+
+
+def flatten(name: str, value: Any) -> dict[str, Array]:  # noqa: ANN401 - any ONNX value
+    """Return the arrays of one output by name: sequences and maps are opened, None is absent."""
+    if value is None:
+        return {}
+    if isinstance(value, dict):
+        keys = sorted(value, key=str)
+        return {
+            f"{name}.keys": np.asarray([str(key) for key in keys], dtype=object),
+            f"{name}.values": np.asarray([value[key] for key in keys]),
+        }
+    if isinstance(value, list):
+        parts = [flatten(f"{name}[{i}]", item) for i, item in enumerate(value)]
+        return {key: array for part in parts for key, array in part.items()}
+    return {name: np.asarray(value)}

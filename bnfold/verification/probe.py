@@ -1,0 +1,218 @@
+"""The local probe: one region of both models, in float64, on a few small inputs.
+
+The two results must satisfy, elementwise,
+
+    |new − old| ≤ (4 r u + (2 n + 8) 2⁻⁵³) · mag(old) + underflow
+
+with u the unit roundoff of the coarsest dtype that the original stores here, `mag` as in
+`magnitude`, and n the number of terms in the longest sum: float64 rounds too,
+in the probe as in the fold. r is how many changed constants a value meets on its way through the
+region, 1 behind a single convolution: where folds hang together over several linear operators
+each has rounded its own weights. A fold that is
+computed in float64 and rounded once is at a quarter of the bound at most; where a fold promises
+that, it is held to it, which leaves coarse dtypes no room for small mistakes.
+
+Where the candidate pads explicitly what the original padded with zeros, the pad value and the bias
+cancel at the border, each rounded by itself; so there the larger of the two magnitudes counts.
+
+The bound is about sums: behind a kernel of 4608 weights a relative error of 10⁻⁵ drowns in it
+when all inputs are alike. So the inputs get sparser and sparser, until a window sees one nonzero
+element only and every weight stands for itself; and larger, so that the biases do not cover the
+weights. One is zero, so that the biases stand alone.
+"""
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from bnfold.verification.cut import (
+    Cone,
+    Weights,
+    casts,
+    check_provable,
+    compute,
+    pads,
+    roundings_in_series,
+    subnormal,
+    weights_of,
+)
+from bnfold.verification.dtypes import Array, smallest_normal, unit_roundoff
+from bnfold.verification.evaluate import EvaluationError, UnsupportedError
+from bnfold.verification.samples import VOLUME, Shape, batches, channel_hints, trials
+
+_ROUNDINGS = 4.0
+_ONCE = 1.05
+"""One rounding of each weight, and a little for what is of second order."""
+_TRIALS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a probe measured.
+
+    Attributes:
+        fraction: The largest |new − old| / bound.
+        note: Where that is.
+        limit: What the fraction may be.
+    """
+
+    fraction: float
+    note: str = ""
+    limit: float = 1.0
+
+    @property
+    def held(self) -> bool:
+        """The bound held everywhere."""
+        return self.fraction <= self.limit
+
+
+def probe(
+    old: Cone, new: Cone, shapes: Mapping[str, Shape], seed: int, *, tight: bool = False
+) -> Finding:
+    """Compare a region of the original with the candidate's.
+
+    Args:
+        old: The region in the original.
+        new: The region in the candidate.
+        shapes: What is known of the shapes of the tensors that enter.
+        seed: Seed of the inputs.
+        tight: Allow one rounding per weight only, as bnfold promises it.
+
+    Raises:
+        EvaluationError: The region of the original cannot be computed here.
+    """
+    for cone in (old, new):
+        check_provable(cone)
+    if casts(new) - casts(old):
+        raise UnsupportedError("the candidate casts what the original does not")
+    pair = _Pair(old, new, weights_of(old), weights_of(new), _ONCE if tight else _ROUNDINGS)
+    leaves = list(dict.fromkeys((*old.leaves, *new.leaves)))
+    hints = channel_hints(old, pair.old_weights)
+    reason = EvaluationError("no shapes for its inputs were found")
+    broken: Finding | None = None
+    tries = itertools.islice(trials(leaves, shapes, hints), _TRIALS)
+    for sizes, stacked in itertools.product(tries, (True, False)):
+        try:
+            finding = pair.compare(batches(sizes, seed, stacked=stacked))
+        except UnsupportedError:
+            raise
+        except EvaluationError as error:
+            reason = error
+            continue
+        if finding.held:
+            return finding
+        broken = broken or finding
+        if not stacked:
+            break
+    if broken is None:
+        raise reason
+    return _at_declared_shapes(pair, leaves, shapes, seed) or broken
+
+
+def _at_declared_shapes(
+    pair: "_Pair", leaves: Sequence[str], shapes: Mapping[str, Shape], seed: int
+) -> Finding | None:
+    """Compare once more with the shapes that the model declares; None if it declares none.
+
+    Some tools write the declared shapes into the model, into a Reshape, say. For any other shape
+    the two are then different, and rightly so.
+    """
+    sizes: dict[str, tuple[int, ...]] = {}
+    for leaf in leaves:
+        shape = shapes.get(leaf, (None,))
+        sizes[leaf] = tuple(dim for dim in shape if dim is not None)
+        if len(sizes[leaf]) != len(shape):
+            return None
+    if sum(map(math.prod, sizes.values())) > VOLUME:
+        return None
+    try:
+        return pair.compare(batches(sizes, seed, stacked=False))
+    except EvaluationError:
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    old: Cone
+    new: Cone
+    old_weights: Weights
+    new_weights: Weights
+    roundings: float
+
+    def compare(self, inputs: Sequence[Mapping[str, Array]]) -> Finding:
+        """Return the worst of several inputs.
+
+        Raises:
+            EvaluationError: The original's region cannot be computed for such inputs.
+        """
+        results = [compute(self.old, self.old_weights, batch) for batch in inputs]
+        u = max((unit_roundoff(dtype) for dtype in self.old_weights.dtypes), default=2.0**-24)
+        terms = max((_terms(t.value) for t in self.old_weights.values.values()), default=1)
+        evaluation = (2.0 * terms + 8.0) * 2.0**-53
+        series = roundings_in_series(self.new, self._changed())
+        slack = _ROUNDINGS * series * u + evaluation
+        limit = (self.roundings * series * u + evaluation) / slack
+        underflow = subnormal(self.new_weights, _tiny(self.new_weights))
+        worst = Finding(0.0, limit=limit)
+        for batch, before in zip(inputs, results, strict=True):
+            try:
+                after = compute(self.new, self.new_weights, batch)
+                extra = 0.0 if underflow is None else compute(self.new, underflow, batch).magnitude
+            except EvaluationError as error:
+                return Finding(math.inf, f"the candidate's part cannot be computed: {error}")
+            if before.value.shape != after.value.shape:
+                shapes = f"{list(after.value.shape)} instead of {list(before.value.shape)}"
+                return Finding(math.inf, f"of shape {shapes}")
+            magnitude = before.magnitude
+            if pads(self.new) > pads(self.old):
+                magnitude = np.maximum(magnitude, after.magnitude)
+            bound = np.asarray(slack * magnitude + 4.0 * u * extra)
+            finding = _fraction(before.value, after.value, bound)
+            if finding.fraction > worst.fraction:
+                worst = replace(finding, limit=limit)
+        return worst
+
+    def _changed(self) -> frozenset[str]:
+        """Return the constants of the candidate that the original does not have so."""
+        old = {name: tracked.value for name, tracked in self.old_weights.values.items()}
+        return frozenset(
+            name
+            for name, tracked in self.new_weights.values.items()
+            if name not in old or not np.array_equal(old[name], tracked.value)
+        )
+
+
+def _tiny(weights: Weights) -> float:
+    """Return the largest number that is the smallest normal one of a stored dtype."""
+    return max(map(smallest_normal, weights.dtypes), default=0.0)
+
+
+def _terms(weight: Array) -> int:
+    """Return the number of terms in the sums that a weight can be part of, at most."""
+    lengths = (*weight.shape[:2], weight.size)
+    return max(int(weight.size // max(length, 1)) for length in lengths)
+
+
+def _fraction(old: Array, new: Array, bound: Array) -> Finding:
+    """Return the worst |new − old| / bound, 0 / 0 being 0."""
+    if old.dtype.kind != "f":
+        unequal = int(np.count_nonzero(old != new))
+        return Finding(math.inf if unequal else 0.0, f"{unequal} integers differ")
+    with np.errstate(invalid="ignore", divide="ignore"):
+        difference = np.abs(new - old)
+        same = (old == new) | (np.isnan(old) & np.isnan(new))
+        fraction = np.where(same, 0.0, difference / np.broadcast_to(bound, old.shape))
+    fraction = np.where(np.isnan(fraction), math.inf, fraction)
+    if not fraction.size:
+        return Finding(0.0)
+    place = np.unravel_index(int(np.argmax(fraction)), fraction.shape)
+    worst = float(fraction[place])
+    where = f" in channel {place[1]}" if len(place) > 1 else ""
+    return Finding(
+        worst,
+        f"{float(new[place]):.6g} instead of {float(old[place]):.6g}{where}, "
+        f"{worst:.3g} of the rounding bound",
+    )

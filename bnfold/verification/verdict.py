@@ -1,0 +1,205 @@
+"""What a verification found, as values."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from bnfold.region import Region
+from bnfold.verification.outputs import OutputComparison, OutputVerdict, finite
+from bnfold.verification.providers import ProviderState
+
+
+class Verdict(StrEnum):
+    """The conclusion.
+
+    PASSED: the proof from the files is complete, and the outputs agree on every provider.
+    PASSED_BY_PROOF: the proof is complete; the outputs can show nothing, for the reason given.
+    PASSED_BY_OUTPUTS: the outputs agree; the files are too unlike for a proof.
+    INCONCLUSIVE: nothing speaks against the candidate, but too little speaks for it.
+    FAILED: the candidate does not compute what the original computes, or crashes.
+    """
+
+    PASSED = "passed"
+    PASSED_BY_PROOF = "passed by proof"
+    PASSED_BY_OUTPUTS = "passed by outputs"
+    INCONCLUSIVE = "inconclusive"
+    FAILED = "failed"
+
+    @property
+    def ok(self) -> bool:
+        """The candidate may be used."""
+        return self not in {Verdict.FAILED, Verdict.INCONCLUSIVE}
+
+
+class ProbeVerdict(StrEnum):
+    """What the local probe of one region says."""
+
+    HELD = "held"
+    BROKEN = "broken"
+    UNCHECKED = "unchecked"
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """One region, probed in float64.
+
+    Attributes:
+        region: Where both models were cut.
+        fraction: The largest |new − old| as a fraction of its bound; a correct fold is at 0.25.
+        verdict: Whether the bound held everywhere.
+        note: Where it was exceeded, or why the region could not be checked.
+        found: The region was found by tensor names, nobody named it.
+    """
+
+    region: Region
+    fraction: float
+    verdict: ProbeVerdict
+    note: str = ""
+    found: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON-able data."""
+        return {
+            "scope": [list(entry) for entry in self.region.scope],
+            "inputs": list(self.region.inputs),
+            "outputs": list(self.region.outputs),
+            "fraction": finite(self.fraction),
+            "verdict": str(self.verdict),
+            "note": self.note,
+            "found": self.found,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Structure:
+    """Whether the two files are the same outside the regions.
+
+    Attributes:
+        proved: Every output of the candidate is computed by the original's own expression,
+            with probed regions put in the place of others.
+        reason: The first place where that is not so.
+        identical: Number of the candidate's nodes that stand in the original as they are.
+        unproved: The outputs for which there is no proof.
+    """
+
+    proved: bool
+    reason: str = ""
+    identical: int = 0
+    unproved: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON-able data."""
+        return {
+            "proved": self.proved,
+            "reason": self.reason,
+            "identical": self.identical,
+            "unproved": list(self.unproved),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderReport:
+    """What happened on one execution provider.
+
+    Attributes:
+        name: Its short name.
+        state: How far it got.
+        reason: Why no further.
+        nodes: The original's nodes by the provider on which they ran, where it is known.
+        linear_nodes: The same for convolutions and matrix products.
+        outputs: The comparisons, one per output and optimization level.
+        failure: Why the candidate could not run where the original could.
+    """
+
+    name: str
+    state: ProviderState
+    reason: str = ""
+    nodes: dict[str, int] = field(default_factory=dict)
+    linear_nodes: dict[str, int] = field(default_factory=dict)
+    outputs: tuple[OutputComparison, ...] = ()
+    failure: str = ""
+
+    @property
+    def verdict(self) -> OutputVerdict:
+        """The worst of the outputs; inconclusive where nothing ran."""
+        verdicts = {output.verdict for output in self.outputs}
+        if self.failure or OutputVerdict.DIFFERS in verdicts:
+            return OutputVerdict.DIFFERS
+        if not verdicts or OutputVerdict.INCONCLUSIVE in verdicts:
+            return OutputVerdict.INCONCLUSIVE
+        return OutputVerdict.AGREES
+
+    @property
+    def worst(self) -> OutputComparison | None:
+        """The output that came closest to its allowance, or went furthest beyond."""
+        order = {OutputVerdict.AGREES: 0, OutputVerdict.INCONCLUSIVE: 1, OutputVerdict.DIFFERS: 2}
+        return max(
+            self.outputs,
+            key=lambda output: (order[output.verdict], output.used),
+            default=None,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON-able data."""
+        return {
+            "name": self.name,
+            "state": str(self.state),
+            "reason": self.reason,
+            "nodes": self.nodes,
+            "linear_nodes": self.linear_nodes,
+            "outputs": [output.to_dict() for output in self.outputs],
+            "failure": self.failure,
+            "verdict": str(self.verdict),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """Everything that was found out about a candidate.
+
+    Attributes:
+        verdict: The conclusion.
+        reason: The conclusion's reason, as a sentence.
+        providers: What happened on each execution provider.
+        probes: The local probe of each region.
+        structure: The proof over the whole files.
+        first_divergence: The first layer that differs; None where none does or it is unknown.
+        asked_provider_failed: The reason why a provider that was asked for by name did not run
+            the original; None where all did.
+        crash: What became of the child process; None where it did its work.
+        layers: The error of every layer, in the order of computation; only in a thorough run.
+    """
+
+    verdict: Verdict
+    reason: str
+    providers: tuple[ProviderReport, ...] = ()
+    probes: tuple[Probe, ...] = ()
+    structure: Structure = Structure(proved=False)
+    first_divergence: str | None = None
+    asked_provider_failed: str | None = None
+    crash: str | None = None
+    layers: tuple[OutputComparison, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """The candidate may be used."""
+        return self.verdict.ok
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON-able data."""
+        return {
+            "verdict": str(self.verdict),
+            "ok": self.ok,
+            "reason": self.reason,
+            "providers": [provider.to_dict() for provider in self.providers],
+            "probes": [probe.to_dict() for probe in self.probes],
+            "structure": self.structure.to_dict(),
+            "first_divergence": self.first_divergence,
+            "asked_provider_failed": self.asked_provider_failed,
+            "crash": self.crash,
+            "layers": [layer.to_dict() for layer in self.layers],
+        }
+
+    def __str__(self) -> str:
+        """Say it in one sentence."""
+        return f"{self.verdict}: {self.reason}"

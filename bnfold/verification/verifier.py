@@ -1,0 +1,174 @@
+"""Verifying a candidate against an original: the files, then what they compute."""
+
+import contextlib
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import onnx
+
+from bnfold.region import Region
+from bnfold.verification.conclude import conclude
+from bnfold.verification.options import VerifyOptions
+from bnfold.verification.outputs import OutputComparison, OutputVerdict, decode
+from bnfold.verification.proof import Proof, prove
+from bnfold.verification.providers import ProviderState, short_name
+from bnfold.verification.verdict import ProviderReport, Verification
+from bnfold.verification.worker import ChildDiedError, Worker
+
+_NO_OPTIONS = VerifyOptions()
+
+
+class Verifier:
+    """Compares candidates with one original.
+
+    A context manager. Entering it starts the child process, which runs the original while the
+    caller is still making the candidate.
+    """
+
+    def __init__(self, original: Path, options: VerifyOptions = _NO_OPTIONS) -> None:
+        """Name the original; nothing is started yet."""
+        self._original = original
+        self._options = options
+        self._worker: Worker | None = None
+        self._awaiting_original = True
+
+    def __enter__(self) -> Self:
+        """Start running the original."""
+        self._worker = Worker(self._options.timeout)
+        self._worker.send(
+            "original", path=str(self._original.absolute()), options=self._options.to_dict()
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the child process."""
+        if self._worker is not None:
+            self._worker.close()
+            self._worker = None
+
+    def verify(self, candidate: Path, regions: Sequence[Region] = ()) -> Verification:
+        """Verify the model file `candidate`.
+
+        Args:
+            candidate: The saved model.
+            regions: Where it is said to differ from the original. With regions, every
+                difference elsewhere is a failure; without, they are sought by tensor names.
+
+        Raises:
+            RequestError: The inputs or providers that were asked for are not usable at all.
+            ModelError: One of the files is not an ONNX model.
+        """
+        if self._worker is None:
+            raise RuntimeError("a Verifier is a context manager: use it in a with statement")
+        self._worker.send("candidate", path=str(candidate.absolute()))
+        proof = prove(self._original, candidate, regions, seed=self._options.seed)
+        providers: tuple[ProviderReport, ...] = ()
+        crash, blameless = None, False
+        try:
+            providers = self._provider_reports(self._worker)
+            if proof.unsure and any(report.outputs for report in providers):
+                shapes = self._seen_shapes(self._worker, proof)
+                proof = prove(
+                    self._original, candidate, regions, seed=self._options.seed, shapes=shapes
+                )
+        except ChildDiedError as died:
+            crash, blameless = str(died), died.crashed and self._awaiting_original
+        layers = self._layers(self._worker, candidate, proof, providers)
+        return conclude(
+            proof, providers, crash=crash, blameless=blameless, layers=layers,
+            options=self._options, strict=bool(regions),
+        )  # fmt: skip
+
+    def _provider_reports(self, worker: Worker) -> tuple[ProviderReport, ...]:
+        if self._awaiting_original:
+            worker.answer()
+            self._awaiting_original = False
+        return tuple(_provider_report(data) for data in worker.answer()["providers"])
+
+    def _seen_shapes(self, worker: Worker, proof: Proof) -> dict[str, tuple[int, ...]]:
+        """Ask for the shapes that tensors of the original have when it runs.
+
+        A probe makes up shapes where the file tells none. Some folds are only right for the
+        shapes that really occur: behind a Reshape to a constant shape, for one.
+        """
+        worker.send("shapes", names=list(proof.unsure))
+        return {name: tuple(shape) for name, shape in worker.answer()["shapes"].items()}
+
+    def _layers(
+        self,
+        worker: Worker,
+        candidate: Path,
+        proof: Proof,
+        providers: Sequence[ProviderReport],
+    ) -> tuple[OutputComparison, ...]:
+        """Compare the tensors inside, where it was asked for or something is wrong.
+
+        Where the proof names the first difference there is nothing to search for.
+        """
+        wrong = [r for r in providers if r.verdict is OutputVerdict.DIFFERS and r.outputs]
+        ran = [r for r in providers if r.outputs]
+        if self._options.thorough and ran:
+            report = ran[0]
+        elif wrong and proof.first_difference is None:
+            report = wrong[0]
+        else:
+            return ()
+        worker.send(
+            "layers", path=str(candidate.absolute()), names=list(proof.taps), provider=report.name,
+            all=self._options.thorough,
+        )  # fmt: skip
+        with contextlib.suppress(ChildDiedError):  # it is a help, and the verdict stands without
+            return tuple(decode(o) for o in worker.answer()["layers"])
+        return ()
+
+
+def _provider_report(data: dict[str, Any]) -> ProviderReport:
+    return ProviderReport(
+        short_name(data["provider"]),
+        ProviderState(data["state"]),
+        data["reason"],
+        data["nodes"],
+        data["linear_nodes"],
+        tuple(decode(output) for output in data["outputs"]),
+        data["failure"],
+    )
+
+
+def verify(
+    original: Path | onnx.ModelProto,
+    candidate: Path | onnx.ModelProto,
+    *,
+    regions: Sequence[Region] = (),
+    options: VerifyOptions = _NO_OPTIONS,
+) -> Verification:
+    """Verify that `candidate` computes what `original` computes, but for rounding.
+
+    Args:
+        original: A model or the path to one.
+        candidate: Another, made by anyone.
+        regions: Where it is said to differ from the original; see `Verifier.verify`.
+        options: How to verify.
+
+    Raises:
+        RequestError: The inputs or providers that were asked for are not usable at all.
+        ModelError: One of the files is not an ONNX model.
+    """
+    with (
+        _as_file(original, "original") as first,
+        _as_file(candidate, "candidate") as second,
+        Verifier(first, options) as verifier,
+    ):
+        return verifier.verify(second, regions)
+
+
+@contextlib.contextmanager
+def _as_file(model: Path | onnx.ModelProto, name: str) -> Iterator[Path]:
+    if isinstance(model, Path):
+        yield model
+        return
+    with tempfile.TemporaryDirectory(prefix="bnfold-") as folder:
+        path = Path(folder, f"{name}.onnx")
+        path.write_bytes(model.SerializeToString())
+        yield path

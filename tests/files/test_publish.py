@@ -1,0 +1,382 @@
+"""Saving that fails, is interrupted or killed: at every call to the system, one after the other.
+
+Whatever happens, a reader finds a whole model, the old one or the new one, and no litter.
+"""
+
+import errno
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from handmade import model, save_external, tensor
+
+from bnfold.errors import BnfoldError, RequestError
+from bnfold.files import Recipe, Scaled, copy_model, open_model, reference, save_model
+from bnfold.files.publish import Check
+
+CALLS = (
+    (os, "open"),
+    (os, "write"),
+    (os, "copy_file_range"),
+    (os, "fsync"),
+    (os, "link"),
+    (os, "fchmod"),
+    (Path, "replace"),
+    (Path, "hardlink_to"),
+    (Path, "mkdir"),
+    (Path, "unlink"),  # the last: to clean up is possible, except for the dead
+)
+"""The calls that change something on the disk."""
+
+OLD, NEW = 1.0, 3.0
+WEIGHT = np.frombuffer(tensor("w").raw_data, np.float32)
+
+
+def value_of(path: Path) -> float:
+    """By what the model at `path` has multiplied its weight, which must be whole."""
+    with open_model(path) as opened:
+        values = opened.read(opened.proto.graph.initializer[0])
+        factor = float(values[0] / WEIGHT[0])
+        assert np.array_equal(values, WEIGHT * np.float32(factor))
+        return round(factor, 3)
+
+
+def save_tripled(source: Path, target: Path, check: Check | None = None, **options: bool) -> None:
+    with open_model(source) as opened:
+        proto = onnx.ModelProto()
+        proto.CopyFrom(opened.proto)
+        recipes: dict[str, Recipe] = {}
+        old = opened.proto.graph.initializer[0]
+        recipe = Scaled(opened, old, np.array([NEW]))
+        proto.graph.initializer[0].CopyFrom(reference("w", recipe, recipes))
+        save_model(opened, proto, recipes, target, check=check, **options)
+
+
+def files(folder: Path) -> set[str]:
+    return {str(p.relative_to(folder)) for p in folder.rglob("*") if not p.is_dir()}
+
+
+class Scenario:
+    """A source, a target that may already be there, and how to save the one as the other."""
+
+    def __init__(self, form: str, folder: Path) -> None:
+        self.form, self.folder = form, folder
+        self.source = folder / "source.onnx"
+        self.target = folder / "target.onnx"
+        made = model([tensor("w")])
+        if form in ("external to new", "external to old", "external in place", "copy"):
+            save_external(made, self.source, "source.onnx.data")
+        else:
+            self.source.write_bytes(made.SerializeToString())
+        if form in ("inline to old", "inline to external"):
+            self.target.write_bytes(made.SerializeToString())
+        if form in ("external to old", "inline to external"):
+            save_external(made, self.target, "target.onnx.data")
+        if form == "external in place":
+            self.target = self.source
+        if form == "copy":
+            self.target = folder / "copies" / "source.onnx"
+            self.target.parent.mkdir()
+
+    def made(self) -> set[str]:
+        """The files that there are for the target in the end."""
+        name = str(self.target.relative_to(self.folder))
+        return {name, f"{name}.data"} if "external" in self.form or self.form == "copy" else {name}
+
+    def act(self, check: Check | None = None) -> None:
+        if self.form == "copy":
+            with open_model(self.source) as opened:
+                copy_model(opened, self.target)
+            return
+        options = {"external_data": True} if self.form == "inline to external" else {}
+        save_tripled(self.source, self.target, check, **options)
+
+
+FORMS = (
+    "inline to new",
+    "inline to old",
+    "inline to external",
+    "external to new",
+    "external to old",
+    "external in place",
+    "copy",
+)
+
+
+def fail_at(
+    patch: pytest.MonkeyPatch, number: int, failure: Callable[[], None]
+) -> Callable[[], int]:
+    """Let `failure` happen before the numbered call; return what counts the calls."""
+    count, system_open = 0, os.open
+
+    def wrap(call: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            nonlocal count
+            if call is system_open and not args[1] & os.O_WRONLY:
+                return call(*args, **kwargs)  # to read is no change
+            count += 1
+            if count == number:
+                failure()
+            return call(*args, **kwargs)
+
+        return wrapped
+
+    calls = CALLS if failure is kill_myself else CALLS[:-1]
+    for owner, name in calls:
+        if hasattr(owner, name):
+            patch.setattr(owner, name, wrap(getattr(owner, name)))
+    return lambda: count
+
+
+def disk_full() -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("anonymous", [True, False])
+@pytest.mark.parametrize("failure", [disk_full, interrupt])
+@pytest.mark.parametrize("form", FORMS)
+def test_a_failing_call_leaves_a_whole_model_and_no_litter(
+    tmp_path: Path, form: str, failure: Callable[[], None], *, anonymous: bool
+) -> None:
+    number, failed = 0, True
+    while failed:
+        number += 1
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        scenario = Scenario(form, folder)
+        before = files(folder)
+        with pytest.MonkeyPatch.context() as patch:
+            if not anonymous:
+                patch.delattr(os, "O_TMPFILE", raising=False)
+            calls = fail_at(patch, number, failure)
+            try:
+                scenario.act()
+            except (RequestError, KeyboardInterrupt) as error:
+                assert failure is interrupt or "No space left" in str(error)  # noqa: PT017
+            failed = calls() >= number
+        assert value_of(scenario.source) in (OLD, NEW)
+        if scenario.target.exists():
+            assert value_of(scenario.target) in (OLD, NEW)
+        visible = {name for name in files(folder) if "bnfold-interim" not in name}
+        assert visible in (before, before | scenario.made())
+        shutil.rmtree(folder)
+    assert number > 5
+
+
+def forked(act: Callable[[], None]) -> int:
+    """Run `act` in a fork of this process; return its identifier."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forks where threads are
+        child = os.fork()
+    if child:
+        return child
+    try:
+        act()
+    finally:
+        os._exit(0)
+
+
+def kill_myself() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+
+
+def assert_whole(scenario: Scenario, before: set[str]) -> None:
+    """The models can be read, and another run succeeds and leaves the folder clean."""
+    assert value_of(scenario.source) in (OLD, NEW)
+    if scenario.target.exists():
+        assert value_of(scenario.target) in (OLD, NEW)
+    else:
+        assert not scenario.made() & before
+    scenario.act()
+    assert files(scenario.folder) == before | scenario.made(), "what a killed run left is gone"
+
+
+@needs_fork
+@pytest.mark.parametrize("form", FORMS)
+def test_a_kill_before_any_call_leaves_a_whole_model(tmp_path: Path, form: str) -> None:
+    number, killed = 0, True
+    while killed:
+        number += 1
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        scenario = Scenario(form, folder)
+        before = files(folder)
+
+        def act() -> None:
+            with pytest.MonkeyPatch.context() as patch:
+                fail_at(patch, number, kill_myself)  # noqa: B023 - runs at once, in the fork
+                scenario.act()  # noqa: B023
+
+        _, status = os.waitpid(forked(act), 0)
+        killed = os.WIFSIGNALED(status)
+        assert_whole(scenario, before)
+        shutil.rmtree(folder)
+    assert number > 5
+
+
+@needs_fork
+@pytest.mark.parametrize("form", ["inline to old", "external to old", "external in place"])
+def test_a_kill_at_a_random_moment_leaves_a_whole_model(tmp_path: Path, form: str) -> None:
+    chance = random.Random(0)  # noqa: S311 - moments, not secrets
+    start = time.perf_counter()
+    Scenario(form, tmp_path).act()
+    longest = time.perf_counter() - start
+    for number in range(20):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        scenario = Scenario(form, folder)
+        before = files(folder)
+        child = forked(scenario.act)
+        time.sleep(chance.uniform(0, longest))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        assert_whole(scenario, before)
+
+
+@pytest.mark.parametrize("form", FORMS[:-1])
+def test_a_model_is_checked_before_it_takes_its_place(tmp_path: Path, form: str) -> None:
+    scenario = Scenario(form, tmp_path)
+    before = {path: (tmp_path / path).read_bytes() for path in files(tmp_path)}
+    seen: list[float] = []
+
+    def refuse(candidate: Path) -> None:
+        assert candidate.parent == tmp_path, "data files are found beside it"
+        seen.append(value_of(candidate))
+        raise BnfoldError("it is wrong")
+
+    with pytest.raises(BnfoldError, match="it is wrong"):
+        scenario.act(refuse)
+    assert {path: (tmp_path / path).read_bytes() for path in files(tmp_path)} == before
+    scenario.act(lambda candidate: seen.append(value_of(candidate)))
+    assert seen == [NEW, NEW]
+    assert value_of(scenario.target) == NEW
+    assert files(tmp_path) == set(before) | scenario.made()
+
+
+@needs_fork
+@pytest.mark.parametrize("form", FORMS[:-1])
+def test_a_kill_while_the_model_is_checked_leaves_nothing(tmp_path: Path, form: str) -> None:
+    scenario = Scenario(form, tmp_path)
+    before = files(tmp_path)
+    os.waitpid(forked(lambda: scenario.act(lambda _: kill_myself())), 0)
+    deadline = time.monotonic() + 10
+    while files(tmp_path) != before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert files(tmp_path) == before
+
+
+FULL = """
+import sys
+from pathlib import Path
+from bnfold.errors import RequestError
+from bnfold.files import open_model, save_model
+
+folder, source = map(Path, sys.argv[1:])
+old = folder / "m.onnx"
+old.write_bytes(b"old")
+for external in (False, True):
+    with open_model(source) as opened:
+        try:
+            save_model(opened, opened.proto, {}, old, external_data=external)
+        except RequestError as error:
+            print(error)
+    assert old.read_bytes() == b"old"
+    assert [p.name for p in folder.iterdir()] == ["m.onnx"]
+"""
+
+
+@pytest.mark.skipif(not shutil.which("unshare"), reason="a file system is mounted with unshare")
+def test_a_disk_that_is_really_full_leaves_the_old_model(tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    source = tmp_path / "m.onnx"
+    source.write_bytes(model([tensor("w", 1 << 20)]).SerializeToString())
+    private = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-ec"]
+    mount = f"mount -t tmpfs -o size=2m tmpfs {small}"
+    if subprocess.run([*private, mount], check=False, capture_output=True).returncode:
+        pytest.skip("mounting is not permitted here")
+    command = [*private, f'{mount}; exec "$@"', "sh", sys.executable, "-c", FULL]
+    done = subprocess.run(
+        [*command, str(small), str(source)], check=True, capture_output=True, text=True
+    )
+    assert done.stdout.count("m.onnx: No space left on device\n") == 2
+
+
+def test_a_model_never_overwrites_what_it_is_read_from(tmp_path: Path) -> None:
+    source = save_external(model([tensor("w")]), tmp_path / "a.onnx", "b.onnx.data")
+    with pytest.raises(RequestError, match="this is a data file of the model"):
+        save_tripled(source, tmp_path / "b.onnx.data")
+    with pytest.raises(RequestError, match="has its data in this file"):
+        save_tripled(source, tmp_path / "b.onnx")
+    inline = tmp_path / "c.onnx.data"
+    inline.write_bytes(model([tensor("w")]).SerializeToString())
+    with pytest.raises(RequestError, match="the model that is being read"):
+        save_tripled(inline, tmp_path / "c.onnx", external_data=True)
+    source = save_external(model([tensor("w")]), tmp_path / "d.onnx", "d.onnx.data")
+    with pytest.raises(RequestError, match="has its data in this file"):
+        save_tripled(source, source, share_data=True)
+    assert value_of(tmp_path / "a.onnx") == value_of(inline) == value_of(source) == OLD
+
+
+def test_an_odd_data_file_in_the_way_is_refused(tmp_path: Path) -> None:
+    source = tmp_path / "m.onnx"
+    source.write_bytes(model([tensor("w")]).SerializeToString())
+    (tmp_path / "out.onnx.data").mkdir()
+    with pytest.raises(RequestError, match=r"out.onnx.data: this is not a regular file"):
+        save_tripled(source, tmp_path / "out.onnx", external_data=True)
+    (tmp_path / "other.onnx.data").symlink_to("m.onnx")
+    with pytest.raises(RequestError, match=r"other.onnx.data: this is not a regular file"):
+        save_tripled(source, tmp_path / "other.onnx", external_data=True)
+
+
+def test_a_linked_target_takes_an_inline_model_only(tmp_path: Path) -> None:
+    source = tmp_path / "m.onnx"
+    source.write_bytes(model([tensor("w")]).SerializeToString())
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "link.onnx").symlink_to("sub/real.onnx")
+    save_tripled(source, tmp_path / "link.onnx")
+    assert value_of(tmp_path / "sub" / "real.onnx") == NEW
+    with pytest.raises(RequestError, match="a symbolic link's target"):
+        save_tripled(source, tmp_path / "link.onnx", external_data=True)
+
+
+def test_a_hugging_face_cache_is_not_written_to(tmp_path: Path) -> None:
+    blobs, snapshot = tmp_path / "blobs", tmp_path / "snapshots" / "0"
+    blobs.mkdir()
+    snapshot.mkdir(parents=True)
+    (blobs / "1").write_bytes(model([tensor("w")]).SerializeToString())
+    (snapshot / "m.onnx").symlink_to("../../blobs/1")
+    with pytest.raises(RequestError, match="Hugging Face cache"):
+        save_tripled(snapshot / "m.onnx", snapshot / "m.onnx")
+    save_tripled(snapshot / "m.onnx", snapshot / "m.folded.onnx")
+
+
+def test_where_files_have_one_name_the_data_is_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    source = save_external(model([tensor("w")]), tmp_path / "m.onnx", "m.onnx.data")
+    save_tripled(source, source)
+    assert value_of(source) == NEW
+    assert files(tmp_path) == {"m.onnx", "m.onnx.data"}

@@ -1,0 +1,52 @@
+"""Where to cut to see a group of folds."""
+
+from __future__ import annotations
+
+import onnx
+
+import bnfold
+
+_PARAMETERS = "float[2] g = {2, 6}, float[2] b = {1, 2}, float[2] e = {1, 1}, float[2] v = {1, 4}"
+
+
+def _regions(text: str) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
+    model = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]>\n{text}')
+    plan = bnfold.fold(model).plan
+    return [(region.inputs, region.outputs) for region in plan.regions]
+
+
+def test_a_region_is_cut_around_each_group() -> None:
+    assert _regions(f"""
+        g (float[1,2,2,2] x) => (float[1,2,2,2] z)
+        <float[2,2,1,1] W = {{1, 2, 3, 4}}, {_PARAMETERS}>
+        {{
+          y = Conv (x, W)
+          n = BatchNormalization (y, g, b, e, v)
+          r = Relu (n)
+          c = Conv (r, W)
+          z = BatchNormalization (c, g, b, e, v)
+        }}""") == [(("x",), ("n",)), (("r",), ("z",))]
+
+
+def test_folds_into_one_node_are_one_group() -> None:
+    assert _regions(f"""
+        g (float[1,2,2,2] x) => (float[1,2,2,2] z)
+        <float[2,2,1,1] W = {{1, 2, 3, 4}}, {_PARAMETERS}>
+        {{
+          n = BatchNormalization (x, g, b, e, v)
+          y = Conv (n, W)
+          z = BatchNormalization (y, g, b, e, v)
+        }}""") == [(("x",), ("z",))]
+
+
+def test_what_is_passed_belongs_to_the_region() -> None:
+    assert _regions(f"""
+        g (float[1,2,2,2] x, float[1,2,2,2] u) => (float[1,2,2,2] z, int64[4] s)
+        <float[2,2,1,1] W = {{1, 2, 3, 4}}, {_PARAMETERS}>
+        {{
+          a = Conv (x, W)
+          b_ = Conv (u, W)
+          y = Add (a, b_)
+          s = Shape (a)
+          z = BatchNormalization (y, g, b, e, v)
+        }}""") == [(("x", "u"), ("s", "z"))]

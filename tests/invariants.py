@@ -1,0 +1,54 @@
+"""What holds for every fold of every model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import onnx
+import onnx.inliner
+from evaluation import graphs
+
+import bnfold
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+def as_bytes(model: onnx.ModelProto) -> bytes:
+    return bytes(model.SerializeToString(deterministic=True))
+
+
+def signature(values: Iterable[onnx.ValueInfoProto]) -> list[tuple[str, bytes]]:
+    return [(value.name, value.type.SerializeToString(deterministic=True)) for value in values]
+
+
+def real_inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
+    """The inputs that have to be fed."""
+    stored = {tensor.name for tensor in model.graph.initializer}
+    return [value for value in model.graph.input if value.name not in stored]
+
+
+def computing(model: onnx.ModelProto) -> int:
+    """How many nodes compute: in IR 3 a new weight is a Constant node, which does not.
+
+    What a call runs counts once for every call, so that inlining a function changes nothing.
+    """
+    whole = onnx.inliner.inline_local_functions(model)
+    return sum(node.op_type != "Constant" for graph in graphs(whole) for node in graph.node)
+
+
+def check_invariants(model: onnx.ModelProto, folding: bnfold.Folding) -> None:
+    """Check everything that a fold promises but that the numbers are the same."""
+    folded = folding.model
+    onnx.checker.check_model(folded, full_check=True)
+    assert signature(real_inputs(folded)) == signature(real_inputs(model))
+    assert signature(folded.graph.output) == signature(model.graph.output)
+    assert folded.ir_version == model.ir_version
+    assert list(folded.opset_import) == list(model.opset_import)
+    assert computing(folded) <= computing(model)
+    assert folding.after.batch_normalizations <= folding.before.batch_normalizations
+    if not folding.folds:
+        assert as_bytes(folded) == as_bytes(model)
+    again = bnfold.fold(folded)
+    assert not again.folds, [record.to_dict() for record in again.folds]
+    assert as_bytes(again.model) == as_bytes(folded)

@@ -1,0 +1,267 @@
+"""One pair of strategies for each row of the LINEAR table.
+
+A *source* makes a tensor of a wanted shape with its channels on a wanted axis; a *reader* reads the
+channels of a given tensor. Both choose everything else of the operator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from steps import Shape, Unsuited
+
+if TYPE_CHECKING:
+    from building import Network
+
+_SPATIAL = 2
+
+
+@dataclass
+class Made:
+    """What a strategy made.
+
+    Attributes:
+        tensor: The linear operator's output.
+        takes_shift: Whether a shift costs no new node: there is a bias or a place for one, and on
+            the input no zero padding.
+        weights: The weights that it made, by use, to be shared.
+    """
+
+    tensor: str
+    takes_shift: bool = True
+    weights: list[str] = field(default_factory=list)
+
+
+Source = Callable[["Network", Shape, int], Made]
+Reader = Callable[["Network", str, int], Made]
+
+
+def _need(condition: object) -> None:
+    if not condition:
+        raise Unsuited
+
+
+def _weighted(
+    net: Network,
+    op_type: str,
+    data: str,
+    weight: Shape,
+    channels: int,
+    attributes: Mapping[str, Any],
+) -> Made:
+    """A convolution with or without a bias; the optional bias may also be an empty name."""
+    w = net.constant(net.dice.numbers(weight), "weight")
+    inputs = [data, w]
+    if net.dice.chance(0.6):
+        inputs.append(net.constant(net.dice.numbers([channels]), "bias"))
+    elif net.dice.chance(0.2):
+        inputs.append("")
+    return Made(net.op(op_type, *inputs, **attributes), weights=[w])
+
+
+def conv_source(net: Network, shape: Shape, axis: int) -> Made:
+    _need(axis == 1 and len(shape) >= 3)
+    attributes, spatial, kernel = _conv_before(net, shape[_SPATIAL:])
+    groups = net.dice.divisor(shape[1]) if net.dice.chance(0.5) else 1
+    inner = net.dice.integer(1, 3)
+    data = net.feed((shape[0], groups * inner, *spatial))
+    attributes["group"] = groups
+    return _weighted(net, "Conv", data, (shape[1], inner, *kernel), shape[1], attributes)
+
+
+def _conv_before(net: Network, spatial: Shape) -> tuple[dict[str, Any], Shape, Shape]:
+    """Attributes of a Conv, and its input's spatial shape, that give an output's spatial shape."""
+    kernel = tuple(net.dice.integer(1, 3) for _ in spatial)
+    strides = tuple(net.dice.integer(1, 2) for _ in spatial)
+    attributes: dict[str, Any] = {"kernel_shape": list(kernel), "strides": list(strides)}
+    if net.dice.chance(0.2):
+        attributes["auto_pad"] = net.dice.choose(["SAME_UPPER", "SAME_LOWER"])
+        return attributes, tuple(s * n for s, n in zip(strides, spatial, strict=True)), kernel
+    dilations = [net.dice.integer(1, 2) for _ in spatial]
+    reach = [d * (k - 1) + 1 for d, k in zip(dilations, kernel, strict=True)]
+    needed = [s * (n - 1) + r for s, n, r in zip(strides, spatial, reach, strict=True)]
+    pads = [
+        net.dice.integer(0, min(k - 1, (n - 1) // 2)) for k, n in zip(kernel, needed, strict=True)
+    ]
+    attributes |= {"pads": pads + pads, "dilations": dilations}
+    return attributes, tuple(n - 2 * p for n, p in zip(needed, pads, strict=True)), kernel
+
+
+def conv_reader(net: Network, tensor: str, axis: int) -> Made:
+    shape = net.shape(tensor)
+    _need(axis == 1 and len(shape) >= 3)
+    kernel = [net.dice.integer(1, min(3, n)) for n in shape[_SPATIAL:]]
+    attributes: dict[str, Any] = {}
+    padded = net.dice.chance(0.3)
+    if padded and net.dice.chance(0.5):
+        attributes["auto_pad"] = net.dice.choose(["SAME_UPPER", "SAME_LOWER"])
+    elif padded:
+        attributes["pads"] = [net.dice.integer(0, 1) for _ in [*kernel, *kernel]]
+    elif net.dice.chance(0.2):
+        attributes["auto_pad"] = "VALID"
+    if net.dice.chance(0.5):
+        attributes["strides"] = [net.dice.integer(1, 2) for _ in kernel]
+    groups = net.dice.divisor(shape[1]) if net.dice.chance(0.5) else 1
+    out = groups * net.dice.integer(1, 2)
+    weight = (out, shape[1] // groups, *kernel)
+    made = _weighted(net, "Conv", tensor, weight, out, attributes | {"group": groups})
+    made.takes_shift = not padded
+    return made
+
+
+def conv_transpose_source(net: Network, shape: Shape, axis: int) -> Made:
+    _need(axis == 1 and len(shape) >= 3)
+    attributes, spatial, kernel = _transposed_before(net, shape[_SPATIAL:])
+    groups = net.dice.divisor(shape[1]) if net.dice.chance(0.5) else 1
+    channels = groups * net.dice.integer(1, 3)
+    data = net.feed((shape[0], channels, *spatial))
+    weight = (channels, shape[1] // groups, *kernel)
+    attributes["group"] = groups
+    return _weighted(net, "ConvTranspose", data, weight, shape[1], attributes)
+
+
+def _transposed_before(net: Network, spatial: Shape) -> tuple[dict[str, Any], Shape, Shape]:
+    before, kernel, strides, begins, ends, extra = [], [], [], [], [], []
+    for size in spatial:
+        k, stride = net.dice.integer(1, 3), net.dice.integer(1, 2)
+        more = net.dice.integer(0, stride - 1)
+        least = max(-(-(size - k - more) // stride) + 1, 1)
+        pad = stride * (least - 1) + k + more - size
+        begin = net.dice.integer(0, pad)
+        before.append(least)
+        kernel.append(k)
+        strides.append(stride)
+        begins.append(begin)
+        ends.append(pad - begin)
+        extra.append(more)
+    attributes: dict[str, Any] = {"strides": strides, "pads": begins + ends}
+    if any(extra) or net.dice.chance(0.3):
+        attributes["output_padding"] = extra
+    return attributes, tuple(before), tuple(kernel)
+
+
+def conv_transpose_reader(net: Network, tensor: str, axis: int) -> Made:
+    shape = net.shape(tensor)
+    _need(axis == 1 and len(shape) >= 3)
+    plain = net.dice.chance(0.5)
+    spatial = shape[_SPATIAL:]
+    kernel = [1 if plain else net.dice.integer(1, 3) for _ in spatial]
+    attributes = {} if plain else {"strides": [net.dice.integer(1, 2) for _ in spatial]}
+    groups = net.dice.divisor(shape[1]) if net.dice.chance(0.5) else 1
+    out = net.dice.integer(1, 2)
+    weight = (shape[1], out, *kernel)
+    made = _weighted(
+        net, "ConvTranspose", tensor, weight, groups * out, attributes | {"group": groups}
+    )
+    made.takes_shift = plain
+    return made
+
+
+def _gemm(net: Network, data: str, k: int, n: int, attributes: dict[str, Any]) -> Made:
+    transposed = net.dice.chance(0.5)
+    rows = net.shape(data)[1 if attributes.get("transA") else 0]
+    weight = net.constant(net.dice.numbers([n, k] if transposed else [k, n]), "weight")
+    attributes["transB"] = int(transposed)
+    if net.dice.chance(0.3):
+        attributes["alpha"] = net.dice.choose([0.5, 2.0, 0.3])
+    if net.dice.chance(0.3):
+        attributes["beta"] = net.dice.choose([0.5, 2.0, 0.3])
+    inputs = [data, weight]
+    if net.opset < _GEMM_BIAS_OPTIONAL or net.dice.chance(0.7):
+        shapes: list[Shape] = [(n,), (1, n), (rows, n), (rows, 1), (1,), ()]
+        bias = net.dice.choose(shapes[:1] * 3 + shapes)
+        inputs.append(net.constant(net.dice.numbers(bias), "bias"))
+    return Made(net.op("Gemm", *inputs, **attributes), weights=[weight])
+
+
+_GEMM_BIAS_OPTIONAL = 11
+
+
+def gemm_source(net: Network, shape: Shape, axis: int) -> Made:
+    _need(axis == 1 and len(shape) == 2)
+    k = net.dice.integer(1, 4)
+    transposed = net.dice.chance(0.3)
+    data = net.feed((k, shape[0]) if transposed else (shape[0], k))
+    return _gemm(net, data, k, shape[1], {"transA": 1} if transposed else {})
+
+
+def gemm_reader(net: Network, tensor: str, axis: int) -> Made:
+    shape = net.shape(tensor)
+    _need(len(shape) == 2)
+    attributes = {} if axis == 1 else {"transA": 1}
+    return _gemm(net, tensor, shape[axis], net.dice.integer(1, 4), attributes)
+
+
+def matmul_source(net: Network, shape: Shape, axis: int) -> Made:
+    rank = len(shape)
+    _need(rank >= 2 and axis >= rank - 2)
+    k = net.dice.integer(1, 4)
+    if axis == rank - 1:
+        data = net.feed((*shape[:-1], k))
+        weight = net.constant(net.dice.numbers([k, shape[-1]]), "weight")
+        product = net.op("MatMul", data, weight)
+    else:
+        data = net.feed((*shape[:-2], k, shape[-1]))
+        weight = net.constant(net.dice.numbers([shape[-2], k]), "weight")
+        product = net.op("MatMul", weight, data)
+    return _biased(net, product, weight, shape[axis], rank - 1 - axis)
+
+
+def _biased(net: Network, product: str, weight: str, channels: int, behind: int) -> Made:
+    """Perhaps an Add, which is the bias that a MatMul has no place for."""
+    rank = len(net.shape(product))
+    if net.dice.chance(0.5):
+        bias = net.constant(net.dice.numbers([channels] + [1] * behind), "bias")
+        order = [product, bias] if net.dice.chance(0.5) else [bias, product]
+        return Made(net.op("Add", *order), weights=[weight])
+    return Made(product, takes_shift=rank == 2 and not behind, weights=[weight])
+
+
+def matmul_reader(net: Network, tensor: str, axis: int) -> Made:
+    shape = net.shape(tensor)
+    rank = len(shape)
+    _need(rank >= 2 and axis >= rank - 2)
+    out = net.dice.integer(1, 4)
+    if axis == rank - 1:
+        weight = net.constant(net.dice.numbers([shape[-1], out]), "weight")
+        product = net.op("MatMul", tensor, weight)
+    else:
+        weight = net.constant(net.dice.numbers([out, shape[-2]]), "weight")
+        product = net.op("MatMul", weight, tensor)
+    return _biased(net, product, weight, out, rank - 1 - axis)
+
+
+SOURCES: Mapping[str, Source] = {
+    "Conv": conv_source,
+    "ConvTranspose": conv_transpose_source,
+    "Gemm": gemm_source,
+    "MatMul": matmul_source,
+}
+
+READERS: Mapping[str, Reader] = {
+    "Conv": conv_reader,
+    "ConvTranspose": conv_transpose_reader,
+    "Gemm": gemm_reader,
+    "MatMul": matmul_reader,
+}
+
+
+def any_source(net: Network, shape: Shape, axis: int) -> Made:
+    """A tensor of a shape, made by any operator that can."""
+    return _first(net, [SOURCES[name] for name in SOURCES], lambda row: row(net, shape, axis))
+
+
+def any_reader(net: Network, tensor: str, axis: int) -> Made:
+    """Any operator that can read a tensor's channels."""
+    return _first(net, [READERS[name] for name in READERS], lambda row: row(net, tensor, axis))
+
+
+def _first(net: Network, rows: Sequence[Any], call: Callable[[Any], Made]) -> Made:
+    for index in net.dice.shuffled(len(rows)):
+        try:
+            return call(rows[index])
+        except Unsuited:
+            continue
+    raise Unsuited

@@ -1,0 +1,31 @@
+"""Errors: one family, one sentence each."""
+
+import pickle
+
+import pytest
+
+import bnfold
+from bnfold.records import Counts
+from bnfold.report import FileRecord, Report
+
+REPORT = Report(
+    FileRecord("net.onnx"), None, written=False, before=Counts(2, 1), after=Counts(1, 0)
+)
+
+
+@pytest.mark.parametrize("kind", [bnfold.RequestError, bnfold.ModelError])
+def test_the_text_is_the_sentence(kind: type[bnfold.BnfoldError]) -> None:
+    assert str(kind("net.onnx: the file is empty")) == "net.onnx: the file is empty"
+    assert issubclass(kind, bnfold.BnfoldError)
+
+
+@pytest.mark.parametrize("kind", [bnfold.VerificationError, bnfold.ProviderError])
+def test_some_errors_carry_a_report_through_processes(
+    kind: type[bnfold.VerificationError | bnfold.ProviderError],
+) -> None:
+    error = kind("it differs", REPORT)
+    again = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
+    assert type(again) is kind
+    assert str(again) == "it differs"
+    assert again.report == REPORT
+    assert isinstance(again, bnfold.BnfoldError)
