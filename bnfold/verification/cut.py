@@ -3,11 +3,19 @@
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
+import onnx
 
-from bnfold.verification.dtypes import is_float
-from bnfold.verification.evaluate import EvaluationError, UnsupportedError, default_domain
+from bnfold.verification.dtypes import Array, is_float
+from bnfold.verification.evaluate import (
+    EvaluationError,
+    Opsets,
+    UnsupportedError,
+    default_domain,
+    run_node,
+)
 from bnfold.verification.magnitude import MAGNITUDE, SHAPES, Tracked, exact, track
 from bnfold.verification.scopes import Scope
 
@@ -61,15 +69,19 @@ def cut(scope: Scope, output: str, stops: Callable[[str], bool], limit: int) -> 
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """The constants of a cone, in float64, with their magnitudes.
+    """The constants of a cone, in float64.
 
     Attributes:
         values: The constants by name.
         dtypes: Their dtypes in the file.
     """
 
-    values: dict[str, Tracked]
+    values: dict[str, Array]
     dtypes: tuple[np.dtype[np.generic], ...]
+
+    def tracked(self) -> dict[str, Tracked]:
+        """Return the constants with their magnitudes."""
+        return {name: exact(array) for name, array in self.values.items()}
 
 
 def weights_of(cone: Cone) -> Weights:
@@ -78,33 +90,54 @@ def weights_of(cone: Cone) -> Weights:
     Raises:
         EvaluationError: One of them cannot be computed.
     """
-    values: dict[str, Tracked] = {}
+    values: dict[str, Array] = {}
     dtypes: dict[np.dtype[np.generic], None] = {}
     for name in cone.weights:
         array = cone.scope.constant(name)
         if is_float(array):
             dtypes[array.dtype] = None
             array = array.astype(np.float64)
-        values[name] = exact(array)
+        values[name] = array
     return Weights(values, tuple(dtypes))
 
 
-def subnormal(weights: Weights, tiny: float) -> Weights | None:
-    """Return weights whose magnitudes are those of underflow only; None where there is none.
+def subnormal(weights: Weights, tiny: float) -> dict[str, Tracked] | None:
+    """Return the constants with magnitudes of underflow only; None where there is none.
 
     A number below the smallest normal one of its dtype has an absolute error instead of a
     relative one: u·tiny. So its magnitude is `tiny`.
     """
-    values: dict[str, Tracked] = {}
-    some = False
-    for name, tracked in weights.values.items():
-        if tracked.size is None:
-            values[name] = tracked
-            continue
-        small = tracked.size < tiny
-        some |= bool(small.any())
-        values[name] = Tracked(tracked.value, np.where(small, tiny, 0.0), constant=True)
-    return Weights(values, weights.dtypes) if some else None
+    if not any(_some_below(array, tiny) for array in weights.values.values()):
+        return None
+    return {
+        name: Tracked(array, np.where(np.abs(array) < tiny, tiny, 0.0), constant=True)
+        if array.dtype.kind == "f"
+        else exact(array)
+        for name, array in weights.values.items()
+    }
+
+
+_BLOCK = 1 << 16
+"""Elements that stay in a processor's cache while they are looked at."""
+
+
+def _some_below(array: Array, tiny: float) -> bool:
+    if array.dtype.kind != "f":
+        return False
+    flat = array.reshape(-1)
+    blocks = (flat[at : at + _BLOCK] for at in range(0, flat.size, _BLOCK))
+    return any(bool((np.abs(block) < tiny).any()) for block in blocks)
+
+
+def identical(one: Array, other: Array) -> bool:
+    """Tell whether two constants are the same; quick where they are not."""
+    if one.shape != other.shape:
+        return False
+    first, second = one.reshape(-1), other.reshape(-1)
+    return all(
+        np.array_equal(first[at : at + _BLOCK], second[at : at + _BLOCK])
+        for at in range(0, first.size, _BLOCK)
+    )
 
 
 LINEAR = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
@@ -182,21 +215,41 @@ def check_provable(cone: Cone) -> None:
             varying.update(node.output)
 
 
-def compute(cone: Cone, weights: Weights, leaves: Mapping[str, np.ndarray]) -> Tracked:
+def value_of(cone: Cone, weights: Weights, leaves: Mapping[str, Array]) -> Array:
+    """Compute a cone's output for given leaves in float64.
+
+    Raises:
+        EvaluationError: A node cannot be computed.
+    """
+    return _computed(cone, weights.values | dict(leaves), run_node)
+
+
+def tracked_of(
+    cone: Cone, constants: Mapping[str, Tracked], leaves: Mapping[str, Array]
+) -> Tracked:
     """Compute a cone's output and its magnitude for given leaves, all in float64.
 
     Raises:
         EvaluationError: A node cannot be computed.
     """
+    varying = {name: Tracked(value, np.abs(value)) for name, value in leaves.items()}
+    return _computed(cone, {**constants, **varying}, track)
+
+
+_T = TypeVar("_T")
+
+
+def _computed(
+    cone: Cone,
+    tensors: dict[str, _T],
+    step: Callable[[onnx.NodeProto, Opsets, Sequence[_T | None]], list[_T]],
+) -> _T:
     scope = cone.scope
-    tensors: dict[str, Tracked] = dict(weights.values)
-    for name, value in leaves.items():
-        tensors[name] = Tracked(value, np.abs(value))
     for index in cone.nodes:
         node = scope.nodes[index]
-        inputs: Sequence[Tracked | None] = [tensors[n] if n else None for n in node.input]
+        inputs = [tensors[n] if n else None for n in node.input]
         outputs = [name for name in node.output if name]
-        tensors |= dict(zip(outputs, track(node, scope.opsets, inputs), strict=False))
+        tensors |= dict(zip(outputs, step(node, scope.opsets, inputs), strict=False))
     if cone.output not in tensors:
         raise EvaluationError(f"{cone.output} was not computed")
     return tensors[cone.output]

@@ -1,8 +1,9 @@
 """Linear operators in float64, written from the operators' specifications.
 
 onnx's reference evaluator is the yardstick for everything else, but its transposed convolution
-is wrong for more than one group and takes a second per layer. Both convolutions are sums over
-the positions of the kernel, each position a batched matrix product over strided views.
+is wrong for more than one group and takes a second per layer. The convolution is one matrix product
+per group, over the windows of the input; the transposed one is a sum over the positions of the
+kernel, each a matrix product over a strided view.
 """
 
 import itertools
@@ -16,6 +17,10 @@ from bnfold.verification.dtypes import Array
 
 Attributes = Mapping[str, Any]
 
+_LARGE_KERNEL = 49
+"""Elements from which it is worth looking for those that are zero in all channels."""
+_WINDOWS = 1 << 23
+"""Elements of the input's windows that are in memory at a time."""
 _LEGACY_BROADCAST = 7  # the opset from which operands broadcast as in numpy
 
 
@@ -62,18 +67,23 @@ def conv(inputs: Sequence[Array | None], attributes: Attributes) -> Array:
     out = [(d - e) // s + 1 for d, e, s in zip(padded.shape[2:], extents, strides, strict=True)]
     if min(out) < 1:
         raise ValueError(f"X {X.shape} is smaller than the kernel of W {W.shape}")
-    # One product per group and position: the samples lie side by side in its columns.
-    samples, size = X.shape[0], math.prod(out)
-    grouped = np.moveaxis(W.reshape(g, W.shape[0] // g, W.shape[1], -1), -1, 0).copy()
-    spread = np.moveaxis(padded.reshape(samples, g, W.shape[1], *padded.shape[2:]), 0, 2)
-    Y = np.zeros((g, W.shape[0] // g, samples * size))
-    for index, position in enumerate(itertools.product(*map(range, W.shape[2:]))):
-        if not grouped[index].any():  # a dilated kernel that was written out
-            continue
-        window = _window(position, dilations, strides, out)
-        columns = spread[(slice(None),) * 3 + window].reshape(g, W.shape[1], samples * size)
-        Y += grouped[index] * columns if W.shape[1] == 1 else grouped[index] @ columns
-    Y = np.moveaxis(Y.reshape(W.shape[0], samples, size), 1, 0)
+    # One product per group: the samples lie side by side in its columns.
+    samples, channels = X.shape[0], W.shape[1]
+    grouped = W.reshape(g, W.shape[0] // g, channels, -1)
+    spread = np.moveaxis(padded.reshape(samples, g, channels, *padded.shape[2:]), 0, 2)
+    positions = [*itertools.product(*map(range, W.shape[2:]))]
+    if len(positions) > _LARGE_KERNEL:  # perhaps a dilated one that was written out
+        kept = np.flatnonzero(grouped.any(axis=(0, 1, 2)))
+        grouped, positions = grouped[..., kept], [positions[k] for k in kept]
+    Y = np.zeros((g, W.shape[0] // g, samples * math.prod(out)))
+    step = max(_WINDOWS // max(g * channels * Y.shape[2], 1), 1)
+    for first in range(0, len(positions), step):
+        some = slice(first, first + step)
+        views = [_window(p, dilations, strides, out) for p in positions[some]]
+        windows = np.stack([spread[(slice(None),) * 3 + view] for view in views], axis=2)
+        part = grouped[..., some]
+        Y += part.reshape(*part.shape[:2], -1) @ windows.reshape(g, -1, Y.shape[2])
+    Y = np.moveaxis(Y.reshape(W.shape[0], samples, -1), 1, 0)
     return _with_bias(Y.reshape(samples, W.shape[0], *out), b)
 
 

@@ -16,9 +16,9 @@ Where the candidate pads explicitly what the original padded with zeros, the pad
 cancel at the border, each rounded by itself; so there the larger of the two magnitudes counts.
 
 The bound is about sums: behind a kernel of 4608 weights a relative error of 10⁻⁵ drowns in it
-when all inputs are alike. So the inputs get sparser and sparser, until a window sees one nonzero
-element only and every weight stands for itself; and larger, so that the biases do not cover the
-weights. One is zero, so that the biases stand alone.
+when all inputs are alike. So most inputs are sparse: together they have an element of every
+channel, and each has few, so that a window sees few weights at a time; and they are large, so that
+the biases do not cover the weights. One is zero, so that the biases stand alone.
 """
 
 import itertools
@@ -33,14 +33,18 @@ from bnfold.verification.cut import (
     Weights,
     casts,
     check_provable,
-    compute,
+    identical,
     pads,
     roundings_in_series,
     subnormal,
+    tracked_of,
+    value_of,
     weights_of,
 )
 from bnfold.verification.dtypes import Array, smallest_normal, unit_roundoff
 from bnfold.verification.evaluate import EvaluationError, UnsupportedError
+from bnfold.verification.magnitude import Tracked
+from bnfold.verification.reach import reach
 from bnfold.verification.samples import VOLUME, Shape, batches, channel_hints, trials
 
 _ROUNDINGS = 4.0
@@ -93,7 +97,8 @@ def probe(
     hints = channel_hints(old, pair.old_weights)
     reason = EvaluationError("no shapes for its inputs were found")
     broken: Finding | None = None
-    tries = itertools.islice(trials(leaves, shapes, hints), _TRIALS)
+    least = reach(old, pair.old_weights)
+    tries = itertools.islice(trials(leaves, shapes, hints, least), _TRIALS)
     for sizes, stacked in itertools.product(tries, (True, False)):
         try:
             finding = pair.compare(batches(sizes, seed, stacked=stacked))
@@ -148,9 +153,11 @@ class _Pair:
         Raises:
             EvaluationError: The original's region cannot be computed for such inputs.
         """
-        results = [compute(self.old, self.old_weights, batch) for batch in inputs]
+        constants = self.old_weights.tracked()
+        results = [tracked_of(self.old, constants, batch) for batch in inputs]
+        constants.clear()
         u = max((unit_roundoff(dtype) for dtype in self.old_weights.dtypes), default=2.0**-24)
-        terms = max((_terms(t.value) for t in self.old_weights.values.values()), default=1)
+        terms = max((_terms(array) for array in self.old_weights.values.values()), default=1)
         evaluation = (2.0 * terms + 8.0) * 2.0**-53
         series = roundings_in_series(self.new, self._changed())
         slack = _ROUNDINGS * series * u + evaluation
@@ -159,29 +166,37 @@ class _Pair:
         worst = Finding(0.0, limit=limit)
         for batch, before in zip(inputs, results, strict=True):
             try:
-                after = compute(self.new, self.new_weights, batch)
-                extra = 0.0 if underflow is None else compute(self.new, underflow, batch).magnitude
+                after = value_of(self.new, self.new_weights, batch)
+                magnitude = self._magnitude(before, batch)
+                extra = (
+                    0.0 if underflow is None else tracked_of(self.new, underflow, batch).magnitude
+                )
             except EvaluationError as error:
                 return Finding(math.inf, f"the candidate's part cannot be computed: {error}")
-            if before.value.shape != after.value.shape:
-                shapes = f"{list(after.value.shape)} instead of {list(before.value.shape)}"
+            if before.value.shape != after.shape:
+                shapes = f"{list(after.shape)} instead of {list(before.value.shape)}"
                 return Finding(math.inf, f"of shape {shapes}")
-            magnitude = before.magnitude
-            if pads(self.new) > pads(self.old):
-                magnitude = np.maximum(magnitude, after.magnitude)
             bound = np.asarray(slack * magnitude + 4.0 * u * extra)
-            finding = _fraction(before.value, after.value, bound)
+            finding = _fraction(before.value, after, bound)
             if finding.fraction > worst.fraction:
                 worst = replace(finding, limit=limit)
         return worst
 
+    def _magnitude(self, before: Tracked, batch: Mapping[str, Array]) -> Array:
+        if pads(self.new) <= pads(self.old):
+            return before.magnitude
+        after = tracked_of(self.new, self.new_weights.tracked(), batch).magnitude
+        return (
+            np.maximum(before.magnitude, after) if after.shape == before.magnitude.shape else after
+        )
+
     def _changed(self) -> frozenset[str]:
         """Return the constants of the candidate that the original does not have so."""
-        old = {name: tracked.value for name, tracked in self.old_weights.values.items()}
+        old = self.old_weights.values
         return frozenset(
             name
-            for name, tracked in self.new_weights.values.items()
-            if name not in old or not np.array_equal(old[name], tracked.value)
+            for name, array in self.new_weights.values.items()
+            if name not in old or not identical(old[name], array)
         )
 
 

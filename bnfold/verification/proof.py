@@ -65,7 +65,11 @@ def prove(
     Raises:
         ModelError: One of the files is not an ONNX model.
     """
-    with open_model(original) as first, open_model(candidate) as second:
+    from threadpoolctl import threadpool_limits
+
+    # The products are small; threads that spin between them take the cores from ONNX Runtime.
+    limits = threadpool_limits(limits=1, user_api="blas")
+    with limits, open_model(original) as first, open_model(candidate) as second:
         first = inlined_alike(first, second)  # noqa: PLW2901 - the same files behind it
         return _Prover(first, second, regions, seed, shapes or {}).prove()
 

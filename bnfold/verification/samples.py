@@ -1,4 +1,4 @@
-"""Inputs for a probe: small shapes to try, and ever sparser numbers."""
+"""Inputs for a probe: small shapes to try, and dense and sparse numbers."""
 
 import itertools
 import math
@@ -15,20 +15,30 @@ VOLUME = 1 << 24
 """Elements that one input may have."""
 _TARGETS = (6, 12, 24, 48, 1 << 20)
 """Lengths to which the longest spatial axis is cut down, in the order of trying."""
-_SAMPLES = 5
+_TOGETHER = 64
+"""Indices of the longest axis that have nonzero elements in the same sparse sample, at most …"""
+_SPARSE = (2, 32)
+"""… as long as there are no fewer and no more sparse samples than these."""
 
 
 def trials(
-    leaves: Sequence[str], shapes: Mapping[str, Shape], hints: Sequence[int]
+    leaves: Sequence[str], shapes: Mapping[str, Shape], hints: Sequence[int], least: int
 ) -> Iterator[dict[str, tuple[int, ...]]]:
-    """Yield shapes for all leaves, small ones first; the batch comes on top (`batches`)."""
+    """Yield shapes for all leaves, small ones first; the batch comes on top (`batches`).
+
+    Args:
+        leaves: The tensors that need a shape.
+        shapes: What is known of them.
+        hints: Numbers of channels to try where none is known.
+        least: The length to which spatial axes are cut down first.
+    """
     seen: set[tuple[tuple[int, ...], ...]] = set()
     ranks = (4, 3, 2, 5)
     known = {leaf: shapes.get(leaf) for leaf in leaves}
     for rank, channels, target, first in itertools.product(
         ranks if None in known.values() else ranks[:1],
         hints if any(shape is None or None in shape[1:] for shape in known.values()) else [1],
-        _TARGETS,
+        (least, *(target for target in _TARGETS if target > least)),
         (2, 1),
     ):
         sizes = _shrunk(
@@ -44,18 +54,21 @@ def trials(
 def _shrunk(
     shapes: Mapping[str, Shape], channels: int, target: int, first: int
 ) -> dict[str, tuple[int, ...]]:
-    """Cut the axes from `first` on down in proportion, so that the longest has `target`.
+    """Cut the axes from `first` on down in proportion, until the shortest has `target`.
 
-    An unknown length is the number of channels on axis 1 (on the last one, where `first` is 1)
-    and `target` elsewhere.
+    Axes of different tensors that count the same from the end are cut down by the same factor. An
+    unknown length is the number of channels on axis 1 (on the last one, where `first` is 1) and
+    `target` elsewhere.
     """
-    longest = max(
-        (dim or 0 for shape in shapes.values() for dim in _spatial(shape, first)), default=0
-    )
-    factor = max(longest / target, 1.0)
+    factors: dict[int, float] = {}
+    for shape in shapes.values():
+        for axis in _spatial(shape, first):
+            dim, end = shape[axis], len(shape) - axis
+            if dim is not None and dim > target:
+                factors[end] = min(factors.get(end, math.inf), dim / target)
     sizes: dict[str, tuple[int, ...]] = {}
     for leaf, shape in shapes.items():
-        spatial = range(len(shape))[first:] if first > 1 else range(1, max(len(shape) - 1, 1))
+        spatial = _spatial(shape, first)
         dims = []
         for axis, dim in enumerate(shape):
             if axis not in spatial:
@@ -63,13 +76,15 @@ def _shrunk(
             elif dim is None:
                 dims.append(min(target, _TARGETS[-2]))
             else:
+                factor = factors.get(len(shape) - axis, 1.0)
                 dims.append(max(math.ceil(dim / factor), min(dim, 2)))
         sizes[leaf] = tuple(dims)
     return sizes
 
 
-def _spatial(shape: Shape, first: int) -> Shape:
-    return shape[first:] if first > 1 else shape[1:-1]
+def _spatial(shape: Shape, first: int) -> range:
+    """Return the axes behind the channels, or before them."""
+    return range(first, len(shape)) if first > 1 else range(1, len(shape) - 1)
 
 
 def channel_hints(cone: Cone, weights: Weights) -> list[int]:
@@ -79,8 +94,8 @@ def channel_hints(cone: Cone, weights: Weights) -> list[int]:
         node = cone.scope.nodes[index]
         groups = next((a.i for a in node.attribute if a.name == "group"), 1)
         for name in node.input:
-            if name in weights.values and weights.values[name].value.ndim:
-                shape = weights.values[name].value.shape
+            if name in weights.values and weights.values[name].ndim:
+                shape = weights.values[name].shape
                 hints |= dict.fromkeys((*(s * groups for s in shape[1:2]), shape[0], shape[-1]))
     return list(hints)[:8] or [1]
 
@@ -88,21 +103,41 @@ def channel_hints(cone: Cone, weights: Weights) -> list[int]:
 def batches(
     sizes: Mapping[str, tuple[int, ...]], seed: int, *, stacked: bool
 ) -> list[dict[str, Array]]:
-    """Return the samples; stacked along the batch where every input has one of length 1."""
-    samples = [_sample(sizes, seed, index) for index in range(_SAMPLES)]
+    """Return the samples; stacked along the batch where every input has one of length 1.
+
+    One is zero, one is dense, one is nearly empty. The others share the indices of the longest axis
+    among them, with one nonzero element for each: a fault of any one channel shows in a sum of few
+    terms.
+    """
+    rng = np.random.default_rng(seed)
+    longest = max((max(shape, default=1) for shape in sizes.values()), default=1)
+    volume = sum(map(math.prod, sizes.values()))
+    fewest, most = _SPARSE
+    most = min(most, VOLUME // max(volume, 1))
+    count = max(min(math.ceil(longest / _TOGETHER), most), fewest)
+    made = {leaf: _samples(rng, shape, count) for leaf, shape in sizes.items()}
+    samples = [{leaf: made[leaf][k] for leaf in sizes} for k in range(count + 3)]
     if stacked and all(shape and shape[0] == 1 for shape in sizes.values()):
         return [{leaf: np.concatenate([s[leaf] for s in samples]) for leaf in sizes}]
     return samples
 
 
-def _sample(sizes: Mapping[str, tuple[int, ...]], seed: int, index: int) -> dict[str, Array]:
-    """Return one input per leaf: zero, then dense, then ever sparser and larger ones."""
-    rng = np.random.default_rng((seed, index))
-    density = 0.0 if index == 0 else 16.0 ** (1 - index)
-    amplitude = 256.0 ** (index - 1)
-    sample: dict[str, Array] = {}
-    for leaf, shape in sizes.items():
-        volume = max(math.prod(shape), 1)
-        keep = rng.random(shape) < (max(density, 2.0 / volume) if density else 0.0)
-        sample[leaf] = np.where(keep, amplitude * rng.standard_normal(shape), 0.0)
+def _samples(rng: np.random.Generator, shape: tuple[int, ...], count: int) -> list[Array]:
+    """Return numbers for one leaf: zeros, dense ones, a few, and `count` sparse samples."""
+    samples = [np.zeros(shape), rng.standard_normal(shape)]
+    samples += [_scattered(rng, shape, rng.integers(0, max(shape, default=1), 3))]
+    order = rng.permutation(max(shape, default=1))
+    samples += [_scattered(rng, shape, order[k::count]) for k in range(count)]
+    return samples[:2] + [sample * 256.0 ** (1 + k % 3) for k, sample in enumerate(samples[2:])]
+
+
+def _scattered(rng: np.random.Generator, shape: tuple[int, ...], indices: Array) -> Array:
+    """Return zeros but for one element at each of some indices of the longest axis."""
+    sample = np.zeros(shape)
+    if sample.size:
+        longest = int(np.argmax(shape)) if shape else 0
+        place = [rng.integers(0, size, indices.size) for size in shape]
+        if shape:
+            place[longest] = indices
+        sample[tuple(place)] = rng.standard_normal(indices.size) if shape else rng.standard_normal()
     return sample

@@ -51,12 +51,15 @@ class Builder:
         )
         return output
 
-    def conv(self, x: str, name: str, c_in: int, c_out: int, *, group: int = 1, k: int = 3) -> str:
+    def conv(
+        self, x: str, name: str, c_in: int, c_out: int, *, group: int = 1, k: int = 3, step: int = 1
+    ) -> str:
         scale = np.sqrt(2.0 / (c_in // group * k * k))
         W = self.rng.standard_normal((c_out, c_in // group, k, k)) * scale
         b = self.rng.standard_normal(c_out) * 0.1
         inputs = [x, self.weight(f"{name}.W", W), self.weight(f"{name}.b", b)]
-        return self.node("Conv", inputs, name, group=group, pads=[k // 2] * 4)
+        pads = [k // 2 * step] * 4
+        return self.node("Conv", inputs, name, group=group, pads=pads, dilations=[step] * 2)
 
     def bn(self, x: str, name: str, channels: int) -> str:
         """Add a batch normalization with statistics as training leaves them."""

@@ -89,6 +89,37 @@ def test_a_small_fault_in_one_channel_shows_behind_a_wide_kernel() -> None:
     assert "channel 3" in finding.note
 
 
+@pytest.mark.parametrize("step", [1, 2, 7, 18])
+@pytest.mark.parametrize("place", [(0, 0), (0, 2), (1, 1), (2, 1)])
+def test_every_element_of_a_kernel_counts_however_far_it_reaches(
+    step: int, place: tuple[int, int]
+) -> None:
+    def corner(_: str, p: Parameters) -> Parameters:
+        W = p["W"].copy()
+        W[(..., *place)] *= 1.0001
+        return {**p, "W": W}
+
+    model = pair(0, step=step)
+    for shape in [(1, 6, None, None), (1, 6, 100, 300), (1, 6, 40, 21)]:
+        assert probed(model, fold(model)[0], shape=shape).held
+        assert not probed(model, fold(model, corner)[0], tight=False, shape=shape).held
+
+
+@pytest.mark.parametrize("k", [1, 3])
+@pytest.mark.parametrize("channels", [6, 100, 700])
+def test_every_input_channel_counts(channels: int, k: int) -> None:
+    """A fold into the input side has a factor for each."""
+    model = pair(0, c_in=channels, c_out=4, k=k)
+    for channel in np.random.default_rng(0).integers(0, channels, 5):
+
+        def fault(_: str, p: Parameters, channel: int = channel) -> Parameters:
+            W = p["W"].copy()
+            W[:, channel] *= 1.0001
+            return {**p, "W": W}
+
+        assert not probed(model, fold(model, fault)[0], tight=False).held
+
+
 def test_half_precision_has_no_room_for_a_thousandth() -> None:
     model = pair(0, TensorProto.FLOAT16)
     assert not probed(model, fold(model, scaled("gamma", 1.002))[0]).held
