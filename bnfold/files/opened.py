@@ -19,7 +19,7 @@ from bnfold.files.memory import Copier, HeldTensor
 from bnfold.files.pieces import Slice
 from bnfold.files.references import HELD, HERE, Reference, is_external
 from bnfold.files.skeleton import read_skeleton, require_known
-from bnfold.files.stores import FileStore, open_regular
+from bnfold.files.stores import OPEN_LIMIT, FileStore, open_regular
 from bnfold.files.values import SMALL, byte_count, decode, decode_inline
 from bnfold.files.walk import tensors
 
@@ -83,6 +83,13 @@ class OpenedModel:
         """Raise `ModelError` if a file was written to since it was opened."""
         for store in self.stores:
             store.require_unchanged()
+
+    @property
+    def for_threads(self) -> bool:
+        """Whether several threads can read the files: all are open and none has to make room."""
+        stores = self.stores
+        fit = len(stores) <= OPEN_LIMIT and all(store.is_open for store in stores)
+        return fit and hasattr(os, "preadv") and hasattr(os, "pwrite")
 
     @property
     def stores(self) -> tuple[FileStore, ...]:

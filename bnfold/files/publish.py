@@ -49,7 +49,7 @@ def write_one(
 ) -> None:
     """Write `pieces` as the file `real`, if `check` does not raise."""
     with Staged.create(real) as staged:
-        write_pieces(pieces, staged.descriptor)
+        write_pieces(pieces, staged.descriptor, threads=opened.for_threads)
         _examine(check, staged)
         staged.settle(real)
         opened.require_unchanged()
@@ -90,7 +90,7 @@ def write_with_data(
         Staged.create(real) as passing,
         Staged.create(real) as model,
     ):
-        write_pieces(layout.pieces, numbers.descriptor)
+        write_pieces(layout.pieces, numbers.descriptor, threads=opened.for_threads)
         write_pieces(lay_out(interim.name).model, passing.descriptor)
         write_pieces(layout.model, model.descriptor)
         _examine(check, passing, numbers)

@@ -93,6 +93,11 @@ class FileStore:
             self._make_room()
         return self._descriptor
 
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a descriptor now."""
+        return self._descriptor >= 0
+
     def window(self, position: int) -> tuple[bytes, int]:
         """Return some bytes from `position` on."""
         length = min(WINDOW, self.size - position)

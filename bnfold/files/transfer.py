@@ -1,12 +1,21 @@
-"""Bytes into a file: from another file within the kernel, from memory by writing."""
+"""Bytes into a file: from another file within the kernel, from memory by writing.
+
+What recipes make is made by a few threads, each at another tensor: reading, multiplying and writing
+all happen outside of Python's lock. Where every piece belongs is known before it is made.
+"""
 
 import errno
 import os
+from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Final
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Final, Self
 
-from bnfold.files.pieces import Piece, Slice
+from bnfold.files.pieces import Made, Piece, Slice
 from bnfold.files.stores import FileStore
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 STRIDE: Final = 64 << 20
 """Bytes copied by one call, after which a signal gets its turn."""
@@ -17,14 +26,88 @@ _CANNOT: Final = frozenset(
 """How a kernel or a file system says that it does not offer a call."""
 
 
-def write_pieces(pieces: Iterable[Piece], descriptor: int) -> None:
-    """Write `pieces` to a new file, one after the other."""
+WORTH_A_THREAD: Final = 1 << 20
+"""Bytes that a recipe must make to be handed to another thread."""
+
+_MOST_THREADS: Final = 4
+"""More would wait for Python's lock between two blocks."""
+
+
+def write_pieces(pieces: Iterable[Piece], descriptor: int, *, threads: bool = False) -> None:
+    """Write `pieces` to a new file.
+
+    Args:
+        pieces: What to write, in this order.
+        descriptor: The file, which is empty.
+        threads: The sources can be read by several threads.
+
+    Raises:
+        OSError: The system cannot write them.
+        ModelError: A source changed while it was being read.
+        RoundingOverflow: What a recipe makes is too large for its type.
+    """
     write = _writer(descriptor)
-    for piece in pieces:
-        if isinstance(piece, Slice) and isinstance(piece.store, FileStore):
-            _copy(piece.store, piece.offset, piece.length, descriptor, write)
-        else:
-            send(piece, write)
+    at = 0
+    with ExitStack() as stack:
+        makers: _Makers | None = None
+        for piece in pieces:
+            if threads and isinstance(piece, Made) and len(piece) >= WORTH_A_THREAD:
+                makers = makers or stack.enter_context(_Makers(descriptor))
+                makers.make(piece, at)
+            elif len(piece):
+                os.lseek(descriptor, at, os.SEEK_SET)
+                if isinstance(piece, Slice) and isinstance(piece.store, FileStore):
+                    _copy(piece.store, piece.offset, piece.length, descriptor, write)
+                else:
+                    send(piece, write)
+            at += len(piece)
+
+
+class _Makers:
+    """Threads that make pieces and write them where they belong."""
+
+    def __init__(self, descriptor: int) -> None:
+        from concurrent.futures import ThreadPoolExecutor
+
+        self._descriptor = descriptor
+        self._pool = ThreadPoolExecutor(min(_processors(), _MOST_THREADS))
+        self._pending: deque[Future[None]] = deque()
+        self._stopped = False
+
+    def make(self, piece: Made, at: int) -> None:
+        """Let a thread make a piece, which begins at `at`."""
+        self._pending.append(self._pool.submit(self._make, piece, at))
+
+    def _make(self, piece: Made, at: int) -> None:
+        def write(data: bytes | memoryview) -> None:
+            nonlocal at
+            if self._stopped:
+                raise InterruptedError
+            view = memoryview(data)
+            while view:
+                done = os.pwrite(self._descriptor, view, at)
+                view, at = view[done:], at + done
+
+        send(piece, write)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        """Wait until all is written; after a failure, until nobody writes any more."""
+        try:
+            while kind is None and self._pending:
+                self._pending.popleft().result()
+        finally:
+            self._stopped = True
+            self._pool.shutdown(cancel_futures=True)
+
+
+def _processors() -> int:
+    """Return how many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def send(piece: Piece, write: Callable[[bytes | memoryview], object]) -> None:

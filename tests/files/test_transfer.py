@@ -2,16 +2,22 @@
 
 import errno
 import os
+import signal
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from onnx import TensorProto
 
 from bnfold.errors import ModelError
 from bnfold.files import transfer
-from bnfold.files.pieces import BLOCK, Piece, Slice
-from bnfold.files.stores import FileStore, MemoryStore, Store, open_regular
+from bnfold.files.pieces import BLOCK, Made, Piece, Slice
+from bnfold.files.stores import FileStore, MemoryStore, open_regular
 from bnfold.files.transfer import write_pieces
 
 DATA = os.urandom(3 * BLOCK + 7)
@@ -25,11 +31,37 @@ def store(tmp_path: Path) -> FileStore:
     return FileStore(path, open_regular(path))
 
 
-def written(pieces: list[Piece], path: Path) -> bytes:
+def written(pieces: list[Piece], path: Path, *, threads: bool = False) -> bytes:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    write_pieces(pieces, descriptor)
-    os.close(descriptor)
+    try:
+        write_pieces(pieces, descriptor, threads=threads)
+    finally:
+        os.close(descriptor)
     return path.read_bytes()
+
+
+@dataclass(frozen=True)
+class Bytes:
+    """A recipe that yields given bytes in two blocks."""
+
+    data: bytes
+    error: Exception | None = None
+    data_type: int = TensorProto.UINT8
+
+    @property
+    def dims(self) -> tuple[int, ...]:
+        return (len(self.data),)
+
+    def blocks(self) -> Iterator[memoryview]:
+        half = len(self.data) // 2
+        yield memoryview(self.data[:half])
+        if self.error is not None:
+            raise self.error
+        yield memoryview(self.data[half:])
+
+
+def made(data: bytes, error: Exception | None = None) -> Made:
+    return Made(Bytes(data, error), len(data))
 
 
 def unsupported(*_: object, **__: object) -> int:
@@ -88,6 +120,34 @@ def test_a_source_that_became_shorter_is_noticed(tmp_path: Path, store: FileStor
         written([Slice(store, 0, 2 * BLOCK)], tmp_path / "target")
 
 
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "no"), ModelError("no")])
+def test_a_failure_in_a_thread_ends_all_of_them(tmp_path: Path, error: Exception) -> None:
+    before = threading.active_count()
+    pieces: list[Piece] = [made(DATA) for _ in range(9)]
+    with pytest.raises(type(error), match="no"):
+        written([*pieces, made(DATA, error), *pieces], tmp_path / "target", threads=True)
+    assert threading.active_count() == before
+
+
+def test_a_failure_elsewhere_ends_the_threads(tmp_path: Path, store: FileStore) -> None:
+    os.truncate(store.path, BLOCK)
+    before = threading.active_count()
+    pieces = [made(DATA), Slice(store, 0, 2 * BLOCK), made(DATA)]
+    with pytest.raises(ModelError, match="changed while it was being read"):
+        written(pieces, tmp_path / "target", threads=True)
+    assert threading.active_count() == before
+
+
+def test_an_interrupted_wait_ends_the_threads(tmp_path: Path) -> None:
+    before = threading.active_count()
+    timer = threading.Timer(0.05, lambda: os.kill(os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        written([made(DATA)] * 10_000, tmp_path / "target", threads=True)
+    timer.join()
+    assert threading.active_count() == before
+
+
 @given(draws=st.data())
 def test_any_row_of_pieces_is_written_in_order(
     draws: st.DataObject, tmp_path_factory: pytest.TempPathFactory
@@ -100,10 +160,16 @@ def test_any_row_of_pieces_is_written_in_order(
     pieces: list[Piece] = []
     expected = b""
     for low, high in draws.draw(st.lists(st.tuples(start, start).map(sorted))):
-        place = draws.draw(st.sampled_from(["bytes", "memory", "file"]))
-        stores: dict[str, Store] = {"memory": MemoryStore(DATA), "file": store}
         wanted = DATA[low:high]
-        pieces.append(wanted if place == "bytes" else Slice(stores[place], low, high - low))
+        kinds: list[Piece] = [
+            wanted,
+            made(wanted),
+            Slice(MemoryStore(DATA), low, high - low),
+            Slice(store, low, high - low),
+        ]
+        pieces.append(draws.draw(st.sampled_from(kinds)))
         expected += wanted
-    assert written(pieces, folder / "target") == expected
+    threads = draws.draw(st.booleans())
+    with patch.object(transfer, "WORTH_A_THREAD", draws.draw(st.integers(1, 60))):
+        assert written(pieces, folder / "target", threads=threads) == expected
     store.close()
