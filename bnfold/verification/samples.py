@@ -19,6 +19,8 @@ _TOGETHER = 64
 """Indices of the longest axis that have nonzero elements in the same sparse sample, at most …"""
 _SPARSE = (2, 32)
 """… as long as there are no fewer and no more sparse samples than these."""
+_HUGE = 2.0**126
+"""Lifts the smallest normal float32 weight to 1."""
 
 
 def trials(
@@ -107,7 +109,8 @@ def batches(
 
     One is zero, one is dense, one is nearly empty. The others share the indices of the longest axis
     among them, with one nonzero element for each: a fault of any one channel shows in a sum of few
-    terms.
+    terms. The last has an element for all of them, and so large that no bias covers the weights
+    of a dead channel, nor a Relu behind a negative one.
     """
     rng = np.random.default_rng(seed)
     longest = max((max(shape, default=1) for shape in sizes.values()), default=1)
@@ -116,19 +119,20 @@ def batches(
     most = min(most, VOLUME // max(volume, 1))
     count = max(min(math.ceil(longest / _TOGETHER), most), fewest)
     made = {leaf: _samples(rng, shape, count) for leaf, shape in sizes.items()}
-    samples = [{leaf: made[leaf][k] for leaf in sizes} for k in range(count + 3)]
+    samples = [{leaf: made[leaf][k] for leaf in sizes} for k in range(count + 4)]
     if stacked and all(shape and shape[0] == 1 for shape in sizes.values()):
         return [{leaf: np.concatenate([s[leaf] for s in samples]) for leaf in sizes}]
     return samples
 
 
 def _samples(rng: np.random.Generator, shape: tuple[int, ...], count: int) -> list[Array]:
-    """Return numbers for one leaf: zeros, dense ones, a few, and `count` sparse samples."""
+    """Return numbers for one leaf: zeros, dense ones, a few, `count` sparse samples, huge ones."""
     samples = [np.zeros(shape), rng.standard_normal(shape)]
     samples += [_scattered(rng, shape, rng.integers(0, max(shape, default=1), 3))]
     order = rng.permutation(max(shape, default=1))
     samples += [_scattered(rng, shape, order[k::count]) for k in range(count)]
-    return samples[:2] + [sample * 256.0 ** (1 + k % 3) for k, sample in enumerate(samples[2:])]
+    samples[2:] = [sample * 256.0 ** (1 + k % 3) for k, sample in enumerate(samples[2:])]
+    return [*samples, _scattered(rng, shape, order) * _HUGE]
 
 
 def _scattered(rng: np.random.Generator, shape: tuple[int, ...], indices: Array) -> Array:

@@ -89,6 +89,29 @@ def test_a_small_fault_in_one_channel_shows_behind_a_wide_kernel() -> None:
     assert "channel 3" in finding.note
 
 
+@pytest.mark.parametrize("gamma", [1e-4, 1e-8, 1e-20])
+@pytest.mark.parametrize("conv", [{}, {"k": 1}, {"group": 8, "c_in": 8}])
+def test_a_small_fault_in_a_dead_channel_is_not_covered_by_its_bias(
+    conv: dict[str, Any], gamma: float
+) -> None:
+    """Nor by a Relu that lets nothing of it pass for inputs of a usual size."""
+    for beta in (-1.0, 1.0):
+        model = pair(0, **conv)
+        values = {tensor.name: tensor for tensor in model.graph.initializer}
+        for key, value in (("gamma", gamma), ("beta", beta)):
+            tensor = values[f"y.{key}"]
+            array = numpy_helper.to_array(tensor).copy()
+            array[3] = value
+            tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
+        faulty = fold(model, scaled("gamma", 1.00001, 3))[0]
+        assert probed(model, fold(model)[0]).held
+        assert not probed(model, faulty, tight=False).held
+        for behind in (model, faulty):
+            behind.graph.node[-1].output[0] = "before"
+            behind.graph.node.append(helper.make_node("Relu", ["before"], ["y"]))
+        assert not probed(model, faulty, tight=False).held
+
+
 @pytest.mark.parametrize("step", [1, 2, 7, 18])
 @pytest.mark.parametrize("place", [(0, 0), (0, 2), (1, 1), (2, 1)])
 def test_every_element_of_a_kernel_counts_however_far_it_reaches(
