@@ -109,8 +109,8 @@ def batches(
 
     One is zero, one is dense, one is nearly empty. The others share the indices of the longest axis
     among them, with one nonzero element for each: a fault of any one channel shows in a sum of few
-    terms. The last has an element for all of them, and so large that no bias covers the weights
-    of a dead channel, nor a Relu behind a negative one.
+    terms. The last two have an element for all of them, so large that no bias covers the weights of
+    a dead channel, once with either sign, so that no Relu covers both.
     """
     rng = np.random.default_rng(seed)
     longest = max((max(shape, default=1) for shape in sizes.values()), default=1)
@@ -119,7 +119,7 @@ def batches(
     most = min(most, VOLUME // max(volume, 1))
     count = max(min(math.ceil(longest / _TOGETHER), most), fewest)
     made = {leaf: _samples(rng, shape, count) for leaf, shape in sizes.items()}
-    samples = [{leaf: made[leaf][k] for leaf in sizes} for k in range(count + 4)]
+    samples = [{leaf: made[leaf][k] for leaf in sizes} for k in range(count + 5)]
     if stacked and all(shape and shape[0] == 1 for shape in sizes.values()):
         return [{leaf: np.concatenate([s[leaf] for s in samples]) for leaf in sizes}]
     return samples
@@ -132,7 +132,8 @@ def _samples(rng: np.random.Generator, shape: tuple[int, ...], count: int) -> li
     order = rng.permutation(max(shape, default=1))
     samples += [_scattered(rng, shape, order[k::count]) for k in range(count)]
     samples[2:] = [sample * 256.0 ** (1 + k % 3) for k, sample in enumerate(samples[2:])]
-    return [*samples, _scattered(rng, shape, order) * _HUGE]
+    huge = _scattered(rng, shape, order) * _HUGE
+    return [*samples, huge, -huge]
 
 
 def _scattered(rng: np.random.Generator, shape: tuple[int, ...], indices: Array) -> Array:

@@ -1,5 +1,6 @@
 """What a probe holds and what it does not, fold by fold."""
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -94,8 +95,8 @@ def test_a_small_fault_in_one_channel_shows_behind_a_wide_kernel() -> None:
 def test_a_small_fault_in_a_dead_channel_is_not_covered_by_its_bias(
     conv: dict[str, Any], gamma: float
 ) -> None:
-    """Nor by a Relu that lets nothing of it pass for inputs of a usual size."""
-    for beta in (-1.0, 1.0):
+    """Nor by a Relu that lets nothing of it pass for inputs of a usual size, or of one sign."""
+    for sign, beta in itertools.product((-1.0, 1.0), repeat=2):
         model = pair(0, **conv)
         values = {tensor.name: tensor for tensor in model.graph.initializer}
         for key, value in (("gamma", gamma), ("beta", beta)):
@@ -103,6 +104,8 @@ def test_a_small_fault_in_a_dead_channel_is_not_covered_by_its_bias(
             array = numpy_helper.to_array(tensor).copy()
             array[3] = value
             tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
+        W = numpy_helper.to_array(values["c.W"])
+        values["c.W"].CopyFrom(numpy_helper.from_array(np.copysign(W, sign), "c.W"))
         faulty = fold(model, scaled("gamma", 1.00001, 3))[0]
         assert probed(model, fold(model)[0]).held
         assert not probed(model, faulty, tight=False).held
