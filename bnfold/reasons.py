@@ -13,6 +13,7 @@ class Reason(Enum):
 
     # The node itself is no fixed per-channel affine.
     TRAINING_MODE = "training-mode"
+    CONSTANT = "constant"
     PER_ELEMENT_STATISTICS = "per-element-statistics"
     EXTRA_OUTPUTS = "extra-outputs"
     PARAMETERS_NOT_CONSTANT = "parameters-not-constant"
@@ -56,7 +57,8 @@ class Reason(Enum):
 
 
 _TEXTS = {
-    Reason.TRAINING_MODE: "it normalizes with the statistics of the batch (training mode)",
+    Reason.TRAINING_MODE: "it is in training mode: its result depends on the batch, or on chance",
+    Reason.CONSTANT: "it reads constants alone, so a runtime computes it before it runs",
     Reason.PER_ELEMENT_STATISTICS: "its statistics are per element, not per channel (spatial=0)",
     Reason.EXTRA_OUTPUTS: "its extra outputs are in use",
     Reason.PARAMETERS_NOT_CONSTANT: "its parameters are not constant",

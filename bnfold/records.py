@@ -12,6 +12,9 @@ from bnfold.graph.view import View
 from bnfold.reasons import Obstacle
 from bnfold.rules.affine_nodes import NORMALIZATION
 
+_DEFAULT_DOMAIN = ("", "ai.onnx")
+"""The two names of the domain of ONNX's own operators."""
+
 
 @dataclass(frozen=True, slots=True)
 class NodeRecord:
@@ -137,7 +140,7 @@ class Counts:
         while waiting:
             for node in waiting.pop().node:
                 nodes += 1
-                normalizations += node.op_type == NORMALIZATION and not node.domain
+                normalizations += node.op_type == NORMALIZATION and node.domain in _DEFAULT_DOMAIN
                 waiting.extend(a.g for a in node.attribute if a.HasField("g"))
         return cls(nodes, normalizations)
 

@@ -102,6 +102,7 @@ class Graph:
             if node.proto.domain not in ("", "ai.onnx"):
                 continue
             if all(tensor in self.constants for tensor in node.outputs if tensor != NONE):
+                roles.refused[node.number] = Obstacle(Reason.CONSTANT)
                 continue
             try:
                 self._assign(node, roles)

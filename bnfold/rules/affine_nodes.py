@@ -168,15 +168,24 @@ def identity(op: Operator) -> tuple[int, Affine]:
     return 0, Affine.identity(op.required(0).rank)
 
 
-def dropout(op: Operator) -> tuple[int, Affine]:
-    """y = x at inference."""
-    if op.extra_outputs_used:
-        raise Refusal(Reason.EXTRA_OUTPUTS)
+def check_dropout(op: Operator) -> None:
+    """Refuse a Dropout that is not certain to be at inference.
+
+    Raises:
+        Refusal: It trains, or may be told to.
+    """
     training = op.input(2) if op.opset >= _TRAINING_MODE_INPUT_OPSET else None
     if training is not None and np.any(training.numbers()):
         raise Refusal(Reason.TRAINING_MODE, "training_mode=1")
     if op.opset < _FIRST_INFERENCE_OPSET and not op.integer("is_test", 0):
         raise Refusal(Reason.TRAINING_MODE, "is_test=0")
+
+
+def dropout(op: Operator) -> tuple[int, Affine]:
+    """y = x at inference."""
+    if op.extra_outputs_used:
+        raise Refusal(Reason.EXTRA_OUTPUTS)
+    check_dropout(op)
     return identity(op)
 
 

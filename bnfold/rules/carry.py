@@ -23,6 +23,7 @@ import onnx
 from bnfold.reasons import Reason, Refusal
 from bnfold.rules import pooling, shapes
 from bnfold.rules.affine import Affine
+from bnfold.rules.affine_nodes import check_dropout
 from bnfold.rules.operator import Operator, Value
 
 
@@ -103,6 +104,12 @@ def _same(move: Move, says: str, *, passes_shift: bool = True) -> Single:
 
 def _anything(op: Operator, affine: Affine) -> Affine:
     del op
+    return affine
+
+
+def _at_inference(op: Operator, affine: Affine) -> Affine:
+    """Dropout drops nothing; in training it would drop the shift too."""
+    check_dropout(op)
     return affine
 
 
@@ -313,7 +320,7 @@ _EXTREME = "a positive scale and any shift"
 
 CARRY: Mapping[str, CarryRow] = {
     "Identity": _PASS,
-    "Dropout": _PASS,
+    "Dropout": _same(_at_inference, "any affine"),
     "Cast": Single(
         lambda op, affine: _cast(op, affine, to_wider=False),
         lambda op, affine: _cast(op, affine, to_wider=True),
