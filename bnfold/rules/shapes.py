@@ -230,7 +230,8 @@ def _concatenated(parts: list[NDArray[np.float64]], axis: int) -> NDArray[np.flo
 # -- Slice, Gather ----------------------------------------------------------------------------
 
 
-def _slices(op: Operator) -> dict[int, slice]:
+def _slices(op: Operator) -> dict[int, tuple[int, int, int]]:
+    """Return (start, end, step) of each axis that a Slice names."""
     data = op.required(0)
     if op.opset >= _SLICE_INPUT_OPSET:
         starts, ends, axes, steps = (op.constant_integers(i, "") for i in (1, 2, 3, 4))
@@ -241,20 +242,31 @@ def _slices(op: Operator) -> dict[int, slice]:
         raise Refusal(Reason.UNKNOWN_SHAPE, "slice bounds")
     axes = tuple(a % data.rank for a in axes) if axes is not None else tuple(range(len(starts)))
     steps = steps or (1,) * len(starts)
-    stops = zip(axes, starts, ends, steps, strict=True)
-    return {axis: _python_slice(start, end, step) for axis, start, end, step in stops}
-
-
-def _python_slice(start: int, end: int, step: int) -> slice:
-    """ONNX clamps an end below the axis's start; Python reads it as counted from the end."""
-    below_everything = step < 0 and end < -(1 << 30)
-    return slice(start, None if below_everything else end, step)
+    return dict(zip(axes, zip(starts, ends, steps, strict=True), strict=True))
 
 
 def _taken(op: Operator, axis: int) -> NDArray[np.intp]:
-    """Return which positions along an axis a Slice takes."""
-    positions = np.arange(op.required(0).size(axis))
-    return positions[_slices(op).get(axis, slice(None))]
+    """Return which positions along an axis a Slice takes.
+
+    Bounds are clamped to the axis as ONNX does it, which Python does not for negative steps: a
+    start before the axis is its first position there.
+
+    Raises:
+        Refusal: It takes none. Runtimes disagree on that: backwards to INT_MAX is nothing by
+            ONNX's text and all for ONNX Runtime.
+    """
+    size = op.required(0).size(axis)
+    bounds = _slices(op).get(axis)
+    if bounds is None:
+        return np.arange(size)
+    start, end, step = bounds
+    start, end = (v + size if v < 0 else v for v in (start, end))
+    last = size if step > 0 else size - 1
+    low = 0 if step > 0 else -1
+    taken = np.arange(min(max(start, 0), last), min(max(end, low), last), step)
+    if not taken.size:
+        raise Refusal(Reason.BAD_PARAMETERS, f"it takes nothing of axis {axis}")
+    return taken
 
 
 def slice_down(op: Operator, affine: Affine) -> Affine:

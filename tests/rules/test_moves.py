@@ -1,0 +1,50 @@
+"""Where elements go, in the corners that random nodes hardly reach."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from operators import constant, data, operator
+
+from bnfold.reasons import Reason, Refusal
+from bnfold.rules.affine import Affine
+from bnfold.rules.shapes import slice_down
+
+_SIZE = 5
+_LARGEST, _SMALLEST = (1 << 63) - 1, -(1 << 63)
+
+
+def _sliced(start: int, end: int, step: int) -> list[float]:
+    """What is left of the numbers 0 … 4."""
+    bounds = (constant([value], elem_type=7) for value in (start, end, 0, step))
+    op = operator("Slice", data(_SIZE), *bounds)
+    taken = slice_down(op, Affine.along(0, 1, np.arange(_SIZE), np.zeros(_SIZE)))
+    return [float(number) for number in taken.scale]
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "step", "taken"),
+    [
+        (1, 3, 1, [1, 2]),
+        (-2, _LARGEST, 1, [3, 4]),
+        (-100, 2, 1, [0, 1]),
+        (0, 100, 2, [0, 2, 4]),
+        (4, 1, -1, [4, 3, 2]),
+        (100, -100, -2, [4, 2, 0]),
+        (-1, _SMALLEST, -2, [4, 2, 0]),
+        (2, -_SIZE - 1, -1, [2, 1, 0]),
+        (-100, -100, -1, [0]),
+        (-100, _SMALLEST, -1, [0]),
+    ],
+)
+def test_bounds_are_clamped_as_onnx_does_it(
+    start: int, end: int, step: int, taken: list[int]
+) -> None:
+    assert _sliced(start, end, step) == taken
+
+
+@pytest.mark.parametrize("bounds", [(3, 3, 1), (2, 4, -1), (1, _LARGEST, -2), (9, 10, 1)])
+def test_a_slice_of_nothing_is_refused(bounds: tuple[int, int, int]) -> None:
+    with pytest.raises(Refusal) as caught:
+        _sliced(*bounds)
+    assert caught.value.obstacle.reason is Reason.BAD_PARAMETERS
