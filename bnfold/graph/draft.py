@@ -25,6 +25,8 @@ Edge = tuple[int, int]
 class Run:
     """A chain of affine nodes, each the only reader of the one before.
 
+    Together they are a channel affine too: they vary along one axis.
+
     Attributes:
         number: Its number.
         nodes: The nodes that are left of it, in order.
@@ -63,6 +65,11 @@ class Run:
         self.steps = [total.scale_only(), shift, *rest]
         self.before = self.after = None
         self.respelled = True
+
+    def plain_steps(self) -> list[Affine]:
+        """Return the steps, with what was merged in put into the first and the last."""
+        sums = self.prefixes()
+        return [sums[0], *self.steps[1:-1], self.suffix(len(self.steps) - 1)][: len(self.steps)]
 
     def prefix(self, count: int) -> Affine:
         """Return what the first `count` nodes are together."""
@@ -238,6 +245,15 @@ class Draft:
         found = self._readers.get(tensor)
         return found if found is not None else self.view.tensors[tensor].readers
 
+    def number_readers(self, tensor: int) -> list[Edge]:
+        """Return who reads a root tensor's numbers now, and not its shape or type alone."""
+        return [edge for edge in self.readers(tensor) if not self.makes_constants(edge[0])]
+
+    def makes_constants(self, node: int) -> bool:
+        """Whether a node makes constants, whatever the numbers that it reads are."""
+        constants = self.graph.constants
+        return all(t == NONE or t in constants for t in self.view.nodes[node].outputs)
+
     def state(self, node: int) -> Absorbed:
         """Return what a linear node has absorbed."""
         state = self.absorbed.get(node)
@@ -292,11 +308,11 @@ class Draft:
         return bool(np.all(affine.shift == constants[0].numbers().astype(np.float64)))
 
     def _only_reader(self, node: Node) -> int | None:
-        """Return the one node of the same scope that reads a node's output."""
-        output = self.view.tensors[node.outputs[0]]
-        if output.outputs or len(output.readers) != 1:
+        """Return the one node of the same scope that reads the numbers of a node's output."""
+        readers = self.number_readers(node.outputs[0])
+        if self.outputs.get(node.outputs[0]) or len(readers) != 1:
             return None
-        reader = self.view.nodes[output.readers[0][0]]
+        reader = self.view.nodes[readers[0][0]]
         return reader.number if reader.scope == node.scope else None
 
     def _find_runs(self) -> list[Run]:
@@ -305,16 +321,37 @@ class Draft:
         for number in sorted(self.roles.affine):
             if number in seen:
                 continue
-            nodes = [number]
+            nodes, total = [number], self.roles.affine[number].affine
             while (reader := self._only_reader(self.view.nodes[nodes[-1]])) is not None:
                 affine = self.roles.affine.get(reader)
-                if affine is None or affine.affine.rank != self.roles.affine[number].affine.rank:
+                if affine is None or not can_follow(total, affine.affine):
                     break
                 nodes.append(reader)
+                total = total.then(affine.affine)
             seen.update(nodes)
             steps = [self.roles.affine[node].affine for node in nodes]
             runs.append(Run(len(runs), nodes, steps))
         return runs
+
+    def follower(self, run: Run) -> Run | None:
+        """Return the run that could be one with this one, now that others went from between."""
+        reader = self._only_reader(self.view.nodes[run.nodes[-1]])
+        number = None if reader is None else self.run_of.get(reader)
+        if number is None or self.runs[number].nodes[0] != reader:
+            return None
+        other = self.runs[number]
+        return other if can_follow(run.total, other.total) else None
+
+    def join(self, run: Run, follower: Run) -> None:
+        """Let two runs be one."""
+        if run.is_merged or follower.is_merged:
+            run.steps = [*run.plain_steps(), *follower.plain_steps()]
+            run.before, run.after = Affine.identity(run.steps[0].rank), None
+        else:
+            run.steps = [*run.steps, *follower.steps]
+        run.nodes = [*run.nodes, *follower.nodes]
+        self.run_of |= dict.fromkeys(follower.nodes, run.number)
+        follower.nodes, follower.steps = [], []
 
     # -- taking up a proposal -----------------------------------------------------------------
 
@@ -399,6 +436,11 @@ class Draft:
     def outputs_of(self, tensors: Iterable[int]) -> int:
         """Return how many graph outputs are among tensors."""
         return sum(self.outputs.get(tensor, 0) for tensor in tensors)
+
+
+def can_follow(first: Affine, second: Affine) -> bool:
+    """Whether two affines, one after the other, are a channel affine."""
+    return first.rank == second.rank and len(first.then(second).axes) <= 1
 
 
 def _along(affine: Affine, layout: Linear) -> bool:

@@ -169,8 +169,7 @@ class Editor:
                     self._overwrite(source, version)
                     in_place.add(source)
                     continue
-                node, _ = min(version.edges)
-                name = self._put(version.recipe, version.wish, self.view.nodes[node].scope, node)
+                name = self._put_for(source, version)
                 for edge in version.edges:
                     self._read(edge, name)
         return in_place
@@ -229,6 +228,18 @@ class Editor:
         stored = reference(name, recipe, self.recipes)
         self.node_of_recipe[stored.external_data[0].value] = node
         return stored
+
+    def _put_for(self, source: int, new: _NewConstant) -> str:
+        """Put a new constant where all who are to read it see it; return its name.
+
+        Readers in several scopes see what their common source sees: its scope, from the start.
+        """
+        node, _ = min(new.edges)
+        scope = self.view.nodes[node].scope
+        if all(self.view.nodes[reader].scope == scope for reader, _ in new.edges):
+            return self._put(new.recipe, new.wish, scope, node)
+        home = self.view.scopes[self.view.tensors[source].scope]
+        return self._put(new.recipe, new.wish, home.number, home.nodes[0])
 
     def _put(self, recipe: Recipe, wish: str, scope: int, node: int) -> str:
         """Put a new constant into a scope: an initializer where that needs no new input."""

@@ -2,7 +2,8 @@
 
 1. Find the runs: chains of affine nodes.
 2. Try each run, in the order of the data: up, then down; first the whole run, then fewer of its
-   nodes. Repeat until nothing more goes, so that folding a folded model finds nothing.
+   nodes. Runs that have come together are one. Repeat until nothing more goes, so that folding a
+   folded model finds nothing.
 3. Merge what is left of a run into fewer nodes, where that is possible.
 4. Say of every other node why it stays.
 """
@@ -23,7 +24,6 @@ from bnfold.reasons import Obstacle, Reason, Refusal
 from bnfold.rules.affine import Affine
 
 _CHANNEL_AXIS = 1
-_RIGHT_ALIGNED_OPSET = 7  # before, Mul and Add broadcast along one stretch of axes only
 
 _LONGEST_IN_PARTS = 16
 """Nodes; a longer run goes as a whole or not at all, so that planning stays linear."""
@@ -85,18 +85,18 @@ class Planner:
         self._had_normalization = {
             run.number for run in self._draft.runs if self._normalizations(run.nodes)
         }
+        self._worth = {run.number for run in self._draft.runs if self._is_candidate(run)}
 
     def plan(self) -> Plan:
         """Return the plan."""
-        candidates = [run for run in self._draft.runs if self._is_candidate(run)]
-        while self._try_all(candidates) or self._respell_all(candidates):
+        while self._try_all(self._candidates()) or self._join_all() or self._respell_all():
             pass
-        edits = tuple(self._merges(candidates))
+        edits = tuple(self._merges())
         draft = self._draft
         folds = tuple(draft.folds)
         return Plan(
             folds=folds,
-            kept=tuple(self._kept(candidates)),
+            kept=tuple(self._kept()),
             linear=draft.linear_edits(),
             runs=edits,
             removed=frozenset(draft.removed),
@@ -118,6 +118,10 @@ class Planner:
             return True
         return not self._bn_only and any(not step.is_identity for step in run.steps)
 
+    def _candidates(self) -> list[Run]:
+        """Return the runs that are worth trying and of which something is left."""
+        return [run for run in self._draft.runs if run.nodes and run.number in self._worth]
+
     def _try_all(self, runs: list[Run]) -> bool:
         """Try each run once, whether or not others went; return whether any did."""
         went = False
@@ -125,6 +129,18 @@ class Planner:
             if run.nodes and self._try(run):
                 went = True
         return went
+
+    def _join_all(self) -> bool:
+        """Let runs that have come together be one; return whether any did."""
+        joined = False
+        for run in self._draft.runs:
+            while run.nodes and (follower := self._draft.follower(run)) is not None:
+                for numbers in (self._worth, self._had_normalization):
+                    if follower.number in numbers:
+                        numbers.add(run.number)
+                self._draft.join(run, follower)
+                joined = True
+        return joined
 
     def _try(self, run: Run) -> bool:
         """Let a run go, or as much of it as can; return whether anything went."""
@@ -198,31 +214,28 @@ class Planner:
         return max(int(total.has_scale) + int(total.has_shift), 1)
 
     def _size_within(self, nodes: list[int], total: Affine) -> int:
-        """Return the same, or refuse where that is more nodes than there are."""
+        """Return the same, or refuse where that is more nodes than there are.
+
+        What varies along two axes is no channel affine any more, and would not go any further.
+        """
+        if len(total.axes) > 1:
+            at = self._graph.view.nodes[nodes[0]].label
+            raise Refusal(Reason.OTHER_AXIS, f"together they vary along axes {total.axes}", at)
         size = self._size(nodes, total)
-        if size > len(nodes) or not self._is_spellable(nodes, total):
+        if size > len(nodes):
             raise Refusal(Reason.NO_GAIN, "no node is left to hold the rest")
         return size
 
-    def _is_spellable(self, nodes: list[int], total: Affine) -> bool:
-        """Whether a Mul and an Add can be broadcast as an affine needs; of one axis, they can."""
-        view = self._graph.view
-        opset = view.scopes[view.nodes[nodes[0]].scope].opset
-        if opset >= _RIGHT_ALIGNED_OPSET or len(total.axes) <= 1:
-            return True
-        return self._holder(nodes, total) is not None
-
-    def _respell_all(self, runs: list[Run]) -> bool:
+    def _respell_all(self) -> bool:
         """Let runs that will be a Mul and an Add be just that; return whether any was not yet.
 
         Each of the two may then go by itself. Without this, folding a folded model would find it.
         """
-        return any([self._respell(run) for run in runs if run.nodes])  # noqa: C419 - every run
+        return any([self._respell(run) for run in self._candidates()])  # noqa: C419 - every run
 
     def _respell(self, run: Run) -> bool:
         total = run.total
         is_two = total.has_scale and total.has_shift and self._holder(run.nodes, total) is None
-        is_two = is_two and self._is_spellable(run.nodes, total)
         shrinks = run.is_merged or len(run.nodes) > 2  # noqa: PLR2004 - those two
         if not is_two or not shrinks or run.is_respelled:
             return False
@@ -232,16 +245,13 @@ class Planner:
         run.respell()
         return True
 
-    def _merges(self, candidates: list[Run]) -> Iterator[RunEdit]:
+    def _merges(self) -> Iterator[RunEdit]:
         """Yield the runs that are to become fewer nodes, and those that took something up."""
-        numbers = {run.number for run in candidates}
         for run in self._draft.runs:
-            if not run.nodes or not (run.is_merged or run.number in numbers):
+            if not run.nodes or not (run.is_merged or run.number in self._worth):
                 continue
             total = run.total
             if not run.is_merged and self._size(run.nodes, total) >= len(run.nodes):
-                continue
-            if not self._is_spellable(run.nodes, total):
                 continue
             holder = self._holder(run.nodes, total)
             if not run.is_merged:
@@ -251,11 +261,10 @@ class Planner:
 
     # -- 4: what stays ------------------------------------------------------------------------
 
-    def _kept(self, candidates: list[Run]) -> Iterator[Kept]:
+    def _kept(self) -> Iterator[Kept]:
         stay: list[Kept] = [
             Kept(tuple(run.nodes), run.above or Obstacle(Reason.NO_GAIN), run.below)
-            for run in candidates
-            if run.nodes
+            for run in self._candidates()
         ]
         stay.extend(
             Kept((node,), obstacle)

@@ -11,6 +11,7 @@ scale vanishes, and as long as 2 z − q stays in the range of the integers (−
 
 from dataclasses import dataclass
 
+import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
@@ -108,9 +109,9 @@ def rescaled(weight: Quantized, factor: F64) -> Requantized:
 
 def _vector(weight: Quantized, factor: F64) -> tuple[int, F64]:
     """Return the axis along which f lies, and f along it."""
-    axes = [axis for axis, size in enumerate(factor.shape) if size > 1]
-    if not axes:
+    if np.all(factor == factor.flat[0]):
         return weight.axis, factor.reshape(-1)[:1]
+    axes = [axis for axis, size in enumerate(factor.shape) if size > 1]
     per_tensor = weight.scale.size == 1
     fits = len(axes) == 1 and (axes[0] == weight.axis or (per_tensor and weight.per_axis))
     if not fits:
@@ -120,7 +121,7 @@ def _vector(weight: Quantized, factor: F64) -> tuple[int, F64]:
 
 def _rounded_scale(weight: Quantized, factor: F64) -> NDArray[np.generic]:
     exact = weight.scale.astype(np.float64) * (factor if factor.size > 1 else factor[0])
-    smallest = np.finfo(weight.scale.dtype).smallest_normal  # type: ignore[type-var]
+    smallest = ml_dtypes.finfo(weight.scale.dtype).smallest_normal  # type: ignore[no-untyped-call]
     with np.errstate(over="ignore", under="ignore"):
         rounded = exact.astype(weight.scale.dtype)
     if not (np.isfinite(rounded).all() and (rounded >= smallest).all()):
@@ -129,16 +130,21 @@ def _rounded_scale(weight: Quantized, factor: F64) -> NDArray[np.generic]:
 
 
 def _negated(weight: Quantized, factor: F64, axis: int) -> NDArray[np.generic]:
-    """Return q' = 2 z − q where f < 0."""
+    """Return q' = 2 z − q where f < 0.
+
+    The numbers may be integers of any width or 8-bit floats; what is not the same number again
+    after it was stored does not fit.
+    """
     shape = [1] * weight.integers.ndim
     shape[axis] = -1
-    wide = weight.integers.astype(np.int64)
-    zero = np.zeros(1, np.int64) if weight.zero_point is None else weight.zero_point
-    zero = zero.astype(np.int64).reshape(shape if zero.size > 1 else [1] * wide.ndim)
-    turned = np.where(
-        (factor < 0).reshape(shape if factor.size > 1 else [1] * wide.ndim), 2 * zero - wide, wide
-    )
-    limits = np.iinfo(weight.integers.dtype)  # type: ignore[type-var]
-    if turned.min() < limits.min or turned.max() > limits.max:
-        raise Refusal(Reason.QUANTIZED_RANGE, f"a negative scale meets {limits.min}")
-    return turned.astype(weight.integers.dtype)
+    wide = weight.integers.astype(np.float64)
+    zero = np.zeros(1) if weight.zero_point is None else weight.zero_point.astype(np.float64)
+    zero = zero.reshape(shape if zero.size > 1 else [1] * wide.ndim)
+    negative = (factor < 0).reshape(shape if factor.size > 1 else [1] * wide.ndim)
+    turned = np.where(negative, 2 * zero - wide, wide)
+    with np.errstate(invalid="ignore", over="ignore"):
+        stored = turned.astype(weight.integers.dtype)
+    misfits = weight.integers[stored.astype(np.float64) != turned]
+    if misfits.size:
+        raise Refusal(Reason.QUANTIZED_RANGE, f"a negative scale meets {misfits.flat[0]}")
+    return stored

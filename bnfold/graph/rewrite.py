@@ -113,7 +113,7 @@ class _Rewriter:
             if values is not None:
                 edge, recipe = (weight.node, index), Literal(values)
                 self._editor.replace_constant(edge, recipe, (values.shape, values.tobytes()))
-        if new.axis != weight.axis:
+        if new.axis != weight.axis or new.scale.shape != weight.scale.shape:
             proto = self._editor.proto(weight.node)
             _set_attribute(proto, onnx.helper.make_attribute("axis", new.axis))
 
@@ -334,7 +334,15 @@ class _Rewriter:
             output = ending if node == holders[-1] else self._view.nodes[node].outputs[0]
             name = self._editor.name(output)
             self._editor.output_names[node] = name
+        self._read_before(edit, source, {*holders[:-1], last})
         self._editor.drop(set(edit.nodes) - set(holders))
+
+    def _read_before(self, edit: RunEdit, source: int, stay: set[int]) -> None:
+        """Let who reads only the shape of a tensor that is gone read that of the run's input."""
+        for node in set(edit.nodes) - stay:
+            for edge in self._view.tensors[self._view.nodes[node].outputs[0]].readers:
+                if edge[0] not in edit.nodes:
+                    self._editor.input_names[edge] = self._editor.name(source)
 
     def _data_index(self, node: int) -> int:
         inputs = self._view.nodes[node].inputs

@@ -96,7 +96,7 @@ class Search:
             raise Refusal(Reason.OTHER_SCOPE, at=label)
         if self._draft.outputs.get(tensor):
             raise Refusal(Reason.GRAPH_OUTPUT, at=label)
-        for node, _ in self._draft.readers(tensor):
+        for node, _ in self._draft.number_readers(tensor):
             if self._view.nodes[node].scope != self._scope:
                 raise Refusal(Reason.CAPTURED, at=label)
 
@@ -219,18 +219,13 @@ class Search:
     def _reach_readers(self, tensor: int, affine: Affine) -> None:
         """Let who reads a changed tensor agree; what passes it on waits for its other inputs."""
         for node, index in self._draft.readers(tensor):
-            if self._reads_no_numbers(node):
+            if self._draft.makes_constants(node):
                 self.proposal.through.add(node)
             elif not self._is_carrier(node):
                 self._meet(self._view.nodes[node], index, affine)
             elif node not in self._queued:
                 self._queued.add(node)
                 heapq.heappush(self._waiting, node)
-
-    def _reads_no_numbers(self, node: int) -> bool:
-        """Whether a node makes constants all the same: it reads a shape or a type."""
-        constants = self._draft.graph.constants
-        return all(t == NONE or t in constants for t in self._view.nodes[node].outputs)
 
     def _is_carrier(self, node: int) -> bool:
         if node in self._draft.run_of:

@@ -56,6 +56,7 @@ class Shapes:
                 self.shapes[tensor.number] = tuple(tensor.initializer.dims)
                 self.elem_types[tensor.number] = tensor.initializer.data_type
         known = _typed_values(inferred)
+        known |= {((), name): _typed(name, value) for name, value in (computed or {}).items()}
         for tensor in view.tensors:
             path = view.scopes[tensor.scope].path
             value = known.get((path, tensor.name))
@@ -146,6 +147,11 @@ def _infer(model: onnx.ModelProto, computed: Mapping[str, NDArray[np.generic]]) 
         return copy
 
 
+def _typed(name: str, value: NDArray[np.generic]) -> onnx.ValueInfoProto:
+    elem_type = onnx.helper.np_dtype_to_tensor_dtype(value.dtype)
+    return onnx.helper.make_tensor_value_info(name, elem_type, value.shape)
+
+
 def _name_unknown_dims(inputs: Iterable[onnx.ValueInfoProto]) -> None:
     for i, value in enumerate(inputs):
         if not value.type.tensor_type.HasField("shape"):
@@ -169,7 +175,7 @@ def _is_known(dim: onnx.TensorShapeProto.Dimension) -> bool:
 Path = tuple[tuple[str, str], ...]
 
 
-def _typed_values(model: onnx.ModelProto) -> Mapping[tuple[Path, str], onnx.ValueInfoProto]:
+def _typed_values(model: onnx.ModelProto) -> dict[tuple[Path, str], onnx.ValueInfoProto]:
     """Return every typed value of the main graph and its subgraphs, by scope and name."""
     values: dict[tuple[Path, str], onnx.ValueInfoProto] = {}
     graphs: list[tuple[Path, onnx.GraphProto]] = [((), model.graph)]

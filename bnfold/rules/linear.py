@@ -225,17 +225,19 @@ _GEMM_OPSET = 7  # before, Gemm does not broadcast its bias unless told so
 
 
 def matrix_product(op: Operator) -> Linear:
-    """MatMul: x W with channels on the last axis, or W x with channels on the one before it."""
+    """MatMul: x W with channels on the last axis, or W x with channels on the one before it.
+
+    A vector x has its channels on its only axis either way.
+    """
     weight_second = op.required(1).is_constant
     data: Value = op.required(0 if weight_second else 1)
     first, second = _weight(op, 1 if weight_second else 0, rank=2)
-    if data.rank < 2:  # noqa: PLR2004 - a vector has no second axis; numpy's matmul rule
-        raise Refusal(Reason.OTHER_AXIS, f"the data has rank {data.rank}", data.name)
     if weight_second:
         as_gemm = "Gemm" if data.rank == 2 and op.opset >= _GEMM_OPSET else None  # noqa: PLR2004
         linear = Linear(1, 0, None, 1, "IO", -1, -1, second, first)
         return replace(linear, with_bias=as_gemm)
-    return Linear(0, 1, None, 1, "OI", -2, -2, first, second)
+    axis = -min(data.rank, 2)
+    return Linear(0, 1, None, 1, "OI", axis, axis, first, second)
 
 
 LINEAR: Mapping[str, LinearRow] = {

@@ -66,3 +66,75 @@ def test_a_constant_minus_the_data_is_left_as_it_is() -> None:
           z = Sub (c, y)
         }""")
     assert not folding.folds
+
+
+def test_affines_along_two_axes_are_not_put_together() -> None:
+    """Their sum is no channel affine: as Mul and Add they would fold otherwise the next time."""
+    folding = _folded("""
+        <ir_version: 8, opset_import: ["" : 17]>
+        g (double[1,2,3] x) => (double[1,2,3] z, double[1,2,3] u)
+        <double[2] g = {2, 3}, double[2] b = {1, 2}, double[2] e = {1, 1}, double[2] v = {4, 9},
+         double[1,3] k = {1, 2, 3}>
+        {
+          y = Sigmoid (x)
+          p = BatchNormalization (y, g, b, e, v)
+          q = Add (k, p)
+          r = BatchNormalization (q, g, b, e, v)
+          s = Relu (r)
+          z = BatchNormalization (s, g, b, e, v)
+          u = BatchNormalization (p, v, b, e, g)
+        }""")
+    assert "Mul" not in _operators(folding)
+
+
+def test_runs_that_come_together_become_one() -> None:
+    """The Mul goes into the Gemm; the Identity before it and the Sub behind it are neighbours."""
+    folding = _folded("""
+        <ir_version: 8, opset_import: ["" : 17]>
+        g (double[2,2] x) => (double[2,2] z)
+        <double[2,2] W = {1, 2, 3, 4}, double[1] c = {3}, double[2,1] k = {1, 2}>
+        {
+          y = Gemm <beta = 0.5> (x, W)
+          i = Identity (y)
+          s = Shape (i)
+          e = Expand (c, s)
+          m = Mul (i, e)
+          z = Sub (m, k)
+        }""")
+    assert len(_operators(folding)) == 2
+
+
+def test_who_reads_a_shape_between_merged_nodes_goes_on_reading_it() -> None:
+    folding = _folded("""
+        <ir_version: 8, opset_import: ["" : 17]>
+        g (double[1,2,2,2] x) => (double[1,2,2,2] z, int64[4] s)
+        <double[2] g = {2, 3}, double[2] b = {1, 2}, double[2] e = {1, 1}, double[2] v = {4, 9}>
+        {
+          p = BatchNormalization (x, g, b, e, v)
+          s = Shape (p)
+          z = BatchNormalization (p, v, b, e, g)
+        }""")
+    assert sorted(_operators(folding)) == ["BatchNormalization", "Shape"]
+
+
+def test_looking_closer_forgets_nothing() -> None:
+    """What is computed to find a shape keeps its own shape and type: `k` is an operand."""
+    folding = _folded("""
+        <ir_version: 8, opset_import: ["" : 17]>
+        g (double[2] x, double[1,2,3,3] y) => (double[1,2] z, double[1,2,3,3] w)
+        <double[2,2] W = {1, 2, 3, 4}, double[1,2,1,1] row = {5, 6}, double[2] d = {2, 3},
+         int64[2] shape = {-1, 2}, int64[2] ones = {1, 1}, double[2] g = {2, 3},
+         double[2,2,1,1] V = {1, 2, 3, 4}>
+        {
+          r = Reshape (x, shape)
+          n = Neg (shape)
+          t = Mul (n, ones)
+          u = Neg (t)
+          p = Reshape (r, u)
+          m = MatMul (p, W)
+          z = Mul (m, d)
+          k = Neg (row)
+          c = Conv (y, V)
+          w = Mul (k, c)
+        }""")
+    assert not folding.kept
