@@ -113,8 +113,8 @@ def _vector(weight: Quantized, factor: F64) -> tuple[int, F64]:
         return weight.axis, factor.reshape(-1)[:1]
     axes = [axis for axis, size in enumerate(factor.shape) if size > 1]
     per_tensor = weight.scale.size == 1
-    fits = len(axes) == 1 and (axes[0] == weight.axis or (per_tensor and weight.per_axis))
-    if not fits:
+    fits = weight.per_axis if per_tensor else axes[0] == weight.axis
+    if len(axes) > 1 or not fits:
         raise Refusal(Reason.QUANTIZED_RANGE, "the scales lie along another axis")
     return axes[0], factor.reshape(-1)
 

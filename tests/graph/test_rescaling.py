@@ -168,6 +168,19 @@ def test_what_cannot_be_rescaled(given: dict[str, Any], words: str) -> None:
     assert words in _refusal(_model(**given))
 
 
+def test_before_opset_13_there_are_no_scales_per_input_channel_either() -> None:
+    model = _model([1, 2, 3, 4], opset=12)
+    normalization = model.graph.node.pop()
+    normalization.input[0], normalization.output[0] = "x", "n"
+    model.graph.node.insert(1, normalization)
+    model.graph.node[2].input[0], model.graph.node[2].output[0] = "n", "o"
+    folding = bnfold.fold(model)
+    assert not folding.folds
+    (kept,) = folding.kept
+    assert kept.below is not None
+    assert kept.below.reason == Reason.QUANTIZED_RANGE.value
+
+
 def test_a_scale_of_zero_is_refused() -> None:
     assert "a scale would be zero" in _refusal(_model([1, 2, 3, 4], scale=0.0))
 
