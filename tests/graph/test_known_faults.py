@@ -11,6 +11,7 @@
 | readers inside subgraphs not counted | golden readers/captured |
 | a [C] constant taken for one along the channels | golden affine/mul_over_width |
 | nodes without names | golden, everywhere |
+| a variance that its type cannot hold | here |
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from invariants import check_invariants
 from onnx import TensorProto, helper, numpy_helper
 
 import bnfold
+from bnfold.reasons import Reason
 
 _HEAD = '<ir_version: 8, opset_import: ["" : 17]>'
 _PARAMETERS = (
@@ -95,6 +97,26 @@ def test_a_folded_model_is_not_folded_again_through_the_activation() -> None:
           z = Conv (r, V)
         }}""")
     assert _operators(folding) == ["Conv", "Relu", "Conv"]
+
+
+def test_a_variance_that_overflowed_its_type_is_not_divided_by() -> None:
+    """In float16 a variance above 65504 is infinite; dividing by it would zero the output."""
+    text = f"""{_HEAD}
+        g (float16[1,2,2,2] x) => (float16[1,2,2,2] z)
+        <float16[2,2,1,1] W = {{1, 2, 3, 4}}, float16[2] g = {{2, 6}}, float16[2] b = {{1, 2}},
+         float16[2] e = {{1, 1}}, float16[2] v = {{1, 4}}>
+        {{
+          y = Conv (x, W)
+          z = BatchNormalization (y, g, b, e, v)
+        }}"""
+    model = onnx.parser.parse_model(text)
+    variance = next(tensor for tensor in model.graph.initializer if tensor.name == "v")
+    with np.errstate(over="ignore"):
+        infinite = np.asarray([1, 70000]).astype(np.float16)
+    variance.CopyFrom(numpy_helper.from_array(infinite, "v"))
+    folding = bnfold.fold(model)
+    assert not folding.folds
+    assert [kept.above.reason for kept in folding.kept] == [Reason.BAD_PARAMETERS.value]
 
 
 def test_clones_of_a_shared_weight_have_names_of_their_own() -> None:
