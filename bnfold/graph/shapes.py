@@ -77,6 +77,8 @@ class Shapes:
         node = view.nodes[number]
         if not node.outputs or node.outputs[0] == NONE or node.outputs[0] in self.shapes:
             return
+        if node.proto.domain not in ("", "ai.onnx"):  # there the same word may mean anything
+            return
         output, op_type = node.outputs[0], node.proto.op_type
         if op_type == "Constant":
             self._learn_constant(output, node.proto)

@@ -148,7 +148,11 @@ def resize(op: Operator, affine: Affine) -> Affine:
 
 
 def _untouched(op: Operator, axis: int) -> bool:
-    """Whether a Resize leaves an axis alone: scale 1, or stated sizes equal to the input's."""
+    """Whether a Resize leaves an axis alone: scale 1, or stated sizes equal to the input's.
+
+    Where one scale for all axes is made of the sizes, an equal size may be what a scale was
+    rounded to.
+    """
     stated = op.integers("axes")
     rank = op.required(0).rank
     axes = tuple(a % rank for a in stated) if stated is not None else tuple(range(rank))
@@ -161,4 +165,5 @@ def _untouched(op: Operator, axis: int) -> bool:
     listed = op.attributes.get("scales")
     if isinstance(listed, list | tuple):
         return bool(listed[axes.index(axis)] == 1)
-    return op.required(0).size(axis) == op.output.size(axis)
+    stretches = op.text("keep_aspect_ratio_policy", "stretch") == "stretch"
+    return stretches and op.required(0).size(axis) == op.output.size(axis)

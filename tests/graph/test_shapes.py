@@ -64,3 +64,18 @@ def test_two_operands_are_broadcast(
     shapes.shapes.pop(output, None)
     shapes._fill_in(view, 0)
     assert shapes.shapes[output] == together
+
+
+@pytest.mark.parametrize("op_type", ["Identity", "Add", "Conv"])
+def test_of_other_domains_nothing_is_known(op_type: str) -> None:
+    model = onnx.parser.parse_model(f"""
+        <ir_version: 8, opset_import: ["" : 17, "com.example" : 1]>
+        g (float[1,2,3,3] x) => (float z) <float[2,2,1,1] W = {{1, 2, 3, 4}}>
+        {{
+          y = com.example.{op_type} (x, W)
+          z = Sigmoid (y)
+        }}""")
+    model.graph.output[0].type.tensor_type.ClearField("shape")
+    view = View(model)
+    (output,) = view.nodes[0].outputs
+    assert output not in Shapes(view).shapes

@@ -8,6 +8,8 @@ from operators import constant, data, operator
 
 from bnfold.reasons import Reason, Refusal
 from bnfold.rules.affine import Affine
+from bnfold.rules.carry import CARRY
+from bnfold.rules.operator import Attribute, Value
 from bnfold.rules.shapes import slice_down
 
 _SIZE = 5
@@ -48,3 +50,33 @@ def test_a_slice_of_nothing_is_refused(bounds: tuple[int, int, int]) -> None:
     with pytest.raises(Refusal) as caught:
         _sliced(*bounds)
     assert caught.value.obstacle.reason is Reason.BAD_PARAMETERS
+
+
+_CHANNELS = Affine.along(1, 4, np.asarray([2.0, 3.0]), np.zeros(2))
+_RESIZED = (Value("y", (1, 2, 4, 5), 1),)
+
+
+@pytest.mark.parametrize(
+    ("axes", "policy", "passes"),
+    [
+        ((2,), "not_larger", True),
+        ((1, 2), "stretch", True),
+        ((-3, -2), "stretch", True),
+        ((1, 2), "not_larger", False),
+        ((1, 2), "not_smaller", False),
+    ],
+)
+def test_a_resize_by_one_scale_may_resize_what_keeps_its_size(
+    axes: tuple[int, ...], policy: str, *, passes: bool
+) -> None:
+    """0.8 of two channels are two channels again, and yet each is made of both."""
+    sizes = constant([4] if len(axes) == 1 else [2, 4], elem_type=7)
+    attributes: dict[str, Attribute] = {"axes": axes, "keep_aspect_ratio_policy": policy.encode()}
+    inputs = (data(1, 2, 5, 5), None, None, sizes)
+    op = operator("Resize", *inputs, opset=18, outputs=_RESIZED, **attributes)
+    if passes:
+        assert CARRY["Resize"].up(op, 0, _CHANNELS, [True]).inputs[0].same(_CHANNELS)
+        return
+    with pytest.raises(Refusal) as caught:
+        CARRY["Resize"].up(op, 0, _CHANNELS, [True])
+    assert caught.value.obstacle.reason is Reason.CHANNELS_MIX
