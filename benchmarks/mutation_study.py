@@ -506,6 +506,8 @@ def _cell(
     judge: str, group: Sequence[Result], count: Callable[[str, Sequence[Result]], object]
 ) -> str:
     asked = [r for r in group if was_asked(judge, r)]
+    if not asked:
+        return "–"
     found = count(judge, asked)
     some = isinstance(found, int) and len(asked) < len(group)
     return f"{found} of {len(asked)}" if some else f"{found}"
