@@ -103,9 +103,7 @@ def decide(opened: OpenedModel, choice: Choice = _EVERYTHING) -> Decision:
         ModelError: The graph makes no sense.
     """
     graph, plan = _planned(opened, choice)
-    functions = functions_in_the_way(graph.view, plan)
-    if functions:
-        opened, graph, plan, functions = _inlined(opened, choice, (graph, plan), functions)
+    opened, graph, plan, functions = _inlined(opened, choice, graph, plan)
     return _rewritten(opened, choice, graph, plan, functions)
 
 
@@ -163,19 +161,26 @@ def _planned(opened: OpenedModel, choice: Choice) -> tuple[Graph, Plan]:
 
 
 def _inlined(
-    opened: OpenedModel,
-    choice: Choice,
-    before: tuple[Graph, Plan],
-    functions: tuple[FunctionId, ...],
+    opened: OpenedModel, choice: Choice, graph: Graph, plan: Plan
 ) -> tuple[OpenedModel, Graph, Plan, tuple[FunctionId, ...]]:
-    """Inline functions if that leaves fewer batch normalizations; else leave all as it is."""
-    model = inlined(opened.proto, functions)
-    if model is not None:
-        flat = replace(opened, proto=model)
-        after = _planned(flat, choice)
-        if _left(*after) < _left(*before):
-            return flat, *after, functions
-    return opened, *before, ()
+    """Inline functions where that leaves fewer batch normalizations; else leave all as it is.
+
+    What one normalization needs to be inlined may show only when another function is.
+    """
+    best = (opened, graph, plan, tuple[FunctionId, ...]())
+    for below in (False, True):
+        _, graph, plan, done = best
+        functions = frozenset(done)
+        while more := functions_in_the_way(graph, plan, below=below) - functions:
+            functions |= more
+            model = inlined(opened.proto, functions)
+            if model is None:
+                break
+            flat = replace(opened, proto=model)
+            graph, plan = _planned(flat, choice)
+            if _left(graph, plan) < _left(best[1], best[2]):
+                best = (flat, graph, plan, tuple(sorted(functions)))
+    return best
 
 
 def _left(graph: Graph, plan: Plan) -> int:

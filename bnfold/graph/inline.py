@@ -1,8 +1,9 @@
 """Inlining the local functions that must be, and no others.
 
-A function's body is folded where it stands when its parameters are constant there. Where they
-are arguments, they may still be constant at the call; then the function, and whatever calls it
-from another function, has to be inlined first. ONNX's own inliner does it.
+A function's body is folded where it stands when everything that takes part is in it. It may also
+be that its parameters are arguments that are constant at the call, or that the convolution is in
+one function and the normalization in another. Then the functions in the way, and whatever calls
+them from another function, have to be inlined first. ONNX's own inliner does it.
 """
 
 from collections.abc import Collection, Iterator
@@ -10,23 +11,36 @@ from collections.abc import Collection, Iterator
 import onnx
 
 from bnfold.graph.plan import Plan
+from bnfold.graph.roles import Graph
 from bnfold.graph.view import View
-from bnfold.reasons import Reason
+from bnfold.reasons import Obstacle, Reason
 
 FunctionId = tuple[str, str]
 """The domain and the name of a local function."""
 
-_FROM_THE_CALL = frozenset(
-    {Reason.FUNCTION_ARGUMENT, Reason.WEIGHT_NOT_CONSTANT, Reason.BIAS_NOT_CONSTANT}
+_AT_THE_BOUNDARY = frozenset(
+    {
+        Reason.FUNCTION_ARGUMENT,
+        Reason.WEIGHT_NOT_CONSTANT,
+        Reason.BIAS_NOT_CONSTANT,
+        Reason.GRAPH_INPUT,
+        Reason.GRAPH_OUTPUT,
+        Reason.UNKNOWN_SHAPE,
+    }
 )
+"""What stands in the way in a function only because the call is not seen from inside."""
 
 
-def functions_in_the_way(view: View, plan: Plan) -> tuple[FunctionId, ...]:
-    """Return the functions in which something is kept because it depends on the call."""
-    wanted = set(_blocked(view, plan))
-    if not wanted:
-        return ()
-    return tuple(sorted(_with_callers(view.model, wanted)))
+def functions_in_the_way(graph: Graph, plan: Plan, *, below: bool) -> frozenset[FunctionId]:
+    """Return the functions that hide from a normalization where it could go, and their callers.
+
+    Args:
+        graph: The model, of which some functions may be inlined already.
+        plan: What is planned for it.
+        below: Whether to look for a way down too, and not only up.
+    """
+    wanted = set(_blocked(graph, plan, below=below))
+    return frozenset(_with_callers(graph.view.model, wanted)) if wanted else frozenset()
 
 
 def inlined(model: onnx.ModelProto, functions: Collection[FunctionId]) -> onnx.ModelProto | None:
@@ -39,14 +53,28 @@ def inlined(model: onnx.ModelProto, functions: Collection[FunctionId]) -> onnx.M
         return None
 
 
-def _blocked(view: View, plan: Plan) -> Iterator[FunctionId]:
+def _blocked(graph: Graph, plan: Plan, *, below: bool) -> Iterator[FunctionId]:
+    view = graph.view
+    called = _calls_by_label(view)
     for kept in plan.kept:
-        obstacles = {o.reason for o in (kept.obstacle, kept.below) if o is not None}
+        if not any(graph.is_normalization(node) for node in kept.nodes):
+            continue
+        sides = (kept.obstacle, kept.below if below else None)
+        obstacles: list[Obstacle] = [o for o in sides if o is not None]
+        yield from (called[o.at] for o in obstacles if o.at in called)
         scope = view.scopes[view.nodes[kept.nodes[0]].scope]
         while scope.owner >= 0:
             scope = view.scopes[view.nodes[scope.owner].scope]
-        if obstacles & _FROM_THE_CALL and isinstance(scope.proto, onnx.FunctionProto):
+        at_the_boundary = any(o.reason in _AT_THE_BOUNDARY for o in obstacles)
+        if at_the_boundary and isinstance(scope.proto, onnx.FunctionProto):
             yield scope.proto.domain, scope.proto.name
+
+
+def _calls_by_label(view: View) -> dict[str, FunctionId]:
+    """Return the local function that each call runs, by how an obstacle names the call."""
+    local = {(function.domain, function.name) for function in view.model.functions}
+    calls = ((node.label, (node.proto.domain, node.proto.op_type)) for node in view.nodes)
+    return {label: function for label, function in calls if function in local}
 
 
 def _with_callers(model: onnx.ModelProto, functions: set[FunctionId]) -> set[FunctionId]:
