@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from bnfold.api import fold_file
 from bnfold.errors import BnfoldError, ProviderError, RequestError, VerificationError
+from bnfold.memory import own_process
 from bnfold.report import Entry, Exit, Failure, FileRecord, Report
 
 if TYPE_CHECKING:
@@ -96,6 +97,7 @@ Task = tuple[Path, Path | None, Request]
 
 
 def _run_task(task: Task) -> Outcome:
+    own_process()
     return _run(*task)
 
 

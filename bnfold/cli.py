@@ -233,6 +233,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """
     if arguments is None:
         _pause_collecting()
+        from bnfold.memory import own_process
+
+        own_process()
     words = list(sys.argv[1:] if arguments is None else arguments)
     command = {"verify": verify, "ops": ops}.get(words[0] if words else "")
     name = "bnfold" if command is None else f"bnfold {words[0]}"

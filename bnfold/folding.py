@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from itertools import count
 from typing import TypeVar
 
 import onnx
 
 from bnfold.files import OpenedModel, RoundingOverflow, from_proto, materialize
-from bnfold.graph.inline import FunctionId, functions_in_the_way, inlined
+from bnfold.graph.calls import FunctionId
+from bnfold.graph.inline import functions_in_the_way, inlined
 from bnfold.graph.plan import Plan
 from bnfold.graph.planner import look_closer, make_plan, read_graph
 from bnfold.graph.rewrite import FoldOverflow, Rewritten, rewrite
@@ -88,6 +90,9 @@ class Folding:
 
 _EVERYTHING = Choice()
 
+_PATIENCE = 16
+"""Plans; a model of which more than so many overflow is not worth planning once for each node."""
+
 
 def decide(opened: OpenedModel, choice: Choice = _EVERYTHING) -> Decision:
     """Plan the folds of an opened model and carry them out on a copy of its structure.
@@ -115,14 +120,15 @@ def carry_out(decision: Decision, choice: Choice, make: Callable[[Decision], Mad
         choice: What may be folded.
         make: Makes a folded model; raises RoundingOverflow.
     """
-    while True:
+    for attempt in count():
         try:
             return make(decision)
         except RoundingOverflow as overflow:
             nodes = decision.into_weight(overflow.name)
             if not nodes:
                 raise
-            decision = _without(decision, choice, nodes)
+            decision = _without(decision, choice, _given_up(decision.plan, nodes, attempt))
+    raise AssertionError  # for the type checker: count() does not end
 
 
 def _without(decision: Decision, choice: Choice, nodes: frozenset[int]) -> Decision:
@@ -141,14 +147,20 @@ def _rewritten(
     inlined: tuple[FunctionId, ...],
     overflowing: frozenset[int] = frozenset(),
 ) -> Decision:
-    while True:
+    for attempt in count():
         try:
             rewritten = rewrite(opened, graph, plan)
         except FoldOverflow as overflow:
-            overflowing |= {overflow.node}
+            overflowing |= _given_up(plan, frozenset({overflow.node}), attempt)
             plan = make_plan(graph, bn_only=choice.bn_only, overflowing=overflowing)
         else:
             return Decision(opened, graph, plan, rewritten, inlined, overflowing)
+    raise AssertionError  # for the type checker: count() does not end
+
+
+def _given_up(plan: Plan, nodes: frozenset[int], attempt: int) -> frozenset[int]:
+    """Return the nodes that take nothing up any more: those that overflowed, in the end all."""
+    return nodes if attempt < _PATIENCE else plan.touched
 
 
 def _planned(opened: OpenedModel, choice: Choice) -> tuple[Graph, Plan]:

@@ -21,6 +21,7 @@ class Reason(Enum):
     BAD_VARIANCE = "bad-variance"
     INVALID_NODE = "invalid-node"
     UNKNOWN_SHAPE = "unknown-shape"
+    TOO_LARGE = "too-large"
     FUNCTION_ARGUMENT = "function-argument"
     OVERRIDABLE = "overridable"
 
@@ -66,6 +67,7 @@ _TEXTS = {
     Reason.BAD_VARIANCE: "variance + epsilon is not a positive number",
     Reason.INVALID_NODE: "the node is not valid ONNX",
     Reason.UNKNOWN_SHAPE: "a shape that decides where the channels lie is unknown",
+    Reason.TOO_LARGE: "what would have to be computed is larger than any network needs",
     Reason.FUNCTION_ARGUMENT: "its parameters are arguments of a local function",
     Reason.OVERRIDABLE: "a parameter can be overridden by the caller of the model",
     Reason.GRAPH_INPUT: "a graph input is read on the way",

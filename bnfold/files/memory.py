@@ -38,6 +38,11 @@ class HeldTensor:
 
     tensor: onnx.TensorProto
 
+    @property
+    def size(self) -> int:
+        """How many bytes there are, about."""
+        return int(self.tensor.ByteSize())  # with its name; `raw_data` would be copied
+
     def read(self, offset: int, length: int) -> memoryview:
         """Return `length` bytes from `offset` on."""
         return self.pinned().read(offset, length)

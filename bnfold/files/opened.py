@@ -97,6 +97,13 @@ class OpenedModel:
         own = () if self.file is None else (self.file,)
         return own if self.data is None else (*own, *self.data.stores)
 
+    @property
+    def size(self) -> int:
+        """How many bytes the model has, with its data files."""
+        held = sum(store.size for store in self.held)
+        inside = self.proto.ByteSize() if self.file is None else 0
+        return inside + held + sum(store.size for store in self.stores)
+
     def close(self) -> None:
         """Let go of the files."""
         for store in self.stores:

@@ -46,11 +46,13 @@ class Scaled:
         opened: The model whose tensor the source is.
         source: A tensor of floating point numbers.
         factor: Broadcasts to the source's shape.
+        numbers: The source's numbers, where no file has them because they were computed.
     """
 
     opened: OpenedModel
     source: onnx.TensorProto
     factor: NDArray[np.float64]
+    numbers: NDArray[np.generic] | None = None
 
     @property
     def data_type(self) -> int:
@@ -87,6 +89,8 @@ class Scaled:
             yield encode(self._scale(source, factor[kept]))
 
     def _store(self) -> tuple[Store, int]:
+        if self.numbers is not None:
+            return MemoryStore(encode(self.numbers)), 0
         if not is_external(self.source):
             return MemoryStore(bytes(encode(self.opened.read(self.source)))), 0
         found = self.opened.slice_of(self.source)

@@ -32,7 +32,7 @@ class Store(Protocol):
 class MemoryStore:
     """Bytes at hand."""
 
-    data: bytes
+    data: bytes | memoryview
 
     @property
     def size(self) -> int:
@@ -42,7 +42,7 @@ class MemoryStore:
     def window(self, position: int) -> tuple[bytes, int]:
         """Return all bytes."""
         del position
-        return self.data, 0
+        return bytes(self.data), 0  # no copy of what is bytes
 
     def read(self, offset: int, length: int) -> memoryview:
         """Return `length` bytes from `offset` on, without a copy."""

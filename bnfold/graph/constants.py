@@ -16,11 +16,9 @@ from numpy.typing import NDArray
 from bnfold.files.opened import OpenedModel
 from bnfold.graph.shapes import Shapes
 from bnfold.graph.view import NONE, Node, View
+from bnfold.limits import COMPUTED, COMPUTED_GROWTH, TooLargeError, require_computable
 from bnfold.reasons import Reason, Refusal
 from bnfold.rules.operator import Shape
-
-_LARGEST = 1 << 27
-"""Elements; a computed constant that is larger is left for the runtime to compute."""
 
 _SMALL = 64
 """Elements; shapes, scales and axes are not larger."""
@@ -71,6 +69,7 @@ class Constants:
         self._elem_types = shapes.elem_types
         self._keep_overridable = keep_overridable and view.model.ir_version >= _FIRST_OVERRIDABLE_IR
         self._values: dict[int, NDArray[np.generic]] = {}
+        self._room = max(COMPUTED, COMPUTED_GROWTH * opened.size)
         self._constant: set[int] = set()
         for tensor in view.tensors:
             if tensor.initializer is not None and not self.is_overridable(tensor.number):
@@ -147,6 +146,10 @@ class Constants:
                 self._evaluate(current)
         return self._values[tensor]
 
+    def forget(self) -> None:
+        """Let go of the numbers; they are read or computed anew when somebody asks."""
+        self._values.clear()
+
     def _missing_inputs(self, tensor: int) -> list[int]:
         """Return the constants that must be computed before this one."""
         node = self._view.producer(tensor)
@@ -183,13 +186,20 @@ class Constants:
         }
         opset = self._view.scopes[node.scope].opset
         opset = max(opset, _EVALUATED_AS.get(node.proto.op_type, opset))
+        inputs = [feeds.get(name) for name in node.proto.input]
+        try:
+            require_computable(node.proto, opset, inputs, self._room)
+        except TooLargeError as error:
+            raise Refusal(Reason.TOO_LARGE, str(error), node.label) from error
         try:
             evaluator = ReferenceEvaluator(_model_of(node.proto, tuple(feeds), opset))
             with np.errstate(all="ignore"):
                 results = evaluator.run(None, feeds)
         except Exception as error:
             raise Refusal(Reason.PARAMETERS_NOT_CONSTANT, str(error), node.label) from error
-        return [np.asarray(result) for result in results]
+        arrays = [np.asarray(result) for result in results]
+        self._room -= sum(array.nbytes for array in arrays)
+        return arrays
 
     def _stand_in(self, tensor: int) -> NDArray[np.generic] | None:
         """Return what stands for an input of which only the shape or the type matters."""
@@ -230,11 +240,7 @@ class Constants:
         if proto.op_type == _PICKER and self._picks_known_dims(node):
             return True
         opset = self._view.scopes[node.scope].opset
-        return (
-            self._knows_inputs(node)
-            and _is_deterministic(proto.op_type, opset)
-            and self._is_bounded(node)
-        )
+        return self._knows_inputs(node) and _is_deterministic(proto.op_type, opset)
 
     def _knows_inputs(self, node: Node) -> bool:
         reads_type = _TYPE_READERS.get(node.proto.op_type)
@@ -243,13 +249,6 @@ class Constants:
             or tensor in self._constant
             or (index == reads_type and bool(self._elem_types.get(tensor)))
             for index, tensor in enumerate(node.inputs)
-        )
-
-    def _is_bounded(self, node: Node) -> bool:
-        shapes = [self._shapes.get(t) for t in node.outputs if t != NONE]
-        return all(
-            shape is None or prod(d for d in shape if isinstance(d, int)) <= _LARGEST
-            for shape in shapes
         )
 
 

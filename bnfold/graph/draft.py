@@ -5,14 +5,16 @@ A draft starts as the view is and takes up one *proposal* after the other, each 
 tensor; linear nodes gather what they absorb; nothing in the model changes.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from math import prod
 
 import numpy as np
 
 from bnfold.graph.plan import Fold, How, LinearEdit
 from bnfold.graph.roles import Graph
 from bnfold.graph.view import NONE, Node
+from bnfold.limits import AFFINES, CLONED
 from bnfold.reasons import Obstacle, Reason, Refusal
 from bnfold.rules.affine import F64, Affine
 from bnfold.rules.linear import Border, Linear
@@ -68,22 +70,21 @@ class Run:
 
     def plain_steps(self) -> list[Affine]:
         """Return the steps, with what was merged in put into the first and the last."""
-        sums = self.prefixes()
-        return [sums[0], *self.steps[1:-1], self.suffix(len(self.steps) - 1)][: len(self.steps)]
+        return [self.prefix(1), *self.steps[1:-1], self.suffix(len(self.steps) - 1)][
+            : len(self.steps)
+        ]
 
     def prefix(self, count: int) -> Affine:
         """Return what the first `count` nodes are together."""
         return self._composed(self.before, self.steps[:count], self._after_if(count))
 
-    def prefixes(self) -> list[Affine]:
-        """Return what the first node is, the first two are together, and so on."""
-        sums, result = [], self.before
-        for step in self.steps:
+    def prefixes(self) -> Iterator[Affine]:
+        """Yield what the first node is, the first two are together, and so on."""
+        result = self.before
+        for count, step in enumerate(self.steps, start=1):
             result = step if result is None else result.then(step)
-            sums.append(result)
-        if self.after is not None:
-            sums[-1] = sums[-1].then(self.after)
-        return sums
+            after = self._after_if(count)
+            yield result if after is None else result.then(after)
 
     def suffix(self, start: int) -> Affine:
         """Return what the nodes from `start` on are together."""
@@ -174,6 +175,14 @@ class Absorbed:
         return bool(self.out_shift.any() or self.in_shift.any())
 
     @property
+    def size(self) -> int:
+        """How many values are held for it: four vectors, and the factor that they come to."""
+        layout = self.layout
+        vectors = 2 * (layout.out_channels + layout.in_channels)
+        both = bool(np.any(self.out_scale != 1) and np.any(self.in_scale != 1))
+        return vectors + both * layout.out_channels * layout.in_channels // layout.groups
+
+    @property
     def extra_nodes(self) -> int:
         """How many nodes have to be added for it."""
         bias = self.has_shift and self.layout.bias is None and self.bias_node is None
@@ -204,6 +213,12 @@ class Proposal:
     fills: dict[int, float] = field(default_factory=dict)
     through: set[int] = field(default_factory=set)
 
+    @property
+    def size(self) -> int:
+        """How many values are held for it."""
+        affines = (*self.before.values(), *self.after.values(), *self.constants.values())
+        return sum(a.size for a in affines) + sum(state.size for state in self.linear.values())
+
 
 class Draft:
     """See the module."""
@@ -215,6 +230,7 @@ class Draft:
         for node in overflowing:
             self.roles.linear.pop(node, None)
             self.roles.affine.pop(node, None)
+            self.roles.carry.pop(node, None)
             self.roles.refused[node] = Obstacle(Reason.OVERFLOW)
         self.folds: list[Fold] = []
         self.removed: set[int] = set()
@@ -222,6 +238,10 @@ class Draft:
         self.constants: dict[Edge, Affine] = {}
         self.fills: dict[int, float] = {}
         self.outputs = {t.number: t.outputs for t in self.view.tensors if t.outputs}
+        self._held = 0  # values of what was taken up
+        self._cloned = 0  # elements of constants that will be written besides the model's own
+        self._rewritten: dict[int, Edge] = {}  # the first that changes a constant, by constant
+        self._edges: set[Edge] = set()  # all that change one
         self._readers: dict[int, list[Edge]] = {}
         self._same_as: dict[int, int] = {}
         self.bias_nodes = self._find_bias_nodes()
@@ -326,6 +346,8 @@ class Draft:
                 affine = self.roles.affine.get(reader)
                 if affine is None or not can_follow(total, affine.affine):
                     break
+                if max(total.size, affine.affine.size) * len(nodes) > AFFINES:
+                    break  # to put them together again and again would take too long
                 nodes.append(reader)
                 total = total.then(affine.affine)
             seen.update(nodes)
@@ -355,8 +377,40 @@ class Draft:
 
     # -- taking up a proposal -----------------------------------------------------------------
 
+    def check_room(self, proposal: Proposal) -> None:
+        """Refuse a proposal whose affines, or whose clones of weights, have no room in memory."""
+        if self._held + proposal.size > AFFINES:
+            raise Refusal(Reason.TOO_LARGE, "all affines together")
+        if self._cloned + sum(self._clones(proposal).values()) > CLONED:
+            raise Refusal(Reason.TOO_LARGE, "clones of shared weights")
+
+    def _clones(self, proposal: Proposal) -> dict[Edge, int]:
+        """Return how many elements each new reader of a changed constant adds to the model.
+
+        The first that changes a stored constant takes its place and adds nothing.
+        """
+        edges = {(node, state.layout.weight) for node, state in proposal.linear.items()}
+        added: dict[Edge, int] = {}
+        first: set[int] = set()
+        for edge in sorted((edges | proposal.constants.keys()) - self._edges):
+            tensor = self.view.nodes[edge[0]].inputs[edge[1]]
+            shape = self.graph.shapes.shapes.get(tensor, ())
+            stored = self.graph.constants.stored(tensor) is not None
+            fresh = stored and tensor not in self._rewritten and tensor not in first
+            first.add(tensor)
+            added[edge] = 0 if fresh else prod(d for d in shape if isinstance(d, int))
+        return added
+
     def take_up(self, proposal: Proposal) -> None:
         """Let a proposal happen."""
+        clones = self._clones(proposal)
+        self._cloned += sum(clones.values())
+        for node, index in clones:
+            self._rewritten.setdefault(self.view.nodes[node].inputs[index], (node, index))
+        self._edges.update(clones)
+        self._held += proposal.size - sum(
+            self.absorbed[node].size for node in proposal.linear if node in self.absorbed
+        )
         taken: list[int] = []
         into = [*proposal.linear]
         for number, (begin, end) in proposal.removed.items():
@@ -440,7 +494,10 @@ class Draft:
 
 def can_follow(first: Affine, second: Affine) -> bool:
     """Whether two affines, one after the other, are a channel affine."""
-    return first.rank == second.rank and len(first.then(second).axes) <= 1
+    try:
+        return first.rank == second.rank and len(first.then(second).axes) <= 1
+    except Refusal:  # it would be too large
+        return False
 
 
 def _along(affine: Affine, layout: Linear) -> bool:

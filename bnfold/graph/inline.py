@@ -10,13 +10,12 @@ from collections.abc import Collection, Iterator
 
 import onnx
 
+from bnfold.graph.calls import FunctionId, calls, expansion
 from bnfold.graph.plan import Plan
 from bnfold.graph.roles import Graph
 from bnfold.graph.view import View
+from bnfold.limits import INLINED, NESTED
 from bnfold.reasons import Obstacle, Reason
-
-FunctionId = tuple[str, str]
-"""The domain and the name of a local function."""
 
 _AT_THE_BOUNDARY = frozenset(
     {
@@ -47,6 +46,9 @@ def inlined(model: onnx.ModelProto, functions: Collection[FunctionId]) -> onnx.M
     """Return the model with these functions inlined, or None where that is not possible."""
     from onnx.inliner import inline_selected_functions
 
+    size, depth = expansion(model)
+    if size > INLINED or depth > NESTED:
+        return None
     try:
         return inline_selected_functions(model, list(functions))
     except Exception:  # noqa: BLE001 - the inliner refuses some legal models; they stay as they are
@@ -73,8 +75,8 @@ def _blocked(graph: Graph, plan: Plan, *, below: bool) -> Iterator[FunctionId]:
 def _calls_by_label(view: View) -> dict[str, FunctionId]:
     """Return the local function that each call runs, by how an obstacle names the call."""
     local = {(function.domain, function.name) for function in view.model.functions}
-    calls = ((node.label, (node.proto.domain, node.proto.op_type)) for node in view.nodes)
-    return {label: function for label, function in calls if function in local}
+    called = ((node.label, (node.proto.domain, node.proto.op_type)) for node in view.nodes)
+    return {label: function for label, function in called if function in local}
 
 
 def _with_callers(model: onnx.ModelProto, functions: set[FunctionId]) -> set[FunctionId]:
@@ -84,16 +86,8 @@ def _with_callers(model: onnx.ModelProto, functions: set[FunctionId]) -> set[Fun
         callers = {
             (function.domain, function.name)
             for function in model.functions
-            if any(call in found for call in _calls(function.node))
+            if any(call in found for call in calls(function.node))
         }
         grown = not callers <= found
         found |= callers
     return found
-
-
-def _calls(nodes: Collection[onnx.NodeProto]) -> Iterator[FunctionId]:
-    for node in nodes:
-        yield node.domain, node.op_type
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                yield from _calls(attribute.g.node)

@@ -129,6 +129,12 @@ class Plan:
         return any(obstacle.reason is Reason.UNKNOWN_SHAPE for obstacle in obstacles)
 
     @property
+    def touched(self) -> frozenset[int]:
+        """The nodes whose numbers change."""
+        runs = {node for run in self.runs for node in run.nodes}
+        return frozenset({*self.linear, *runs, *self.fills, *(n for n, _ in self.constants)})
+
+    @property
     def changes(self) -> bool:
         """Whether anything changes at all."""
         return bool(self.folds)

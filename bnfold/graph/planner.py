@@ -57,6 +57,7 @@ def look_closer(opened: OpenedModel, graph: Graph, *, keep_overridable: bool = F
         for tensor, value in graph.constants.small_values().items()
         if view.tensors[tensor].scope == 0
     }
+    graph.constants.forget()
     shapes = Shapes(view, computed)
     constants = Constants(opened, view, shapes, keep_overridable=keep_overridable)
     return Graph(view, shapes, constants)
@@ -150,6 +151,7 @@ class Planner:
             try:
                 proposal = way()
                 self._check_gain(proposal)
+                self._draft.check_room(proposal)
             except Refusal as refusal:
                 obstacles.setdefault(up, refusal.obstacle)
                 continue

@@ -133,12 +133,19 @@ class _Rewriter:
         return bias is not None
 
     def _scaled(self, node: int, tensor: int, factor: F64) -> Recipe:
-        """Return factor × tensor; at once where it is computed or might overflow."""
+        """Return factor × tensor; at once where it might overflow."""
         stored = self._constants.stored(tensor)
         narrow = self._graph.shapes.elem_types.get(tensor) == onnx.TensorProto.FLOAT16
         if stored is not None and not narrow:
             return Scaled(self._opened, stored, factor)
         values = self._constants.value(tensor)
+        if not narrow:
+            header = onnx.TensorProto(
+                name=self._view.tensors[tensor].name,
+                dims=values.shape,
+                data_type=onnx.helper.np_dtype_to_tensor_dtype(values.dtype),
+            )
+            return Scaled(self._opened, header, factor, values)
         return Literal(self._rounded(node, values.astype(np.float64) * factor, values.dtype))
 
     def _rounded(self, node: int, values: F64, dtype: np.dtype[np.generic]) -> NDArray[np.generic]:

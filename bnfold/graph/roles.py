@@ -9,6 +9,7 @@ import onnx
 from bnfold.graph.constants import Constants
 from bnfold.graph.shapes import Shapes
 from bnfold.graph.view import NONE, Node, View
+from bnfold.limits import AFFINES
 from bnfold.reasons import Obstacle, Reason, Refusal
 from bnfold.rules.affine import Affine
 from bnfold.rules.affine_nodes import AFFINE, NORMALIZATION
@@ -50,12 +51,14 @@ class Roles:
         linear: Nodes that absorb channel affines.
         carry: Nodes that channel affines pass.
         refused: Why a node that its operator puts in a table is not in it.
+        held: How many values the affines have, together.
     """
 
     affine: dict[int, AffineNode] = field(default_factory=dict)
     linear: dict[int, Linear] = field(default_factory=dict)
     carry: dict[int, CarryRow] = field(default_factory=dict)
     refused: dict[int, Obstacle] = field(default_factory=dict)
+    held: int = 0
 
 
 class Graph:
@@ -137,6 +140,9 @@ class Graph:
                 raise
             roles.refused[node.number] = refusal.obstacle
             return False
+        roles.held += affine.size
+        if roles.held > AFFINES:
+            raise Refusal(Reason.TOO_LARGE, "all affines together")
         roles.affine[node.number] = AffineNode(data, affine)
         return True
 

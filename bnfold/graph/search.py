@@ -15,6 +15,7 @@ else stands in the way. A graph output and a tensor that a subgraph captures can
 """
 
 import heapq
+from math import prod
 
 import numpy as np
 import onnx
@@ -24,6 +25,7 @@ from bnfold.graph.plan import How
 from bnfold.graph.quantized import find_quantized, rescaled
 from bnfold.graph.roles import asking
 from bnfold.graph.view import NONE, Node
+from bnfold.limits import AFFINES, AXIS
 from bnfold.reasons import Reason, Refusal
 from bnfold.rules.affine import Affine
 from bnfold.rules.carry import Passage
@@ -44,6 +46,7 @@ class Search:
         self._waiting: list[int] = []  # carry nodes that read a changed tensor, a heap
         self._queued: set[int] = set()
         self._scope = NONE
+        self._held = 0  # values of `_affines`
         self.proposal = Proposal(how)
 
     def sink(self, run: Run, count: int) -> Proposal:
@@ -84,6 +87,9 @@ class Search:
                 raise Refusal(Reason.BRANCHES_DISAGREE, at=self._draft.label(tensor))
             return
         self._check_may_change(tensor)
+        self._held += affine.size
+        if self._held > AFFINES:
+            raise Refusal(Reason.TOO_LARGE, at=self._draft.label(tensor))
         self._affines[tensor] = affine
         if made:
             self._reach_readers(tensor, affine)
@@ -256,10 +262,14 @@ class Search:
         if self.proposal.how is How.INPUT:
             self.proposal.before[run.number] = affine
             return
-        for count, prefix in reversed(list(enumerate(run.prefixes(), start=1))):
-            if prefix.rank == affine.rank and prefix.same(affine):
-                self.proposal.removed[run.number] = (0, count)
-                return
+        agreeing = [
+            count
+            for count, prefix in enumerate(run.prefixes(), start=1)
+            if prefix.rank == affine.rank and prefix.same(affine)
+        ]
+        if agreeing:
+            self.proposal.removed[run.number] = (0, agreeing[-1])
+            return
         raise Refusal(Reason.OTHER_READER, at=self._view.nodes[run.nodes[0]].label)
 
     def _carry_down(self, node: Node) -> None:
@@ -324,12 +334,18 @@ class Search:
         """Sinking, a constant c becomes A(c); hoisting, c was A(c'), so it becomes A⁻¹(c)."""
         if affine.is_identity:
             return
-        node, index = edge
-        constants = self._draft.graph.constants
-        if constants.stored(self._view.nodes[node].inputs[index]) is None:
-            constants.value(self._view.nodes[node].inputs[index])  # refuses what cannot be computed
+        self._check_recomputed(self._view.nodes[edge[0]].inputs[edge[1]], affine)
         sinks = self.proposal.how is How.OUTPUT
         self.proposal.constants[edge] = affine if sinks else affine.inverse()
+
+    def _check_recomputed(self, tensor: int, affine: Affine) -> None:
+        """Refuse a constant that cannot be computed, or that its affine makes too large."""
+        constants = self._draft.graph.constants
+        stored = constants.stored(tensor)
+        shape = constants.value(tensor).shape if stored is None else tuple(stored.dims)
+        count = prod(np.broadcast_shapes(shape, affine.scale.shape))
+        if count > max(prod(shape), AXIS):
+            raise Refusal(Reason.TOO_LARGE, f"{count} values", self._draft.label(tensor))
 
     def _refill(self, node: Node, affine: Affine) -> None:
         """Give a Pad the value that its own becomes; it must be one for all channels."""

@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from bnfold.graph.propagation import infer
 from bnfold.graph.view import NONE, Node, View
 from bnfold.rules.operator import Dim, Shape
 
@@ -143,7 +144,7 @@ def _infer(model: onnx.ModelProto, computed: Mapping[str, NDArray[np.generic]]) 
         del copy.graph.node[:]
         copy.graph.node.extend(nodes)
     try:
-        return onnx.shape_inference.infer_shapes(copy, data_prop=True)
+        return infer(copy)
     except Exception:  # noqa: BLE001 - inference is a help; what it cannot do stays unknown
         _log.debug("shape inference failed", exc_info=True)
         return copy

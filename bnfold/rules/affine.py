@@ -16,11 +16,13 @@ to the storage type until a weight is written.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bnfold.limits import AXIS
 from bnfold.reasons import Reason, Refusal
 
 F64 = NDArray[np.float64]
@@ -44,7 +46,12 @@ class Affine:
 
     @classmethod
     def of(cls, scale: NDArray[np.generic], shift: NDArray[np.generic]) -> Self:
-        """Make an affine of two arrays that broadcast together, without the needless extents."""
+        """Make an affine of two arrays that broadcast together, without the needless extents.
+
+        Raises:
+            Refusal: It would have more values than any affine.
+        """
+        require_room(np.shape(scale), np.shape(shift))
         s, t = np.broadcast_arrays(
             np.asarray(scale, dtype=np.float64), np.asarray(shift, dtype=np.float64)
         )
@@ -72,6 +79,11 @@ class Affine:
         shape = [1] * rank
         shape[axis] = -1
         return cls.of(np.reshape(scale, shape), np.reshape(shift, shape))
+
+    @property
+    def size(self) -> int:
+        """How many values there are of either."""
+        return self.scale.size
 
     @property
     def rank(self) -> int:
@@ -110,6 +122,7 @@ class Affine:
 
     def then(self, outer: "Affine") -> "Affine":
         """Return outer ∘ self: first this affine, then the other."""
+        require_room(self.scale.shape, outer.scale.shape)
         return Affine.of(outer.scale * self.scale, outer.scale * self.shift + outer.shift)
 
     def apply(self, x: NDArray[np.generic]) -> F64:
@@ -133,7 +146,7 @@ class Affine:
     def same(self, other: "Affine") -> bool:
         """Whether the two are the same but for float64 rounding."""
         pairs = ((self.scale, other.scale), (self.shift, other.shift))
-        return _fit(self.scale, other.scale) and all(
+        return _comparable(self.scale, other.scale) and all(
             np.allclose(a, b, rtol=SAME_RTOL, atol=0.0) for a, b in pairs
         )
 
@@ -158,6 +171,7 @@ class Affine:
         """Return the affine whose value at j along `axis` is this one's at `source[j]`."""
         if self.scale.shape[axis] == 1:
             return self
+        require_room((self.scale.size // self.scale.shape[axis], source.size))
         return Affine.of(self.scale.take(source, axis), self.shift.take(source, axis))
 
     def scatter(self, axis: int, target: NDArray[np.intp], size: int) -> "Affine":
@@ -172,6 +186,7 @@ class Affine:
         if self.scale.shape[axis] == 1:
             return self
         shape = tuple(size if i == axis else n for i, n in enumerate(self.scale.shape))
+        require_room(shape)
         scale, shift = np.ones(shape), np.zeros(shape)
         where = tuple(target if i == axis else slice(None) for i in range(self.rank))
         scale[where], shift[where] = self.scale, self.shift
@@ -190,10 +205,20 @@ def _constant_along(values: F64, axis: int) -> bool:
     return bool(np.all(values == values.take([0], axis)))
 
 
-def _fit(a: F64, b: F64) -> bool:
-    return a.ndim == b.ndim and all(
-        m == n or 1 in (m, n) for m, n in zip(a.shape, b.shape, strict=True)
-    )
+def require_room(*shapes: tuple[int, ...]) -> None:
+    """Refuse values of these shapes, broadcast together, that are more than any affine has."""
+    count = prod(shapes[0] if len(set(shapes)) == 1 else np.broadcast_shapes(*shapes))
+    if count > AXIS:
+        raise Refusal(Reason.TOO_LARGE, f"{count} values")
+
+
+def _comparable(a: F64, b: F64) -> bool:
+    """Whether two arrays broadcast together, to no more than an affine's values."""
+    if a.ndim != b.ndim:
+        return False
+    pairs = list(zip(a.shape, b.shape, strict=True))
+    fit = all(m == n or 1 in (m, n) for m, n in pairs)
+    return fit and prod(max(m, n) for m, n in pairs) <= AXIS
 
 
 def _axes(axes: Sequence[int]) -> str:

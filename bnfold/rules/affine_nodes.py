@@ -62,7 +62,7 @@ def _check_inference(op: Operator) -> None:
 
 def _parameter(value: Value, x: Value) -> NDArray[np.float64]:
     """Return a parameter [C] of the normalization of x, in float64."""
-    numbers = value.numbers().astype(np.float64)
+    numbers = value.parameters()
     if x.rank <= _CHANNEL_AXIS:
         raise Refusal(Reason.BAD_PARAMETERS, f"the input has rank {x.rank}", x.name)
     channels = x.dims[_CHANNEL_AXIS]
@@ -88,7 +88,7 @@ def _operands(op: Operator) -> tuple[int, Value, NDArray[np.float64]]:
     index, x, c = (1, right, left) if left.is_constant else (0, left, right)
     if c.elem_type not in FLOATS:
         raise Refusal(Reason.BAD_PARAMETERS, "no floating-point type", c.name)
-    constant = _laid_along(_as_broadcast(op, c.numbers().astype(np.float64), x), x, c.name)
+    constant = _laid_along(_as_broadcast(op, c.parameters(), x), x, c.name)
     if not np.isfinite(constant).all():
         raise Refusal(Reason.BAD_PARAMETERS, "not finite", c.name)
     return index, x, constant

@@ -22,7 +22,7 @@ import onnx
 
 from bnfold.reasons import Reason, Refusal
 from bnfold.rules import pooling, shapes
-from bnfold.rules.affine import Affine
+from bnfold.rules.affine import Affine, require_room
 from bnfold.rules.affine_nodes import check_dropout
 from bnfold.rules.operator import Operator, Value
 
@@ -242,6 +242,7 @@ class Sum:
         rank = op.output.rank
         laid = {i: _onto_result(affine, rank) for i, affine in affines.items()}
         scale = next(iter(laid.values())).scale_only()
+        require_room(*(affine.shift.shape for affine in laid.values()))
         shift = sum(self._sign(i) * affine.shift for i, affine in laid.items())
         if not all(affine.scale_only().same(scale) for affine in laid.values()):
             raise Refusal(Reason.BRANCHES_DISAGREE)

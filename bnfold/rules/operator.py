@@ -7,15 +7,13 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from bnfold.limits import AXIS
 from bnfold.reasons import Reason, Refusal
 
 Dim = int | str | None
 """A dimension: a number, a symbol that stands for the same number everywhere, or unknown."""
 
 Shape = tuple[Dim, ...]
-
-LARGEST_AXIS = 1 << 24
-"""No layer is wider; a file that says so wants our memory."""
 
 FLOATS = frozenset(
     {
@@ -77,11 +75,13 @@ class Value:
         """Return the number of elements along `axis`.
 
         Raises:
-            Refusal: It is unknown, or no layer's.
+            Refusal: It is unknown, or larger than any layer's.
         """
         size = self.dims[axis]
-        if not isinstance(size, int) or not 0 <= size <= LARGEST_AXIS:
+        if not isinstance(size, int) or size < 0:
             raise Refusal(Reason.UNKNOWN_SHAPE, f"axis {axis}", self.name)
+        if size > AXIS:
+            raise Refusal(Reason.TOO_LARGE, f"axis {axis} has {size} elements", self.name)
         return size
 
     def numbers(self) -> NDArray[np.generic]:
@@ -93,6 +93,17 @@ class Value:
         if self.constant is None:
             raise Refusal(Reason.PARAMETERS_NOT_CONSTANT, at=self.name)
         return self.constant()
+
+    def parameters(self) -> NDArray[np.float64]:
+        """Return the numbers of a constant that is to become an affine, in float64.
+
+        Raises:
+            Refusal: It is no constant, or no affine is as large.
+        """
+        numbers = self.numbers()
+        if numbers.size > AXIS:
+            raise Refusal(Reason.TOO_LARGE, f"{numbers.size} values", self.name)
+        return numbers.astype(np.float64)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

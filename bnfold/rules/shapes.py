@@ -11,11 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnfold.reasons import Reason, Refusal
-from bnfold.rules.affine import Affine
+from bnfold.rules.affine import Affine, require_room
 from bnfold.rules.operator import Dim, Operator, Shape, Value
 
 _CHANNEL_AXIS = 1
-_LARGEST = 1 << 24  # values; an affine that varies over more is not worth its memory
 _AXES_INPUT_OPSET = 13  # of Squeeze and Unsqueeze
 _SLICE_INPUT_OPSET = 10
 _PAD_INPUT_OPSET = 11
@@ -120,8 +119,7 @@ def _reshaped(affine: Affine, source: Shape, target: Shape) -> Affine:
         raise Refusal(Reason.UNKNOWN_SHAPE, f"reshape {_show(source)} to {_show(target)}")
     (begin, end), (first, last) = block
     inner = tuple(int(d) for d in source[begin:end] if isinstance(d, int))
-    if prod(inner) > _LARGEST:
-        raise Refusal(Reason.CHANNELS_MIX, "the affine would vary over too many elements")
+    require_room(inner)
     before = (1,) * begin + inner + (1,) * (len(source) - end)
     after = (
         (1,) * first
@@ -204,6 +202,7 @@ def joined(affines: Mapping[int, Affine], axis: int, parts: Sequence[Value | Non
     alike = len(affines) == len(parts) and axis not in first.axes
     if alike and all(affine.same(first) for affine in affines.values()):
         return first
+    require_room((sum(part.size(axis) for part in parts if part is not None),))
     scales, shifts = [], []
     for i, part in enumerate(parts):
         affine = affines.get(i, Affine.identity(first.rank))
@@ -220,6 +219,8 @@ def _concatenated(parts: list[NDArray[np.float64]], axis: int) -> NDArray[np.flo
     """Concatenate arrays, widening first those that do not vary where others do."""
     rank = parts[0].ndim
     common = [max(part.shape[i] for part in parts) for i in range(rank)]
+    along = sum(part.shape[axis] for part in parts)
+    require_room(tuple(along if i == axis else common[i] for i in range(rank)))
     wide = [
         np.broadcast_to(part, [part.shape[i] if i == axis else common[i] for i in range(rank)])
         for part in parts
@@ -294,6 +295,7 @@ def gather_down(op: Operator, affine: Affine) -> Affine:
     axis = op.integer("axis", 0) % data.rank
     if axis in affine.axes:
         indices = _indices(op, data.size(axis))
+        require_room((affine.size // data.size(axis), indices.size))
         return affine.moved(lambda values: values.take(indices, axis))
     new_axes = (1,) * op.required(1).rank
     return affine.moved(
@@ -311,6 +313,8 @@ def gather_up(op: Operator, affine: Affine) -> Affine:
             lambda v: v.reshape((*v.shape[:axis], 1, *v.shape[axis + indices.rank :]))
         )
     positions = _indices(op, data.size(axis))
+    outer = affine.scale.shape[:axis] + affine.scale.shape[axis + indices.rank :]
+    require_room((*outer, positions.size))
     flat = affine.moved(
         lambda v: np.broadcast_to(
             v, v.shape[:axis] + positions.shape + v.shape[axis + indices.rank :]
@@ -349,7 +353,9 @@ def _pad_sources(op: Operator, axis: int) -> NDArray[np.intp] | None:
         return None
     if min(amounts) < 0:
         raise Refusal(Reason.UNKNOWN_SHAPE, "a negative pad", op.output.name)
-    positions = np.arange(op.required(0).size(axis))
+    size = op.required(0).size(axis)
+    require_room((size + sum(amounts),))
+    positions = np.arange(size)
     mode = op.text("mode", "constant")
     if mode == "constant":
         return np.pad(positions, amounts, constant_values=-1)
@@ -424,7 +430,9 @@ def depth_to_space_down(op: Operator, affine: Affine) -> Affine:
 def _space_to_depth(op: Operator) -> tuple[NDArray[np.intp], int]:
     """Return the input channel of each output channel k C + c, which is c, and C."""
     channels = op.required(0).size(_CHANNEL_AXIS)
-    return np.arange(channels * op.integer("blocksize", 1) ** 2) % channels, channels
+    block = op.integer("blocksize", 1) ** 2
+    require_room((channels, block))
+    return np.arange(channels * block) % channels, channels
 
 
 def space_to_depth_up(op: Operator, affine: Affine) -> Affine:

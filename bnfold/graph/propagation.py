@@ -1,0 +1,122 @@
+"""What ONNX's shape inference may be let in on, so that it takes no more memory than it should.
+
+Shape inference follows the numbers of small integer tensors, from a Shape to the Reshape that
+reads it, and that is how most shapes are found. It does so without any limit: a Concat of a
+tensor with itself, forty times in a row, is held element by element, and so is whatever vector
+a Cast, Gather, Add or Concat reads; a function that calls another twice which calls another twice
+is gone through call by call; and calls that are nested deep enough overflow the stack. So the
+numbers are counted here first, as an upper bound, and where bnfold is a program of its own its
+memory is bounded meanwhile.
+"""
+
+import contextlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from math import prod
+from typing import Final
+
+import onnx
+
+from bnfold.files.references import is_external
+from bnfold.graph.calls import FunctionId, expansion
+from bnfold.limits import AXIS, INLINED, NESTED
+from bnfold.memory import at_most
+
+_SHAPE_LENGTH: Final = 64
+"""No tensor has more dimensions, so what says its shape is no longer."""
+
+_FOLLOWED: Final = 1 << 20
+"""Elements of all tensors whose numbers are followed."""
+
+_VAST: Final = 1 << 32
+"""Elements; those of a picture of a gigapixel, and more."""
+
+_MEMORY: Final = 1 << 29
+"""Bytes. What no count of the numbers foresees, such as a Cast of a vector that only becomes long
+on the way, meets this limit; then no numbers are followed."""
+
+_INTEGERS: Final = frozenset(
+    {onnx.TensorProto.INT32, onnx.TensorProto.INT64, onnx.TensorProto.UNDEFINED}
+)
+
+
+def infer(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a model with the shapes that inference finds, in bounded memory.
+
+    Args:
+        model: A copy that is made for it; it is changed.
+    """
+    size, depth = expansion(model)
+    if size > INLINED or depth > NESTED:
+        del model.functions[:]
+    if _Lengths(model).total <= _FOLLOWED and not _is_vast(model):
+        with contextlib.suppress(MemoryError), at_most(_MEMORY):
+            return onnx.shape_inference.infer_shapes(model, data_prop=True)
+    return onnx.shape_inference.infer_shapes(model)
+
+
+def _is_vast(model: onnx.ModelProto) -> bool:
+    """Whether a tensor is declared to be larger than what anyone works with."""
+    graph = model.graph
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        dims = value.type.tensor_type.shape.dim
+        if prod(max(dim.dim_value, 1) for dim in dims) > (AXIS if len(dims) == 1 else _VAST):
+            return True
+    return False
+
+
+@dataclass(slots=True)
+class _Lengths:
+    """How many numbers are followed, as an upper bound: every operator might pass its input's on.
+
+    Attributes:
+        model: The model.
+        total: The count, which stops growing where it is too large.
+    """
+
+    model: onnx.ModelProto
+    total: int = 0
+    _functions: dict[FunctionId, onnx.FunctionProto] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._functions = {(f.domain, f.name): f for f in self.model.functions}
+        self._follow_graph(self.model.graph, {})
+
+    def _follow_graph(self, graph: onnx.GraphProto, outer: Mapping[str, int]) -> None:
+        lengths = dict(outer)
+        for tensor in graph.initializer:
+            if tensor.data_type in _INTEGERS and not is_external(tensor):
+                lengths[tensor.name] = prod(tensor.dims)
+        self._follow(graph.node, lengths)
+
+    def _follow(self, nodes: Iterable[onnx.NodeProto], lengths: dict[str, int]) -> None:
+        for node in nodes:
+            if self.total > _FOLLOWED:
+                return
+            for attribute in node.attribute:
+                if attribute.HasField("g"):
+                    self._follow_graph(attribute.g, lengths)
+            read = [lengths.get(name, 0) for name in node.input]
+            function = self._functions.get((node.domain, node.op_type))
+            if function is not None:
+                made = self._call(function, read)
+                lengths.update(zip(node.output, made, strict=False))
+                continue
+            length = _length(node, read)
+            if length:
+                self.total += length * len(node.output)
+                lengths.update(dict.fromkeys(node.output, length))
+
+    def _call(self, function: onnx.FunctionProto, read: list[int]) -> list[int]:
+        lengths = dict(zip(function.input, read, strict=False))
+        self._follow(function.node, lengths)
+        return [lengths.get(name, 0) for name in function.output]
+
+
+def _length(node: onnx.NodeProto, read: list[int]) -> int:
+    if node.op_type in ("Shape", "Size"):
+        return _SHAPE_LENGTH
+    if node.op_type == "Constant":
+        stated = (a.t for a in node.attribute if a.t.data_type in _INTEGERS)
+        return sum(len(a.ints) for a in node.attribute) + sum(int(prod(t.dims)) for t in stated)
+    return sum(read) if node.op_type == "Concat" else max(read, default=0)
