@@ -166,7 +166,7 @@ def _given_up(plan: Plan, nodes: frozenset[int], attempt: int) -> frozenset[int]
 def _planned(opened: OpenedModel, choice: Choice) -> tuple[Graph, Plan]:
     graph = read_graph(opened, keep_overridable=choice.keep_overridable)
     plan = make_plan(graph, bn_only=choice.bn_only)
-    if plan.lacks_shapes:
+    if plan.lacks_shapes or (plan.kept and graph.constants.hide_a_shape()):
         graph = look_closer(opened, graph, keep_overridable=choice.keep_overridable)
         plan = make_plan(graph, bn_only=choice.bn_only)
     return graph, plan

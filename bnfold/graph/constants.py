@@ -6,6 +6,8 @@ the whole model in one pass; their numbers are read or computed when somebody as
 reference evaluator.
 """
 
+from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
 from math import prod
 
@@ -41,6 +43,9 @@ before."""
 
 _UNKNOWN_DIM = -(1 << 60)
 """Stands for an unknown dimension while a part of a shape is picked."""
+
+_INVENTED = "unk__"
+"""How the symbols begin that ONNX's shape inference makes up for what it does not know."""
 
 _STATED = frozenset({"value", "value_float", "value_int", "value_floats", "value_ints"})
 
@@ -100,27 +105,41 @@ class Constants:
             return None
         return next((a.t for a in node.proto.attribute if a.name == "value"), None)
 
-    def small_values(self) -> dict[int, NDArray[np.generic]]:
-        """Return the small computed constants that something not constant reads.
+    def computed_values(self) -> dict[int, NDArray[np.generic]]:
+        """Return the computed constants that something not constant reads.
 
-        Shapes are computed from such; see `bnfold.graph.shapes`.
+        Those that are known to be large are left out. Shapes are computed from the others; see
+        `bnfold.graph.shapes`.
         """
         found = {}
+        for tensor in self._computed():
+            with suppress(Refusal):
+                found[tensor] = self.value(tensor)
+        return found
+
+    def hide_a_shape(self) -> bool:
+        """Whether computed constants might tell a shape, their own or a reader's, not yet known."""
+        return any(
+            not _is_known(self._shapes.get(t))
+            for tensor in self._computed()
+            for t in (tensor, *self._made_of(tensor))
+        )
+
+    def _made_of(self, tensor: int) -> Iterator[int]:
+        for node, _ in self._view.tensors[tensor].readers:
+            made = self._view.nodes[node].outputs
+            yield from (t for t in made if t != NONE and t not in self._constant)
+
+    def _computed(self) -> Iterator[int]:
+        """Yield the constants at the frontier that are computed and not known to be large."""
         for tensor in sorted(self._constant):
             node = self._view.producer(tensor)
-            if node is None or _is_constant_node(node.proto) or not self._is_frontier(tensor):
-                continue
-            try:
-                value = self.value(tensor)
-            except Refusal:
-                continue
-            if value.size <= _SMALL:
-                found[tensor] = value
-        return found
+            if node is not None and not _is_constant_node(node.proto) and self._is_frontier(tensor):
+                yield tensor
 
     def _is_frontier(self, tensor: int) -> bool:
         shape = self._shapes.get(tensor)
-        if shape is not None and any(not isinstance(d, int) or d > _SMALL for d in shape):
+        if _is_static(shape) and prod(d for d in shape or () if isinstance(d, int)) > _SMALL:
             return False
         nodes = (self._view.nodes[node] for node, _ in self._view.tensors[tensor].readers)
         return any(t not in self._constant for node in nodes for t in node.outputs)
@@ -261,6 +280,11 @@ def _is_constant_node(node: onnx.NodeProto) -> bool:
 
 def _is_static(shape: Shape | None) -> bool:
     return shape is not None and all(isinstance(d, int) for d in shape)
+
+
+def _is_known(shape: Shape | None) -> bool:
+    """Whether every dimension is a number or a symbol of the model's own."""
+    return shape is not None and not any(d is None or str(d).startswith(_INVENTED) for d in shape)
 
 
 @cache

@@ -49,12 +49,12 @@ def look_closer(opened: OpenedModel, graph: Graph, *, keep_overridable: bool = F
     """Return what is known of a model once the constants that shapes depend on are computed.
 
     ONNX's shape inference computes only some operators. This takes longer and is only worth it
-    where an unknown shape stood in the way.
+    where an unknown shape stood in the way, or may have.
     """
     view = graph.view
     computed = {
         view.tensors[tensor].name: value
-        for tensor, value in graph.constants.small_values().items()
+        for tensor, value in graph.constants.computed_values().items()
         if view.tensors[tensor].scope == 0
     }
     graph.constants.forget()

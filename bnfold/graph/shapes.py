@@ -19,6 +19,9 @@ from bnfold.rules.operator import Dim, Shape
 
 _log = logging.getLogger(__name__)
 
+_SMALL = 64
+"""Elements; of a larger constant, inference is told the shape and not the numbers."""
+
 _WEIGHT_TELLS = {"Conv": 0, "ConvTranspose": 1}
 """Operators whose output has the rank of their weight, and the weight's axis that gives the
 channels (with `group`, for ConvTranspose)."""
@@ -137,10 +140,14 @@ def _infer(model: onnx.ModelProto, computed: Mapping[str, NDArray[np.generic]]) 
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     _name_unknown_dims(copy.graph.input)
-    for name, value in computed.items():
+    small = {name: value for name, value in computed.items() if value.size <= _SMALL}
+    for name, value in small.items():
         copy.graph.initializer.append(onnx.numpy_helper.from_array(value, name))
-    if computed:
-        nodes = [node for node in copy.graph.node if not computed.keys() & set(node.output)]
+    listed = {value.name for value in copy.graph.value_info}
+    large = computed.keys() - small.keys() - listed
+    copy.graph.value_info.extend(_typed(name, computed[name]) for name in sorted(large))
+    if small:
+        nodes = [node for node in copy.graph.node if not small.keys() & set(node.output)]
         del copy.graph.node[:]
         copy.graph.node.extend(nodes)
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import onnx
+import pytest
 from evaluation import assert_same
 from invariants import check_invariants
 
@@ -138,3 +139,29 @@ def test_looking_closer_forgets_nothing() -> None:
           w = Mul (k, c)
         }""")
     assert not folding.kept
+
+
+@pytest.mark.parametrize("rows", [2, 99])
+def test_a_shape_that_a_fold_would_bring_to_light_is_known_before(rows: int) -> None:
+    """The Expand hides the shape of `m`; without its Mul, `o` would be a constant operand."""
+    folding = _folded(
+        """
+        <ir_version: 8, opset_import: ["" : 9]>
+        g (double[ROWS,2] x) => (double[ROWS,2] z, double[ROWS,2] u)
+        <double[2,2] W = {1, 2, 3, 4}, double[1] c = {3}, double[2] g = {2, 3},
+         double[2] b = {1, 2}, double[2] e = {1, 1}, double[2] v = {4, 9}>
+        {
+          y = MatMul (x, W)
+          s = Shape (y)
+          k = Expand (c, s)
+          m = Mul (y, k)
+          u = Sigmoid (m)
+          n = BatchNormalization (m, g, b, e, v)
+          t = Shape (n)
+          o = ConstantOfShape (t)
+          p = Cast <to = 11> (o)
+          q = Sub (n, p)
+          z = Tanh (q)
+        }""".replace("ROWS", str(rows))
+    )
+    assert "Sub" not in _operators(folding)
