@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from bnfold.graph.roles import Graph
 from bnfold.graph.view import NONE, Node
 from bnfold.reasons import Reason, Refusal
-from bnfold.rules.affine import F64
+from bnfold.rules.affine import F64, Affine
 
 _DEQUANTIZE = "DequantizeLinear"
 _PER_AXIS_OPSET = 13
@@ -109,14 +109,15 @@ def rescaled(weight: Quantized, factor: F64) -> Requantized:
 
 def _vector(weight: Quantized, factor: F64) -> tuple[int, F64]:
     """Return the axis along which f lies, and f along it."""
-    if np.all(factor == factor.flat[0]):
-        return weight.axis, factor.reshape(-1)[:1]
-    axes = [axis for axis, size in enumerate(factor.shape) if size > 1]
+    varying = Affine.of(factor, np.zeros(()))
+    axes = varying.axes
+    if not axes:
+        return weight.axis, varying.scale.reshape(-1)
     per_tensor = weight.scale.size == 1
     fits = weight.per_axis if per_tensor else axes[0] == weight.axis
     if len(axes) > 1 or not fits:
         raise Refusal(Reason.QUANTIZED_RANGE, "the scales lie along another axis")
-    return axes[0], factor.reshape(-1)
+    return axes[0], varying.scale.reshape(-1)
 
 
 def _rounded_scale(weight: Quantized, factor: F64) -> NDArray[np.generic]:

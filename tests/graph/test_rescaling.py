@@ -181,6 +181,19 @@ def test_before_opset_13_there_are_no_scales_per_input_channel_either() -> None:
     assert kept.below.reason == Reason.QUANTIZED_RANGE.value
 
 
+def test_one_scale_for_all_outputs_goes_beside_one_for_each_input() -> None:
+    model = _model([1, 2, -12, 4], gamma=[2.0, 2.0])
+    parameters = {"b": [1, 1], "e": [1, 1], "v": [4, 4], "G": [2, 3], "z": [0, 0]}
+    for name, values in parameters.items():
+        stored = [t for t in model.graph.initializer if t.name == name]
+        tensor = numpy_helper.from_array(np.asarray(values, np.float32), name)
+        (stored[0] if stored else model.graph.initializer.add()).CopyFrom(tensor)
+    before = helper.make_node("BatchNormalization", ["x", "G", "b", "z", "v"], ["n"])
+    model.graph.node.insert(1, before)
+    model.graph.node[2].input[0] = "n"
+    _check(model)
+
+
 def test_a_scale_of_zero_is_refused() -> None:
     assert "a scale would be zero" in _refusal(_model([1, 2, 3, 4], scale=0.0))
 
