@@ -8,7 +8,6 @@ import atexit
 import gc
 import os
 import shutil
-import signal
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
@@ -20,6 +19,7 @@ import click
 
 from bnfold import __version__
 from bnfold.errors import BnfoldError, RequestError
+from bnfold.interrupts import interrupts_later
 
 if TYPE_CHECKING:
     from bnfold.batch import Outcome
@@ -144,7 +144,7 @@ def fold(models: Sequence[Path], **options: Any) -> None:  # noqa: ANN401 - clic
     """
     with _one_line_errors(verbose=options["verbose"]):
         _check_together(options)
-        with _interrupts_after():
+        with interrupts_later():
             from bnfold.batch import Request, run_all
 
         _resume_collecting()
@@ -191,7 +191,7 @@ def verify(original: Path, candidate: Path, **options: Any) -> None:  # noqa: AN
     """
     with _one_line_errors(verbose=options["verbose"]):
         _check_together(options)
-        with _interrupts_after():
+        with interrupts_later():
             from bnfold.api import verify as verify_models
         from bnfold.report import Comparison, FileRecord, write_reports
         from bnfold.text import verification_text
@@ -354,19 +354,6 @@ def _one_line_errors(*, verbose: bool) -> Iterator[None]:
 def _fail(message: str, code: int = _BAD_REQUEST) -> NoReturn:
     click.echo(f"bnfold: {message}", err=True)
     sys.exit(code)
-
-
-@contextmanager
-def _interrupts_after() -> Iterator[None]:
-    """Hold Ctrl-C back while libraries are imported: some crash when they are interrupted then."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    previous = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, previous)
 
 
 @contextmanager

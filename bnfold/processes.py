@@ -9,14 +9,16 @@ task with it.
 import os
 import signal
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from multiprocessing.resource_tracker import ensure_running
 from typing import Generic, TypeVar
+
+from bnfold.interrupts import interrupts_later
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -42,7 +44,8 @@ def in_processes(
     """
     team = _Team(do, deque(range(len(tasks))), tasks, died)
     try:
-        with _interrupts_later():
+        ensure_running()  # else the first process would start it, and let Ctrl-C through
+        with interrupts_later():
             for _ in range(min(jobs, len(tasks))):
                 team.hire()
         while team.workers:
@@ -108,7 +111,7 @@ class _Team(Generic[Task, Result]):
             self.waiting.remove(task)
         self.results[task] = self.died(self.tasks[task], _ending(worker.process))
         if len(self.waiting) > sum(other.task is None for other in self.workers.values()):
-            with _interrupts_later():
+            with interrupts_later():
                 self.hire()
 
     def _part(self, connection: Connection) -> None:
@@ -139,26 +142,12 @@ def _ending(process: SpawnProcess) -> str:
     return f"was ended by {name}{memory}"
 
 
-@contextmanager
-def _interrupts_later() -> Iterator[None]:
-    """Hold Ctrl-C back; a process that is started meanwhile holds it back until it is ready."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    ensure_running()  # else the first process would start it, and let Ctrl-C through
-    previous = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, previous)
-
-
 def _work(connection: Connection, do: Callable[[Task], Result]) -> None:
     """Do one task after the other, in a process of its own, until there are no more."""
     with suppress(KeyboardInterrupt, EOFError, ConnectionError):
         signal.signal(signal.SIGINT, _interrupt)
         if hasattr(signal, "pthread_sigmask"):
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
         try:
             connection.send(None)
             while True:

@@ -15,7 +15,7 @@ under its interim name; the next one that writes the model removes it.
 """
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from bnfold.errors import RequestError
@@ -45,7 +45,7 @@ def require_apart(opened: OpenedModel, real: Path, target: Path) -> None:
 
 
 def write_one(
-    opened: OpenedModel, pieces: Iterable[Piece], real: Path, check: Check | None
+    opened: OpenedModel, pieces: Sequence[Piece], real: Path, check: Check | None
 ) -> None:
     """Write `pieces` as the file `real`, if `check` does not raise."""
     with Staged.create(real) as staged:

@@ -5,17 +5,17 @@ all happen outside of Python's lock. Where every piece belongs is known before i
 """
 
 import errno
+import itertools
 import os
+import threading
 from collections import deque
-from collections.abc import Callable, Iterable
-from contextlib import ExitStack
-from typing import TYPE_CHECKING, Final, Self
+from collections.abc import Callable, Iterable, Sequence
+from queue import SimpleQueue
+from typing import Final, Self
 
 from bnfold.files.pieces import Made, Piece, Slice
 from bnfold.files.stores import FileStore
-
-if TYPE_CHECKING:
-    from concurrent.futures import Future
+from bnfold.interrupts import interrupts_later
 
 STRIDE: Final = 64 << 20
 """Bytes copied by one call, after which a signal gets its turn."""
@@ -25,7 +25,6 @@ _CANNOT: Final = frozenset(
 )
 """How a kernel or a file system says that it does not offer a call."""
 
-
 WORTH_A_THREAD: Final = 1 << 20
 """Bytes that a recipe must make to be handed to another thread."""
 
@@ -33,7 +32,7 @@ _MOST_THREADS: Final = 4
 """More would wait for Python's lock between two blocks."""
 
 
-def write_pieces(pieces: Iterable[Piece], descriptor: int, *, threads: bool = False) -> None:
+def write_pieces(pieces: Sequence[Piece], descriptor: int, *, threads: bool = False) -> None:
     """Write `pieces` to a new file.
 
     Args:
@@ -46,61 +45,108 @@ def write_pieces(pieces: Iterable[Piece], descriptor: int, *, threads: bool = Fa
         ModelError: A source changed while it was being read.
         RoundingOverflow: What a recipe makes is too large for its type.
     """
+    placed = [*zip(pieces, itertools.accumulate(map(len, pieces), initial=0), strict=False)]
+    made = [
+        (piece, at)
+        for piece, at in placed
+        if threads and isinstance(piece, Made) and len(piece) >= WORTH_A_THREAD
+    ]
+    elsewhere = {at for _, at in made}
     write = _writer(descriptor)
-    at = 0
-    with ExitStack() as stack:
-        makers: _Makers | None = None
-        for piece in pieces:
-            if threads and isinstance(piece, Made) and len(piece) >= WORTH_A_THREAD:
-                makers = makers or stack.enter_context(_Makers(descriptor))
-                makers.make(piece, at)
-            elif len(piece):
-                os.lseek(descriptor, at, os.SEEK_SET)
-                if isinstance(piece, Slice) and isinstance(piece.store, FileStore):
-                    _copy(piece.store, piece.offset, piece.length, descriptor, write)
-                else:
-                    send(piece, write)
-            at += len(piece)
+    with _Makers(descriptor, made) as makers:
+        makers.begin()
+        for piece, at in placed:
+            if not len(piece) or at in elsewhere:
+                continue
+            os.lseek(descriptor, at, os.SEEK_SET)
+            if isinstance(piece, Slice) and isinstance(piece.store, FileStore):
+                _copy(piece.store, piece.offset, piece.length, descriptor, write)
+            else:
+                send(piece, write)
+        makers.make()
 
 
 class _Makers:
-    """Threads that make pieces and write them where they belong."""
+    """Threads that make pieces and write them where they belong; the calling one is one of them.
 
-    def __init__(self, descriptor: int) -> None:
-        from concurrent.futures import ThreadPoolExecutor
+    `concurrent.futures` and `Thread.join` do not bear a Ctrl-C: it may come while one of their
+    locks changes hands.
+    """
 
+    def __init__(self, descriptor: int, made: Iterable[tuple[Made, int]]) -> None:
         self._descriptor = descriptor
-        self._pool = ThreadPoolExecutor(min(_processors(), _MOST_THREADS))
-        self._pending: deque[Future[None]] = deque()
+        self._waiting = deque(made)
+        self._busy: set[threading.Thread] = set()
+        self._ended: SimpleQueue[None] = SimpleQueue()
+        self._errors: list[Exception] = []
         self._stopped = False
 
-    def make(self, piece: Made, at: int) -> None:
-        """Let a thread make a piece, which begins at `at`."""
-        self._pending.append(self._pool.submit(self._make, piece, at))
-
-    def _make(self, piece: Made, at: int) -> None:
-        def write(data: bytes | memoryview) -> None:
-            nonlocal at
-            if self._stopped:
-                raise InterruptedError
-            view = memoryview(data)
-            while view:
-                done = os.pwrite(self._descriptor, view, at)
-                view, at = view[done:], at + done
-
-        send(piece, write)
-
     def __enter__(self) -> Self:
+        """Begin nothing yet: what is interrupted here would not be ended."""
         return self
 
-    def __exit__(self, kind: object, *_: object) -> None:
-        """Wait until all is written; after a failure, until nobody writes any more."""
+    def begin(self) -> None:
+        """Let the other threads begin."""
+        for _ in range(min(_processors(), _MOST_THREADS, len(self._waiting)) - 1):
+            thread = threading.Thread(target=self._assist, daemon=True)
+            self._busy.add(thread)
+            try:
+                with interrupts_later():
+                    thread.start()
+            except RuntimeError:  # the system allows no more of them
+                self._busy.discard(thread)
+
+    def make(self) -> None:
+        """Make pieces until none is left."""
+        while not self._stopped:
+            try:
+                piece, at = self._waiting.popleft()
+            except IndexError:
+                return
+            send(piece, _writer_at(self._descriptor, at, self._require_going_on))
+
+    def _require_going_on(self) -> None:
+        if self._stopped:
+            raise InterruptedError
+
+    def _assist(self) -> None:
         try:
-            while kind is None and self._pending:
-                self._pending.popleft().result()
-        finally:
+            self.make()
+        except Exception as error:  # noqa: BLE001 - it is raised where all comes together
+            self._errors.append(error)
             self._stopped = True
-            self._pool.shutdown(cancel_futures=True)
+        finally:
+            self._busy.discard(threading.current_thread())
+            self._ended.put(None)
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        """Wait until nobody writes any more, and raise what went wrong elsewhere."""
+        self._stopped |= kind is not None
+        signalled: BaseException | None = None
+        while self._busy:
+            try:
+                self._ended.get()
+            except BaseException as signal:  # noqa: BLE001 - the file must not be closed before
+                self._stopped, signalled = True, signal
+        if signalled is not None:
+            raise signalled
+        if kind is None or kind is InterruptedError:
+            for error in self._errors:
+                raise error
+
+
+def _writer_at(
+    descriptor: int, at: int, before: Callable[[], None]
+) -> Callable[[bytes | memoryview], None]:
+    def write(data: bytes | memoryview) -> None:
+        nonlocal at
+        before()
+        view = memoryview(data)
+        while view:
+            done = os.pwrite(descriptor, view, at)
+            view, at = view[done:], at + done
+
+    return write
 
 
 def _processors() -> int:

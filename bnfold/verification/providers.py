@@ -178,8 +178,6 @@ def reason_in(log: str, error: str = "") -> str:
 
 def assignment(session: "InferenceSession") -> list[tuple[str, list[tuple[str, str]]]]:
     """Return where the nodes of a session run: provider, then `(name, op_type)` of its nodes."""
-    if not hasattr(session, "get_provider_graph_assignment_info"):  # ONNX Runtime before 1.24
-        return []
     try:
         parts = session.get_provider_graph_assignment_info()
     except Exception:  # noqa: BLE001  # the information is optional; some providers do not record it

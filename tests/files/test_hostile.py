@@ -18,7 +18,7 @@ names, numbers = st.sampled_from(sorted(SEEDS)), st.integers(0, 2**32)
 
 
 @given(name=names, number=numbers)
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=300)
 def test_a_broken_model_is_saved_as_it_was_or_refused(
     name: str, number: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -27,7 +27,7 @@ def test_a_broken_model_is_saved_as_it_was_or_refused(
 
 
 @given(name=names, number=numbers)
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60)
 def test_a_broken_model_is_folded_or_refused(name: str, number: int) -> None:
     fold_it(mutate(SEEDS[name], Random(number)))  # noqa: S311
 

@@ -2,8 +2,10 @@
 
 import errno
 import os
-import signal
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +60,14 @@ class Bytes:
         if self.error is not None:
             raise self.error
         yield memoryview(self.data[half:])
+
+
+def only_this_thread_goes_on() -> bool:
+    end = time.monotonic() + 10
+    while time.monotonic() < end:
+        if not any("_assist" in thread.name for thread in threading.enumerate()):
+            return True
+    return False
 
 
 def made(data: bytes, error: Exception | None = None) -> Made:
@@ -122,30 +132,59 @@ def test_a_source_that_became_shorter_is_noticed(tmp_path: Path, store: FileStor
 
 @pytest.mark.parametrize("error", [OSError(errno.EIO, "no"), ModelError("no")])
 def test_a_failure_in_a_thread_ends_all_of_them(tmp_path: Path, error: Exception) -> None:
-    before = threading.active_count()
     pieces: list[Piece] = [made(DATA) for _ in range(9)]
     with pytest.raises(type(error), match="no"):
         written([*pieces, made(DATA, error), *pieces], tmp_path / "target", threads=True)
-    assert threading.active_count() == before
+    assert only_this_thread_goes_on()
 
 
 def test_a_failure_elsewhere_ends_the_threads(tmp_path: Path, store: FileStore) -> None:
     os.truncate(store.path, BLOCK)
-    before = threading.active_count()
-    pieces = [made(DATA), Slice(store, 0, 2 * BLOCK), made(DATA)]
+    pieces: list[Piece] = [made(DATA), Slice(store, 0, 2 * BLOCK), made(DATA)]
     with pytest.raises(ModelError, match="changed while it was being read"):
         written(pieces, tmp_path / "target", threads=True)
-    assert threading.active_count() == before
+    assert only_this_thread_goes_on()
 
 
-def test_an_interrupted_wait_ends_the_threads(tmp_path: Path) -> None:
-    before = threading.active_count()
-    timer = threading.Timer(0.05, lambda: os.kill(os.getpid(), signal.SIGINT))
-    timer.start()
-    with pytest.raises(KeyboardInterrupt):
-        written([made(DATA)] * 10_000, tmp_path / "target", threads=True)
-    timer.join()
-    assert threading.active_count() == before
+def test_without_other_threads_this_one_makes_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    assert written([made(DATA), made(DATA)], tmp_path / "target", threads=True) == 2 * DATA
+
+
+INTERRUPTED = """
+import os, signal, sys, threading, time
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from test_transfer import DATA, made, written
+
+def interrupt():
+    time.sleep(float(sys.argv[3]))
+    os.kill(os.getpid(), signal.SIGINT)
+
+pieces, target = [made(DATA)] * 2_000, Path(sys.argv[2])
+target.touch()
+try:
+    threading.Thread(target=interrupt, daemon=True).start()
+    written(pieces, target, threads=True)
+except KeyboardInterrupt:
+    size = target.stat().st_size
+    time.sleep(0.1)
+    sys.exit(130 if target.stat().st_size == size else "it goes on")
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there are no such signals")
+@pytest.mark.parametrize("after", [0.0, 0.001, 0.003, 0.01, 0.03, 0.1])
+def test_an_interrupt_ends_the_threads(tmp_path: Path, after: float) -> None:
+    places = map(str, (Path(__file__).parent, tmp_path / "target", after))
+    command = [sys.executable, "-c", INTERRUPTED, *places]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (run.returncode, run.stderr) == (130, "")
 
 
 @given(draws=st.data())
