@@ -19,8 +19,10 @@ _TOGETHER = 64
 """Indices of the longest axis that have nonzero elements in the same sparse sample, at most …"""
 _SPARSE = (2, 32)
 """… as long as there are no fewer and no more sparse samples than these."""
-_HUGE = 2.0**126
-"""Lifts the smallest normal float32 weight to 1."""
+_CHEAP = 1 << 13
+"""Elements in all sparse samples; up to there they are made more, until each has but one."""
+_HUGE = (63.0, 126.0)
+"""Powers of two, of which the largest lifts the smallest normal float32 weight to 1."""
 
 
 def trials(
@@ -110,14 +112,16 @@ def batches(
     One is zero, one is dense, one is nearly empty. The others share the indices of the longest axis
     among them, with one nonzero element for each: a fault of any one channel shows in a sum of few
     terms. The last two have an element for all of them, so large that no bias covers the weights of
-    a dead channel, once with either sign, so that no Relu covers both.
+    a dead channel, and so unlike that in most sums one weight stands out; once with either sign, so
+    that no Relu covers both.
     """
     rng = np.random.default_rng(seed)
     longest = max((max(shape, default=1) for shape in sizes.values()), default=1)
     volume = sum(map(math.prod, sizes.values()))
     fewest, most = _SPARSE
     most = min(most, VOLUME // max(volume, 1))
-    count = max(min(math.ceil(longest / _TOGETHER), most), fewest)
+    wanted = max(math.ceil(longest / _TOGETHER), min(longest, _CHEAP // max(volume, 1)))
+    count = max(min(wanted, most), fewest)
     made = {leaf: _samples(rng, shape, count) for leaf, shape in sizes.items()}
     samples = [{leaf: made[leaf][k] for leaf in sizes} for k in range(count + 5)]
     if stacked and all(shape and shape[0] == 1 for shape in sizes.values()):
@@ -128,11 +132,13 @@ def batches(
 def _samples(rng: np.random.Generator, shape: tuple[int, ...], count: int) -> list[Array]:
     """Return numbers for one leaf: zeros, dense ones, a few, `count` sparse samples, huge ones."""
     samples = [np.zeros(shape), rng.standard_normal(shape)]
-    samples += [_scattered(rng, shape, rng.integers(0, max(shape, default=1), 3))]
+    samples += [_scattered(rng, shape, rng.integers(0, max(shape, default=1), 3)) * 256.0]
     order = rng.permutation(max(shape, default=1))
-    samples += [_scattered(rng, shape, order[k::count]) for k in range(count)]
-    samples[2:] = [sample * 256.0 ** (1 + k % 3) for k, sample in enumerate(samples[2:])]
-    huge = _scattered(rng, shape, order) * _HUGE
+    samples += [
+        _scattered(rng, shape, order[k::count]) * 256.0 ** (2 + k % 3) for k in range(count)
+    ]
+    huge = _scattered(rng, shape, order)
+    huge *= 2.0 ** rng.uniform(*_HUGE, shape)
     return [*samples, huge, -huge]
 
 

@@ -115,6 +115,26 @@ def test_a_small_fault_in_a_dead_channel_is_not_covered_by_its_bias(
         assert not probed(model, faulty, tight=False).held
 
 
+@pytest.mark.parametrize("gamma", [1e-5, 4e-5, 1.0])
+@pytest.mark.parametrize("channels", [4, 12, 64])
+def test_single_weights_show_in_a_sum_of_all(channels: int, gamma: float) -> None:
+    """A tenth of a channel's weights in half precision, also where all of them underflow."""
+    model = pair(0, TensorProto.FLOAT16, c_in=channels)
+    scale = next(t for t in model.graph.initializer if t.name == "y.gamma")
+    values = numpy_helper.to_array(scale).copy()
+    values[3] = gamma
+    scale.CopyFrom(numpy_helper.from_array(values, scale.name))
+    right = fold(model)[0]
+    assert probed(model, right).held
+    conv = next(node for node in right.graph.node if node.op_type == "Conv")
+    weight = next(t for t in right.graph.initializer if t.name == conv.input[1])
+    W = numpy_helper.to_array(weight).copy()
+    off = np.random.default_rng(0).random(W[3].shape) < 0.1
+    W.view(np.int16)[3][off] += 2
+    weight.CopyFrom(numpy_helper.from_array(W, weight.name))
+    assert not probed(model, right).held
+
+
 @pytest.mark.parametrize("step", [1, 2, 7, 18])
 @pytest.mark.parametrize("place", [(0, 0), (0, 2), (1, 1), (2, 1)])
 def test_every_element_of_a_kernel_counts_however_far_it_reaches(
