@@ -65,10 +65,11 @@ def find_quantized(graph: Graph, tensor: int) -> Quantized | None:
     """Return how a constant is dequantized, if it is.
 
     Raises:
-        Refusal: It is, in a form that cannot be rescaled.
+        Refusal: It is, in a form that cannot be rescaled, or computed from such a constant.
     """
     node = graph.view.producer(tensor)
     if node is None or not is_dequantizer(node):
+        _check_not_quantized(graph, tensor)
         return None
     if len(graph.view.tensors[tensor].readers) > 1:
         raise Refusal(Reason.OTHER_READER, "the dequantized weight has another reader", node.label)
@@ -83,6 +84,27 @@ def find_quantized(graph: Graph, tensor: int) -> Quantized | None:
     return Quantized(
         node.number, integers, scale, zero_point, axis, operator.opset >= _PER_AXIS_OPSET
     )
+
+
+def _check_not_quantized(graph: Graph, tensor: int) -> None:
+    """Refuse what is computed from a quantized constant: new numbers would no longer be integers.
+
+    Raises:
+        Refusal: It is.
+    """
+    waiting, seen = [tensor], {tensor, NONE}
+    while waiting:
+        maker = graph.view.producer(waiting.pop())
+        if maker is None:
+            continue
+        if is_dequantizer(maker):
+            raise Refusal(
+                Reason.QUANTIZED_RANGE,
+                "the weight is computed from it and would become floats",
+                maker.label,
+            )
+        waiting.extend(t for t in maker.inputs if t not in seen)
+        seen.update(maker.inputs)
 
 
 def rescaled(weight: Quantized, factor: F64) -> Requantized:

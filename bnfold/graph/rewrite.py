@@ -95,16 +95,21 @@ class _Rewriter:
         weight = self._view.nodes[edit.node].inputs[edit.layout.weight]
         rank = len(self._graph.shapes.shapes[weight])
         factor = edit.layout.factor(edit.out_scale, edit.in_scale, rank)
-        quantized = find_quantized(self._graph, weight)
-        if np.any(factor != 1) and quantized is not None:
-            self._requantize(quantized, factor)
-        elif np.any(factor != 1):
-            edge = (edit.node, edit.layout.weight)
-            recipe = self._scaled(edit.node, weight, factor)
-            self._editor.replace_constant(edge, recipe, ("scaled", factor.shape, factor.tobytes()))
+        if np.any(factor != 1):
+            self._scale(edit, weight, factor)
         self._bias(edit, weight)
         if edit.pad is not None:
             self._pad(edit, edit.pad)
+
+    def _scale(self, edit: LinearEdit, weight: int, factor: F64) -> None:
+        """Multiply a weight: through its scales where it is quantized."""
+        quantized = find_quantized(self._graph, weight)
+        if quantized is not None:
+            self._requantize(quantized, factor)
+            return
+        edge = (edit.node, edit.layout.weight)
+        recipe = self._scaled(edit.node, weight, factor)
+        self._editor.replace_constant(edge, recipe, ("scaled", factor.shape, factor.tobytes()))
 
     def _requantize(self, weight: Quantized, factor: F64) -> None:
         """Give a quantized weight new scales, and new integers where a sign changes."""

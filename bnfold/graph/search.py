@@ -157,13 +157,12 @@ class Search:
         if graph.constants.stored(weight) is not None:
             return
         graph.constants.value(weight)
-        quantized = find_quantized(graph, weight)
-        if quantized is None:
-            return
         rank = len(graph.shapes.shapes[weight])
         factor = state.layout.factor(state.out_scale, state.in_scale, rank)
         if np.any(factor != 1):
-            rescaled(quantized, factor)
+            quantized = find_quantized(graph, weight)
+            if quantized is not None:
+                rescaled(quantized, factor)
 
     def _carry_up(self, node: Node, tensor: int, affine: Affine) -> None:
         row = self._draft.roles.carry.get(node.number)

@@ -194,6 +194,27 @@ def test_one_scale_for_all_outputs_goes_beside_one_for_each_input() -> None:
     _check(model)
 
 
+def test_what_is_computed_from_a_quantized_weight_stays_computed_from_it() -> None:
+    model = _model([1, 2, 3, 4])
+    model.graph.node[0].output[0] = "V"
+    model.graph.node.insert(1, helper.make_node("Transpose", ["V"], ["W"], perm=[1, 0, 2, 3]))
+    assert "would become floats" in _refusal(model)
+
+
+def test_a_shift_leaves_a_quantized_weight_alone_whoever_reads_it() -> None:
+    model = _model([1, 2, 3, 4])
+    graph = model.graph
+    graph.node.pop()
+    graph.initializer.append(numpy_helper.from_array(np.asarray([[[1]], [[2]]], np.float32), "k"))
+    graph.node.append(helper.make_node("Add", ["y", "k"], ["a"]))
+    graph.node.append(helper.make_node("Relu", ["a"], ["r"]))
+    graph.node.append(helper.make_node("Conv", ["r", "W"], ["o"]))
+    folding = bnfold.fold(model)
+    check_invariants(model, folding)
+    operators = [node.op_type for node in folding.model.graph.node]
+    assert operators == ["DequantizeLinear", "Conv", "Relu", "Conv"]
+
+
 def test_a_scale_of_zero_is_refused() -> None:
     assert "a scale would be zero" in _refusal(_model([1, 2, 3, 4], scale=0.0))
 
