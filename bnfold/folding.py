@@ -75,7 +75,7 @@ class Folding:
         after: Counts of the folded model.
         unlisted: Initializers that are no longer listed as graph inputs, because what they hold
             was folded.
-        inlined: Local functions that were inlined because their parameters come from the call.
+        inlined: Local functions that were inlined because a fold goes across their boundary.
     """
 
     model: onnx.ModelProto
