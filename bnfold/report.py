@@ -74,7 +74,7 @@ class Report:
         folds: What went, and where.
         kept: What stayed, and why.
         unlisted: Initializers that are no longer listed as graph inputs.
-        inlined: Local functions that were inlined because their parameters come from the call.
+        inlined: Local functions that were inlined because a fold goes across their boundary.
         verification: What the verification found; None where there was none.
         checked_only: Whether only a check was asked for.
     """
