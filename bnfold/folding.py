@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from itertools import count
 from typing import TypeVar
 
+import numpy as np
 import onnx
 
 from bnfold.files import OpenedModel, RoundingOverflow, from_proto, materialize
@@ -94,6 +95,7 @@ _PATIENCE = 16
 """Plans; a model of which more than so many overflow is not worth planning once for each node."""
 
 
+@np.errstate(all="ignore")  # what is not finite is refused, and by name
 def decide(opened: OpenedModel, choice: Choice = _EVERYTHING) -> Decision:
     """Plan the folds of an opened model and carry them out on a copy of its structure.
 
@@ -131,6 +133,7 @@ def carry_out(decision: Decision, choice: Choice, make: Callable[[Decision], Mad
     raise AssertionError  # for the type checker: count() does not end
 
 
+@np.errstate(all="ignore")
 def _without(decision: Decision, choice: Choice, nodes: frozenset[int]) -> Decision:
     """Decide again, folding nothing into some linear nodes."""
     overflowing = decision.overflowing | nodes

@@ -16,7 +16,8 @@ from google.protobuf.descriptor import (  # type: ignore[import-untyped]
 )
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
-NUMBERS = (0, 1, -1, 2, 3, 7, 255, 2**31 - 1, -(2**31), 2**62, 2**63 - 1, -(2**63))
+NUMBERS = (0, 1, -1, 2, 3, 7, 255, 4096, 1 << 16, 1 << 22, 10**9, 2**31 - 1, -(2**31), 2**62,
+           2**63 - 1, -(2**63))  # fmt: skip
 REALS = (0.0, -0.0, 1e-45, 1e38, float("inf"), float("nan"), -1.0)
 TEXTS = ("", "\0", "..", "/etc/passwd", "x" * 300, "ß\u2028", "location", "BatchNormalization")
 
