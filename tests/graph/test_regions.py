@@ -50,3 +50,15 @@ def test_what_is_passed_belongs_to_the_region() -> None:
           s = Shape (a)
           z = BatchNormalization (y, g, b, e, v)
         }}""") == [(("x", "u"), ("s", "z"))]
+
+
+def test_who_reads_a_shape_in_a_merged_run_is_part_of_it() -> None:
+    assert _regions(f"""
+        g (float[1,2,2,2] x) => (float[1,2,2,2] z, int64[4] s)
+        <{_PARAMETERS}>
+        {{
+          p = Sigmoid (x)
+          y = BatchNormalization (p, g, b, e, v)
+          s = Shape (y)
+          z = BatchNormalization (y, g, b, e, v)
+        }}""") == [(("p",), ("s", "z"))]
