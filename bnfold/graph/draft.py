@@ -266,8 +266,16 @@ class Draft:
         return found if found is not None else self.view.tensors[tensor].readers
 
     def number_readers(self, tensor: int) -> list[Edge]:
-        """Return who reads a root tensor's numbers now, and not its shape or type alone."""
-        return [edge for edge in self.readers(tensor) if not self.makes_constants(edge[0])]
+        """Return who reads a root tensor's numbers now, and not its shape or type alone.
+
+        Whoever reads it inside a subgraph is counted: there it has to keep its name.
+        """
+        scope = self.view.tensors[tensor].scope
+        return [
+            (node, index)
+            for node, index in self.readers(tensor)
+            if self.view.nodes[node].scope != scope or not self.makes_constants(node)
+        ]
 
     def makes_constants(self, node: int) -> bool:
         """Whether a node makes constants, whatever the numbers that it reads are."""

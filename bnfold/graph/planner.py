@@ -242,16 +242,10 @@ class Planner:
         if not is_two or not shrinks or run.is_respelled:
             return False
         if not run.is_merged:
-            self._draft.folds.append(self._merged(run))
+            nodes = tuple(run.nodes)
+            self._draft.folds.append(Fold(nodes, nodes, (), How.MERGED))
         run.respell()
         return True
-
-    def _merged(self, run: Run) -> Fold:
-        """Return the fold of a run into fewer nodes, past those who read only a shape in it."""
-        nodes = tuple(run.nodes)
-        between = (self._graph.view.nodes[node].outputs[0] for node in nodes[:-1])
-        readers = {node for tensor in between for node, _ in self._draft.readers(tensor)}
-        return Fold(nodes, nodes, tuple(sorted(readers.difference(nodes))), How.MERGED)
 
     def _merges(self) -> Iterator[RunEdit]:
         """Yield the runs that are to become fewer nodes, and those that took something up."""
@@ -263,7 +257,8 @@ class Planner:
                 continue
             holder = self._holder(run.nodes, total)
             if not run.is_merged:
-                self._draft.folds.append(self._merged(run))
+                nodes = tuple(run.nodes)
+                self._draft.folds.append(Fold(nodes, nodes, (), How.MERGED))
             yield RunEdit(tuple(run.nodes), total, holder)
 
     # -- 4: what stays ------------------------------------------------------------------------

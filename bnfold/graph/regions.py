@@ -23,7 +23,16 @@ def find_regions(draft: Draft) -> tuple[Region, ...]:
 def _touched(draft: Draft, fold: Fold) -> set[int]:
     nodes = {*fold.taken, *fold.into, *fold.through}
     nodes |= {draft.bias_nodes[node] for node in nodes & draft.bias_nodes.keys()}
-    return nodes | _dequantizers(draft, nodes)
+    return nodes | _dequantizers(draft, nodes) | _shape_readers(draft, nodes)
+
+
+def _shape_readers(draft: Draft, nodes: set[int]) -> set[int]:
+    """Return the nodes that read only the shape of what a fold may rename."""
+    made = (t for node in nodes for t in draft.view.nodes[node].outputs if t != NONE)
+    readers = {reader for t in made for reader, _ in draft.view.tensors[t].readers}
+    scope = draft.view.nodes[min(nodes)].scope
+    here = (node for node in readers if draft.view.nodes[node].scope == scope)
+    return {node for node in here if draft.makes_constants(node)}
 
 
 def _dequantizers(draft: Draft, nodes: set[int]) -> set[int]:

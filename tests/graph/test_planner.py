@@ -165,3 +165,23 @@ def test_a_shape_that_a_fold_would_bring_to_light_is_known_before(rows: int) -> 
         }""".replace("ROWS", str(rows))
     )
     assert "Sub" not in _operators(folding)
+
+
+@pytest.mark.parametrize("nodes", ["y = Conv (x, W)", "y = Sigmoid (x)"])
+def test_a_shape_that_a_subgraph_reads_keeps_a_tensor_where_it_is(nodes: str) -> None:
+    """The subgraph would have to name another tensor; a fold changes nothing in there."""
+    folding = _folded(
+        """
+        <ir_version: 8, opset_import: ["" : 17]>
+        g (double[1,2,2,2] x, bool k) => (double[1,2,2,2] z, int64[4] s)
+        <double[2,2,1,1] W = {1, 2, 3, 4}, double[2] g = {2, 3}, double[2] b = {1, 2},
+         double[2] e = {1, 1}, double[2] v = {4, 9}>
+        {
+          NODES
+          m = BatchNormalization (y, g, b, e, v)
+          z = BatchNormalization (m, g, b, e, v)
+          s = If (k) <then_branch = g1 () => (int64[4] t) { t = Shape (m) },
+                      else_branch = g2 () => (int64[4] u) { o = Shape (m) u = Neg (o) }>
+        }""".replace("NODES", nodes)
+    )
+    assert "m" in {output for node in folding.model.graph.node for output in node.output}

@@ -62,3 +62,16 @@ def test_who_reads_a_shape_in_a_merged_run_is_part_of_it() -> None:
           s = Shape (y)
           z = BatchNormalization (y, g, b, e, v)
         }}""") == [(("p",), ("s", "z"))]
+
+
+def test_who_reads_the_shape_of_what_is_gone_is_part_of_the_fold() -> None:
+    assert _regions(f"""
+        g (float[1,2,2,2] x) => (float[1,2,2,2] z, int64[4] s)
+        <float[2,2,1,1] W = {{1, 2, 3, 4}}, {_PARAMETERS}, float[2,1,1] k = {{2, 3}}>
+        {{
+          y = Conv (x, W)
+          i = Identity (y)
+          s = Shape (i)
+          m = Mul (i, k)
+          z = BatchNormalization (m, g, b, e, v)
+        }}""") == [(("x",), ("s", "z"))]
