@@ -167,7 +167,8 @@ class Search:
     def _carry_up(self, node: Node, tensor: int, affine: Affine) -> None:
         row = self._draft.roles.carry.get(node.number)
         if row is None and node.number in self._draft.run_of:
-            self._assign(self._draft.run_input(self._run_at(node.number)), affine)
+            run = self._pass_idle(node)
+            self._assign(self._draft.run_input(run), affine)
             return
         if row is None:
             raise self._not_linear(node)
@@ -180,6 +181,12 @@ class Search:
 
     def _run_at(self, node: int) -> Run:
         return self._draft.runs[self._draft.run_of[node]]
+
+    def _pass_idle(self, node: Node) -> Run:
+        """Return the run of a node, which changes nothing and lets everything pass."""
+        run = self._run_at(node.number)
+        self.proposal.through.update(run.nodes)
+        return run
 
     def _not_linear(self, node: Node) -> Refusal:
         obstacle = self._draft.roles.refused.get(node.number)
@@ -279,7 +286,7 @@ class Search:
         }
         row = self._draft.roles.carry.get(node.number)
         if row is None:  # a run that changes nothing
-            run = self._run_at(node.number)
+            run = self._pass_idle(node)
             self._assign(self._draft.run_output(run), *edges.values(), made=True)
             return
         edges |= self._recomputed(node)

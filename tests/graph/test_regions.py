@@ -75,3 +75,27 @@ def test_who_reads_the_shape_of_what_is_gone_is_part_of_the_fold() -> None:
           m = Mul (i, k)
           z = BatchNormalization (m, g, b, e, v)
         }}""") == [(("x",), ("s", "z"))]
+
+
+def test_what_changes_nothing_is_passed_too() -> None:
+    assert _regions(f"""
+        g (float[1,2,2,2] x) => (float[1,2,2,2] z, float[1,2,2,2] u)
+        <float[2,2,1,1] W = {{1, 2, 3, 4}}, {_PARAMETERS}>
+        {{
+          y = Conv (x, W)
+          i = Identity (y)
+          m = BatchNormalization (i, g, b, e, v)
+          z = Sigmoid (m)
+          n = BatchNormalization (i, g, b, e, v)
+          u = Relu (n)
+        }}""") == [(("x",), ("m", "n"))]
+    assert _regions(f"""
+        g (float[1,2,2,2] x) => (float[1,2,2,2] z, float[1,2,2,2] u)
+        <float[2,2,1,1] W = {{1, 2, 3, 4}}, {_PARAMETERS}>
+        {{
+          m = BatchNormalization (x, g, b, e, v)
+          i = Identity (m)
+          j = Dropout (m)
+          z = Conv (i, W)
+          u = Conv (j, W)
+        }}""") == [(("x",), ("z", "u"))]
