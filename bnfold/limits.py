@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 AXIS: Final = 1 << 22
 """Elements along an axis, and values of one affine. No layer is wider."""
 
+RANK: Final = 64
+"""Axes of a tensor that is made or computed here: as many as numpy's arrays can have."""
+
 AFFINES: Final = 1 << 23
 """Values of all affines that are held at a time. The widest of networks come to a fiftieth."""
 

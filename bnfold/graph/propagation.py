@@ -31,7 +31,7 @@ _FOLLOWED: Final = 1 << 20
 _VAST: Final = 1 << 32
 """Elements; those of a picture of a gigapixel, and more."""
 
-_MEMORY: Final = 1 << 29
+_MEMORY: Final = 1 << 28
 """Bytes. What no count of the numbers foresees, such as a Cast of a vector that only becomes long
 on the way, meets this limit; then no numbers are followed."""
 

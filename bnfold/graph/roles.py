@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 import onnx
 
@@ -94,7 +95,7 @@ class Graph:
             name=tensor.name,
             shape=self.shapes.shapes.get(number),
             elem_type=self.shapes.elem_types.get(number, 0),
-            constant=(lambda: self.constants.value(number)) if constant else None,
+            constant=partial(self.constants.value, number) if constant else None,
             used=bool(tensor.readers or tensor.outputs),
         )
 

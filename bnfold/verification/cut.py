@@ -247,6 +247,9 @@ def _computed(
     scope = cone.scope
     for index in cone.nodes:
         node = scope.nodes[index]
+        missing = [n for n in node.input if n and n not in tensors]
+        if missing:
+            raise EvaluationError(f"{missing[0]} is read before it is computed")
         inputs = [tensors[n] if n else None for n in node.input]
         outputs = [name for name in node.output if name]
         tensors |= dict(zip(outputs, step(node, scope.opsets, inputs), strict=False))

@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from bnfold import limits
 from bnfold.errors import RequestError
 from bnfold.verification.inputs import Dim, InputSpec
 
@@ -44,6 +45,8 @@ def generated(
     given = _given_sizes(specs, shapes)
     for sizes in _assignments(specs, given):
         if any(_volume(spec, sizes) > _VOLUME for spec in specs):
+            continue
+        if any(len(spec.dims or ()) > limits.RANK for spec in specs):
             continue
         for integers in ("any", "ones") if _has_integers(specs) else ("any",):
             rng = np.random.default_rng(seed)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
+from bnfold import limits
 from bnfold.verification.cut import Cone, Weights
 from bnfold.verification.dtypes import Array
 
@@ -39,6 +40,8 @@ def trials(
     seen: set[tuple[tuple[int, ...], ...]] = set()
     ranks = (4, 3, 2, 5)
     known = {leaf: shapes.get(leaf) for leaf in leaves}
+    if any(shape is not None and len(shape) > limits.RANK for shape in known.values()):
+        return
     for rank, channels, target, first in itertools.product(
         ranks if None in known.values() else ranks[:1],
         hints if any(shape is None or None in shape[1:] for shape in known.values()) else [1],

@@ -11,8 +11,15 @@ import numpy as np
 import onnx
 
 from bnfold.files.opened import OpenedModel
+from bnfold.limits import COMPUTED, COMPUTED_GROWTH, TooLargeError, require_computable
 from bnfold.verification.dtypes import Array
-from bnfold.verification.evaluate import EvaluationError, Opsets, constant_node
+from bnfold.verification.evaluate import (
+    EvaluationError,
+    Opsets,
+    constant_node,
+    default_domain,
+    opset_of,
+)
 
 Path = tuple[tuple[str, str], ...]
 
@@ -96,6 +103,7 @@ class Scope:
     def _compute(self, name: str) -> Array:
         """Compute a constant and those it is made of."""
         values: dict[str, Array] = dict(self._computed)
+        room = max(COMPUTED, COMPUTED_GROWTH * self.model.size)
         pending = [name]
         while pending:
             node, _ = self.producers[pending[-1]]
@@ -106,14 +114,21 @@ class Scope:
             pending.pop()
             inputs = [values[n] if n in values else self.constant(n) if n else None
                       for n in node.input]  # fmt: skip
+            made = self._values(node, inputs, room)
+            room -= sum(array.nbytes for array in made)
             named = [output for output in node.output if output]
-            values |= dict(zip(named, self._values(node, inputs), strict=True))
+            values |= dict(zip(named, made, strict=True))
         self._computed |= {n: v for n, v in values.items() if v.nbytes <= _WORTH_KEEPING}
         return values[name]
 
-    def _values(self, node: onnx.NodeProto, inputs: list[Array | None]) -> list[Array]:
+    def _values(self, node: onnx.NodeProto, inputs: list[Array | None], room: int) -> list[Array]:
         if node.op_type == "Constant":
             return [constant_value(node, self.model)]
+        if default_domain(node):
+            try:
+                require_computable(node, opset_of(node, self.opsets), inputs, room)
+            except TooLargeError as error:
+                raise EvaluationError(f"{node.op_type}: {error}") from error
         return constant_node(node, self.opsets, inputs)
 
     def subgraphs(self, node: onnx.NodeProto) -> Iterator[tuple[str, "Scope"]]:

@@ -130,3 +130,10 @@ def test_what_is_not_installed_is_said(module: ModuleType, monkeypatch: pytest.M
     monkeypatch.setitem(module.CONTENDERS, "onnxslim", ("no_such_package", module.onnxslim_all))
     assert not module.is_installed("onnxslim")
     assert module.is_installed("floor")
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
+def test_memory_is_measured_of_parent_and_child() -> None:
+    said = run("large.py", "--megabytes", "3", "--channels", "64")
+    [row] = [line for line in said.splitlines() if line.startswith("| bnfold |")]
+    assert all(int(cell.split()[0]) > 10 for cell in row.split("|")[3:5])

@@ -16,7 +16,9 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
-@pytest.mark.parametrize("script", ["files.py", "graphs.py", "verify_cost.py", "peers.py"])
+@pytest.mark.parametrize(
+    "script", ["files.py", "graphs.py", "verify_cost.py", "large.py", "peers.py"]
+)
 def test_scripts_explain_themselves_without_the_peers(script: str) -> None:
     path = BENCHMARKS / script
     words: list[str | Path] = [sys.executable, "-c", HIDING_THE_PEERS, path, BENCHMARKS, "--help"]

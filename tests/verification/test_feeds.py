@@ -124,3 +124,8 @@ def test_many_sizes_are_tried_and_none_is_huge() -> None:
         feeds[0]["x"].size <= 1 << 26
         for feeds in itertools.islice(generated(huge, {}, seed=0, count=1), 1)
     )
+
+
+def test_more_axes_than_an_array_has_are_not_made_up() -> None:
+    specs = [InputSpec("x", TensorProto.FLOAT, (1,) * 65)]
+    assert not list(generated(specs, {}, seed=0, count=1))

@@ -304,3 +304,9 @@ def test_depth_counts_linear_operators_in_series() -> None:
     cone = cut(graph_scope(from_proto(model), model.graph), "y", lambda _: False, 100)
     assert cone is not None
     assert linear_depth(cone) == 2
+
+
+def test_more_axes_than_an_array_has_are_not_probed() -> None:
+    model = pair(0)
+    with pytest.raises(EvaluationError, match="no shapes"):
+        probed(model, fold(model)[0], shape=(1,) * 65)
