@@ -147,7 +147,7 @@ class Affine:
         """Whether the two are the same but for float64 rounding."""
         pairs = ((self.scale, other.scale), (self.shift, other.shift))
         return _comparable(self.scale, other.scale) and all(
-            np.allclose(a, b, rtol=SAME_RTOL, atol=0.0) for a, b in pairs
+            np.array_equal(a, b) or np.allclose(a, b, rtol=SAME_RTOL, atol=0.0) for a, b in pairs
         )
 
     def vectors(self, axis: int, size: int) -> tuple[F64, F64]:
