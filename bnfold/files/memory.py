@@ -47,6 +47,10 @@ class HeldTensor:
         """Return `length` bytes from `offset` on."""
         return self.pinned().read(offset, length)
 
+    def read_into(self, offset: int, view: memoryview) -> None:
+        """Fill `view` with the bytes from `offset` on."""
+        self.pinned().read_into(offset, view)
+
     def pinned(self) -> MemoryStore:
         """Return one copy of the bytes."""
         return MemoryStore(self.tensor.raw_data)

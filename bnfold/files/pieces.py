@@ -42,7 +42,7 @@ class Made:
         return self.length
 
     def blocks(self) -> Iterator[memoryview]:
-        """Yield the bytes in bounded pieces."""
+        """Yield the bytes in bounded pieces; each is good until the next one is asked for."""
         yield from self.recipe.blocks()
 
 

@@ -29,7 +29,10 @@ class Recipe(Protocol):
         """The shape."""
 
     def blocks(self) -> Iterator[memoryview]:
-        """Yield the tensor's bytes, little-endian and in C order, in bounded pieces."""
+        """Yield the tensor's bytes, little-endian and in C order, in bounded pieces.
+
+        A piece is good until the next one is asked for.
+        """
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -120,8 +120,10 @@ def materialize(
             continue
         content = content_of(opened, tensor, recipes)
         clear_reference(tensor, reference)
-        field = key(reference.field, len(content))
-        tensor.MergeFromString(b"".join((field, *content.blocks())))
+        filled = bytearray(key(reference.field, len(content)))
+        for block in content.blocks():
+            filled += block
+        tensor.MergeFromString(bytes(filled))
     opened.require_unchanged()
     return model
 

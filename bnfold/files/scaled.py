@@ -22,7 +22,7 @@ from bnfold.files.stores import MemoryStore, Store
 from bnfold.files.values import encode
 
 ELEMENTS: Final = 1 << 16
-"""Elements in a block: half a megabyte of float64. Measured: with 2 MB it takes thrice the time."""
+"""Elements in a block: half a megabyte of float64, which a processor's cache holds."""
 
 
 class RoundingOverflow(BnfoldError):  # noqa: N818 - the error is the overflow
@@ -77,16 +77,27 @@ class Scaled:
         factor = np.asarray(self.factor, np.float64).reshape(
             (1,) * (rank - self.factor.ndim) + self.factor.shape
         )
+        # Two buffers for all blocks: to fetch fresh memory takes longer than to multiply.
+        narrow = np.empty(min(prod(self.dims), ELEMENTS), dtype)
+        wide = np.empty(narrow.size, np.float64)
         for index in _blocks(self.dims):
             shape = tuple(part.stop - part.start for part in index) + self.dims[len(index) :]
-            length = prod(shape) * dtype.itemsize
-            source = np.frombuffer(store.read(offset, length), dtype).reshape(shape)
-            offset += length
+            block = narrow[: prod(shape)]
+            store.read_into(offset, block.view(np.uint8).data)
             kept = tuple(
                 slice(None) if size == 1 else part
                 for size, part in zip(factor.shape, index, strict=False)
             )
-            yield encode(self._scale(source, factor[kept]))
+            laid, exact = block.reshape(shape), wide[: block.size].reshape(shape)
+            np.copyto(exact, laid)
+            with np.errstate(over="ignore", invalid="ignore"):
+                np.multiply(exact, factor[kept], out=exact)
+                np.copyto(laid, exact, casting="same_kind")
+            if not np.isfinite(block).all():
+                source = np.frombuffer(store.read(offset, block.nbytes), dtype)
+                self._require_fitting(source, block)
+            offset += block.nbytes
+            yield encode(block)
 
     def _store(self) -> tuple[Store, int]:
         if self.numbers is not None:
@@ -96,16 +107,9 @@ class Scaled:
         found = self.opened.slice_of(self.source)
         return found.store.pinned(), found.offset
 
-    def _scale(
-        self, source: NDArray[np.generic], factor: NDArray[np.float64]
-    ) -> NDArray[np.generic]:
-        wide = source.astype(np.float64)
-        with np.errstate(over="ignore", invalid="ignore"):
-            np.multiply(wide, factor, out=wide)
-            made = wide.astype(source.dtype)
-        if not np.isfinite(made).all() and (np.isfinite(source) & ~np.isfinite(made)).any():
+    def _require_fitting(self, source: NDArray[np.generic], made: NDArray[np.generic]) -> None:
+        if (np.isfinite(source) & ~np.isfinite(made)).any():
             raise RoundingOverflow(self.source.name, source.dtype)
-        return made
 
 
 def _blocks(dims: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:

@@ -24,6 +24,9 @@ class Store(Protocol):
     def read(self, offset: int, length: int) -> memoryview:
         """Return `length` bytes from `offset` on."""
 
+    def read_into(self, offset: int, view: memoryview) -> None:
+        """Fill `view` with the bytes from `offset` on."""
+
     def pinned(self) -> "Store":
         """Return an equal store in which many small reads are cheap."""
 
@@ -47,6 +50,10 @@ class MemoryStore:
     def read(self, offset: int, length: int) -> memoryview:
         """Return `length` bytes from `offset` on, without a copy."""
         return memoryview(self.data)[offset : offset + length]
+
+    def read_into(self, offset: int, view: memoryview) -> None:
+        """Fill `view` with the bytes from `offset` on."""
+        view[:] = self.read(offset, len(view))
 
     def pinned(self) -> Self:
         """Return itself."""
@@ -106,8 +113,13 @@ class FileStore:
     def read(self, offset: int, length: int) -> memoryview:
         """Return `length` bytes from `offset` on."""
         view = np.empty(length, np.uint8).data
+        self.read_into(offset, view)
+        return view
+
+    def read_into(self, offset: int, view: memoryview) -> None:
+        """Fill `view` with the bytes from `offset` on."""
         done = 0
-        while done < length:
+        while done < len(view):
             try:
                 count = _read_at(self.descriptor, view[done:], offset + done)
             except OSError as error:
@@ -115,7 +127,6 @@ class FileStore:
             if not count:
                 raise ModelError(f"{self.path}: the file changed while it was being read")
             done += count
-        return view
 
     def pinned(self) -> Self:
         """Return itself."""

@@ -41,6 +41,7 @@ def bits(data_type: int) -> int | None:
     return int(onnx.helper.tensor_dtype_to_np_dtype(data_type).itemsize) * 8
 
 
+@cache
 def _is_packed(data_type: int) -> bool:
     return onnx.TensorProto.DataType.Name(data_type) in _NARROW
 
@@ -54,9 +55,10 @@ def byte_count(tensor: onnx.TensorProto) -> int:
     width = bits(tensor.data_type)
     if width is None:
         raise ModelError(f"tensor {tensor.name!r} has bytes of element type {tensor.data_type}")
-    if any(dim < 0 for dim in tensor.dims):
+    dims = tensor.dims
+    if dims and min(dims) < 0:
         raise ModelError(f"tensor {tensor.name!r} has a negative dimension")
-    size: int = (prod(tensor.dims) * width + 7) // 8
+    size: int = (prod(dims) * width + 7) // 8
     if size > LARGEST:
         raise ModelError(f"tensor {tensor.name!r} is larger than any memory: {list(tensor.dims)}")
     return size
@@ -68,8 +70,9 @@ def decode(tensor: onnx.TensorProto, data: memoryview) -> NDArray[np.generic]:
     Raises:
         ModelError: There are fewer or more bytes than the shape says.
     """
-    if len(data) != byte_count(tensor):
-        raise ModelError(f"tensor {tensor.name!r} has {len(data)} bytes, not {byte_count(tensor)}")
+    expected = byte_count(tensor)
+    if len(data) != expected:
+        raise ModelError(f"tensor {tensor.name!r} has {len(data)} bytes, not {expected}")
     if _is_packed(tensor.data_type):
         packed = onnx.TensorProto(
             dims=tensor.dims, data_type=tensor.data_type, raw_data=bytes(data)

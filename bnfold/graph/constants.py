@@ -150,9 +150,15 @@ class Constants:
         Raises:
             Refusal: They cannot be computed.
         """
+        held = self._values.get(tensor)
+        if held is not None:
+            return held
         stored = self.stored(tensor)
-        if stored is not None and prod(stored.dims) > _HELD and tensor not in self._values:
-            return self._opened.read(stored)
+        if stored is not None:
+            numbers = self._opened.read(stored)
+            if numbers.size <= _HELD:
+                self._values[tensor] = numbers
+            return numbers
         wanted = [tensor]
         while wanted:
             current = wanted[-1]

@@ -7,6 +7,7 @@ tensor; linear nodes gather what they absorb; nothing in the model changes.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import reduce
 from math import prod
 
 import numpy as np
@@ -100,10 +101,10 @@ class Run:
         return self.after if count == len(self.nodes) else None
 
     def _composed(self, before: Affine | None, steps: list[Affine], after: Affine | None) -> Affine:
-        result = before or Affine.identity(self.steps[0].rank)
-        for step in steps:
-            result = result.then(step)
-        return result if after is None else result.then(after)
+        affines = [a for a in (before, *steps, after) if a is not None]
+        if not affines:
+            return Affine.identity(self.steps[0].rank)
+        return reduce(Affine.then, affines)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -179,7 +180,7 @@ class Absorbed:
         """How many values are held for it: four vectors, and the factor that they come to."""
         layout = self.layout
         vectors = 2 * (layout.out_channels + layout.in_channels)
-        both = bool(np.any(self.out_scale != 1) and np.any(self.in_scale != 1))
+        both = bool((self.in_scale != 1).any() and (self.out_scale != 1).any())
         return vectors + both * layout.out_channels * layout.in_channels // layout.groups
 
     @property
@@ -287,6 +288,11 @@ class Draft:
         state = self.absorbed.get(node)
         return state or Absorbed.nothing(self.roles.linear[node], self.bias_nodes.get(node))
 
+    def extra_nodes(self, node: int) -> int:
+        """Return how many nodes have to be added for what a linear node has absorbed."""
+        state = self.absorbed.get(node)
+        return state.extra_nodes if state else 0
+
     def linear_output(self, node: int) -> int:
         """Return the output of a linear node with its bias."""
         return self.view.nodes[self.bias_nodes.get(node, node)].outputs[0]
@@ -385,12 +391,21 @@ class Draft:
 
     # -- taking up a proposal -----------------------------------------------------------------
 
-    def check_room(self, proposal: Proposal) -> None:
+    def _take_room(self, proposal: Proposal) -> None:
         """Refuse a proposal whose affines, or whose clones of weights, have no room in memory."""
-        if self._held + proposal.size > AFFINES:
+        held = self._held + proposal.size
+        if held > AFFINES:
             raise Refusal(Reason.TOO_LARGE, "all affines together")
-        if self._cloned + sum(self._clones(proposal).values()) > CLONED:
+        clones = self._clones(proposal)
+        cloned = self._cloned + sum(clones.values())
+        if cloned > CLONED:
             raise Refusal(Reason.TOO_LARGE, "clones of shared weights")
+        replaced = (self.absorbed[node] for node in proposal.linear if node in self.absorbed)
+        self._held = held - sum(state.size for state in replaced)
+        self._cloned = cloned
+        self._edges.update(clones)
+        for node, index in clones:
+            self._rewritten.setdefault(self.view.nodes[node].inputs[index], (node, index))
 
     def _clones(self, proposal: Proposal) -> dict[Edge, int]:
         """Return how many elements each new reader of a changed constant adds to the model.
@@ -410,15 +425,12 @@ class Draft:
         return added
 
     def take_up(self, proposal: Proposal) -> None:
-        """Let a proposal happen."""
-        clones = self._clones(proposal)
-        self._cloned += sum(clones.values())
-        for node, index in clones:
-            self._rewritten.setdefault(self.view.nodes[node].inputs[index], (node, index))
-        self._edges.update(clones)
-        self._held += proposal.size - sum(
-            self.absorbed[node].size for node in proposal.linear if node in self.absorbed
-        )
+        """Let a proposal happen.
+
+        Raises:
+            Refusal: There is no room for it; nothing has happened then.
+        """
+        self._take_room(proposal)
         taken: list[int] = []
         into = [*proposal.linear]
         for number, (begin, end) in proposal.removed.items():

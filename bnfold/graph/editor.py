@@ -5,10 +5,11 @@ numbers. Changes are gathered first and carried out by `finish`, so that nothing
 it is still looked at. What no change names stays as it was, to the byte.
 """
 
+import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterable, MutableSequence, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import onnx
 
@@ -308,27 +309,14 @@ class Editor:
         for inserted in self._inserted:
             (behind if inserted.behind else before)[inserted.beside].append(inserted.proto)
         touched = {self.view.nodes[n].scope for n in (*self._dropped, *before, *behind)}
-        # Inner scopes first: rebuilding a list of nodes copies the subgraphs in them.
-        for number in sorted(touched, reverse=True):
-            self._rebuild(self.view.scopes[number].nodes, number, before, behind)
-
-    def _rebuild(
-        self,
-        nodes: Sequence[int],
-        scope: int,
-        before: dict[int, list[onnx.NodeProto]],
-        behind: dict[int, list[onnx.NodeProto]],
-    ) -> None:
-        listed: list[onnx.NodeProto] = []
-        for node in nodes:
-            listed.extend(before.get(node, ()))
-            if node not in self._dropped:
-                listed.append(self._protos[node])
-            listed.extend(behind.get(node, ()))
-        copies = [onnx.NodeProto.FromString(proto.SerializeToString()) for proto in listed]
-        container = self._containers[scope]
-        del container.node[:]
-        container.node.extend(copies)
+        for scope in touched:
+            records, ranks, added = self._containers[scope].node, [], []
+            for place, node in enumerate(self.view.scopes[scope].nodes):
+                ranks.append(None if node in self._dropped else (place, 0))
+                added += [((place, -1), proto) for proto in before.get(node, ())]
+                added += [((place, 1), proto) for proto in behind.get(node, ())]
+            records.extend(proto for _, proto in added)
+            _arrange(records, [*ranks, *(rank for rank, _ in added)])
 
     def _forget_names(self) -> None:
         """Drop what the model says of tensors that are gone."""
@@ -360,15 +348,36 @@ class Editor:
                 _remove(notes, lambda note: note.tensor_name, vanished)
 
 
+_LAST = (sys.maxsize, 0)
 Message = TypeVar("Message")
+Record_co = TypeVar("Record_co", covariant=True)
 
 
-def _remove(
-    messages: MutableSequence[Message], name: Callable[[Message], str], names: set[str]
-) -> None:
+class _Records(Protocol[Record_co]):
+    """A repeated field: what protobuf offers beyond a sequence."""
+
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[Record_co]: ...
+    def __delitem__(self, part: slice, /) -> None: ...
+    def sort(self, *, key: Callable[[Record_co], object]) -> None:
+        """Put the messages in order, without copying them."""
+
+
+def _remove(messages: _Records[Message], name: Callable[[Message], str], names: set[str]) -> None:
     """Take out the messages of which `name` is among `names`."""
-    for index in [i for i, message in enumerate(messages) if name(message) in names][::-1]:
-        del messages[index]
+    if names:
+        _arrange(messages, [None if name(message) in names else (0, 0) for message in messages])
+
+
+def _arrange(messages: _Records[Message], ranks: Sequence[tuple[int, int] | None]) -> None:
+    """Put messages in the order of their ranks, and take out those that have none.
+
+    They are moved and not copied, all at once, so that this stays linear.
+    """
+    gone = ranks.count(None)
+    each = iter(ranks)
+    messages.sort(key=lambda _: next(each) or _LAST)
+    del messages[len(messages) - gone :]
 
 
 def _by_name(container: Container) -> dict[str, onnx.TensorProto]:

@@ -151,11 +151,10 @@ class Planner:
             try:
                 proposal = way()
                 self._check_gain(proposal)
-                self._draft.check_room(proposal)
+                self._draft.take_up(proposal)
             except Refusal as refusal:
                 obstacles.setdefault(up, refusal.obstacle)
                 continue
-            self._draft.take_up(proposal)
             return True
         run.above, run.below = obstacles.get(True), obstacles.get(False)
         return False
@@ -165,10 +164,14 @@ class Planner:
         size = len(run.nodes)
         parts = range(1, size) if size <= _LONGEST_IN_PARTS else ()
         counts, starts = [size, *reversed(parts)], [0, *parts]
-        ways = [(partial(Search(self._draft, How.OUTPUT).sink, run, n), True) for n in counts]
-        return ways + [
-            (partial(Search(self._draft, How.INPUT).hoist, run, n), False) for n in starts
-        ]
+        ways = [(partial(self._sink, run, n), True) for n in counts]
+        return ways + [(partial(self._hoist, run, n), False) for n in starts]
+
+    def _sink(self, run: Run, count: int) -> Proposal:
+        return Search(self._draft, How.OUTPUT).sink(run, count)
+
+    def _hoist(self, run: Run, start: int) -> Proposal:
+        return Search(self._draft, How.INPUT).hoist(run, start)
 
     def _check_gain(self, proposal: Proposal) -> None:
         """Refuse a fold that leaves no fewer nodes, unless it takes a normalization out."""
@@ -178,7 +181,7 @@ class Planner:
             gain += self._current_size(run) - self._size_without(run, begin, end)
             normalizations += len(self._normalizations(run.nodes[begin:end]))
         for node, state in proposal.linear.items():
-            gain -= state.extra_nodes - self._draft.state(node).extra_nodes
+            gain -= state.extra_nodes - self._draft.extra_nodes(node)
         merges = [
             *((n, a.then(self._draft.runs[n].total)) for n, a in proposal.before.items()),
             *((n, self._draft.runs[n].total.then(a)) for n, a in proposal.after.items()),

@@ -70,6 +70,7 @@ class Graph:
         self.shapes = shapes
         self.constants = constants
         self._operators: dict[int, Operator] = {}
+        self._values: dict[int, Value | None] = {NONE: None}
 
     def operator(self, number: int) -> Operator:
         """Return a node as the rules see it."""
@@ -87,17 +88,17 @@ class Graph:
         return operator
 
     def _value(self, number: int) -> Value | None:
-        if number == NONE:
-            return None
-        tensor = self.view.tensors[number]
-        constant = number in self.constants
-        return Value(
-            name=tensor.name,
-            shape=self.shapes.shapes.get(number),
-            elem_type=self.shapes.elem_types.get(number, 0),
-            constant=partial(self.constants.value, number) if constant else None,
-            used=bool(tensor.readers or tensor.outputs),
-        )
+        if number not in self._values:
+            tensor = self.view.tensors[number]
+            constant = number in self.constants
+            self._values[number] = Value(
+                name=tensor.name,
+                shape=self.shapes.shapes.get(number),
+                elem_type=self.shapes.elem_types.get(number, 0),
+                constant=partial(self.constants.value, number) if constant else None,
+                used=bool(tensor.readers or tensor.outputs),
+            )
+        return self._values[number]
 
     def find_roles(self) -> Roles:
         """Look every node up in the tables."""

@@ -172,9 +172,10 @@ def _name_unknown_dims(inputs: Iterable[onnx.ValueInfoProto]) -> None:
 
 
 def _dim(dim: onnx.TensorShapeProto.Dimension) -> Dim:
-    if dim.dim_param:
-        return dim.dim_param
-    return int(dim.dim_value) if _is_known(dim) else None
+    size = dim.dim_value
+    if size > 0:  # most are; a dimension that is a symbol has no size
+        return size
+    return dim.dim_param or (0 if _is_known(dim) else None)
 
 
 def _is_known(dim: onnx.TensorShapeProto.Dimension) -> bool:

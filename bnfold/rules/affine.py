@@ -52,11 +52,11 @@ class Affine:
             Refusal: It would have more values than any affine.
         """
         require_room(np.shape(scale), np.shape(shift))
-        s, t = np.broadcast_arrays(
-            np.asarray(scale, dtype=np.float64), np.asarray(shift, dtype=np.float64)
-        )
-        for axis in range(s.ndim):
-            if s.shape[axis] > 1 and _constant_along(s, axis) and _constant_along(t, axis):
+        s, t = np.asarray(scale, dtype=np.float64), np.asarray(shift, dtype=np.float64)
+        if s.shape != t.shape:
+            s, t = np.broadcast_arrays(s, t)
+        for axis, size in enumerate(s.shape):
+            if size > 1 and _constant_along(s, axis) and _constant_along(t, axis):
                 s, t = s.take([0], axis), t.take([0], axis)
         return cls(s, t)
 
@@ -98,12 +98,12 @@ class Affine:
     @property
     def has_shift(self) -> bool:
         """Whether anything is added at all."""
-        return bool(np.any(self.shift))
+        return bool(self.shift.any())
 
     @property
     def has_scale(self) -> bool:
         """Whether anything is multiplied at all."""
-        return bool(np.any(self.scale != 1.0))
+        return bool((self.scale != 1.0).any())
 
     @property
     def is_identity(self) -> bool:
@@ -113,7 +113,7 @@ class Affine:
     @property
     def is_positive(self) -> bool:
         """Whether every scale is above zero, so that order is kept."""
-        return bool(np.all(self.scale > 0))
+        return bool((self.scale > 0).all())
 
     @property
     def is_finite(self) -> bool:
@@ -135,7 +135,7 @@ class Affine:
         Raises:
             Refusal: A scale is zero.
         """
-        if not np.all(self.scale):
+        if not self.scale.all():
             raise Refusal(Reason.NEEDS_POSITIVE_SCALE, "a scale is zero")
         return Affine.of(1.0 / self.scale, -self.shift / self.scale)
 
@@ -145,6 +145,8 @@ class Affine:
 
     def same(self, other: "Affine") -> bool:
         """Whether the two are the same but for float64 rounding."""
+        if self is other:
+            return True
         pairs = ((self.scale, other.scale), (self.shift, other.shift))
         return _comparable(self.scale, other.scale) and all(
             np.array_equal(a, b) or np.allclose(a, b, rtol=SAME_RTOL, atol=0.0) for a, b in pairs
@@ -162,10 +164,10 @@ class Affine:
             )
         if self.scale.shape[axis] not in (1, size):
             raise Refusal(Reason.OTHER_AXIS, f"{self.scale.shape[axis]} values, {size} channels")
-        return (
-            np.broadcast_to(self.scale.reshape(-1), (size,)),
-            np.broadcast_to(self.shift.reshape(-1), (size,)),
-        )
+        scale, shift = self.scale.reshape(-1), self.shift.reshape(-1)
+        if scale.size == size:
+            return scale, shift
+        return np.broadcast_to(scale, (size,)), np.broadcast_to(shift, (size,))
 
     def take(self, axis: int, source: NDArray[np.intp]) -> "Affine":
         """Return the affine whose value at j along `axis` is this one's at `source[j]`."""
@@ -202,7 +204,9 @@ class Affine:
 
 
 def _constant_along(values: F64, axis: int) -> bool:
-    return bool(np.all(values == values.take([0], axis)))
+    if values.item(0) != values.item(prod(values.shape[axis + 1 :])):  # the second along the axis
+        return False
+    return bool((values == values.take([0], axis)).all())
 
 
 def require_room(*shapes: tuple[int, ...]) -> None:

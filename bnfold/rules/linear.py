@@ -83,8 +83,8 @@ class Linear:
             weight_rank: The rank of the weight.
         """
         g = self.groups
-        out = out_scale.reshape(g, -1, 1) if np.any(out_scale != 1) else np.ones((1, 1, 1))
-        inner = in_scale.reshape(g, 1, -1) if np.any(in_scale != 1) else np.ones((1, 1, 1))
+        out = out_scale.reshape(g, -1, 1) if (out_scale != 1).any() else np.ones((1, 1, 1))
+        inner = in_scale.reshape(g, 1, -1) if (in_scale != 1).any() else np.ones((1, 1, 1))
         outer_size = (self.out_channels if self.order == "OI" else self.in_channels) // g
         product = out * inner
         if self.order == "IO":

@@ -19,7 +19,7 @@ Array = NDArray[np.generic]
 
 
 def product(scaled_tensor: Scaled, dtype: type) -> Array:
-    data = b"".join(scaled_tensor.blocks())
+    data = b"".join(bytes(block) for block in scaled_tensor.blocks())
     return np.frombuffer(data, dtype).reshape(scaled_tensor.dims)
 
 
