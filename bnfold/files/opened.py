@@ -20,7 +20,7 @@ from bnfold.files.pieces import Slice
 from bnfold.files.references import HELD, HERE, Reference, is_external
 from bnfold.files.skeleton import read_skeleton, require_known
 from bnfold.files.stores import OPEN_LIMIT, FileStore, open_regular
-from bnfold.files.values import SMALL, byte_count, decode, decode_inline
+from bnfold.files.values import SMALL, byte_count, decode, decode_inline, widen
 from bnfold.files.walk import tensors
 
 _LFS: Final = b"version https://git-lfs"
@@ -59,6 +59,19 @@ class OpenedModel:
             return decode_inline(tensor)
         found = self.slice_of(tensor)
         return decode(tensor, found.store.read(found.offset, found.length))
+
+    def read_wide(self, tensor: onnx.TensorProto) -> NDArray[np.float64]:
+        """Return the numbers of a floating-point tensor of this model in float64.
+
+        Raises:
+            ModelError: The numbers are not there or not as many as the shape says.
+        """
+        if not is_external(tensor):
+            return decode_inline(tensor).astype(np.float64)
+        found = self.slice_of(tensor)
+        if len(found) != byte_count(tensor):
+            raise ModelError(f"tensor {tensor.name!r}: its bytes disagree with its shape")
+        return widen(tensor, found.blocks())
 
     def slice_of(self, tensor: onnx.TensorProto) -> Slice:
         """Return where the numbers of an external tensor of this model lie.

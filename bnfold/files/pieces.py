@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
+
 from bnfold.files.recipe import Recipe
 from bnfold.files.stores import Store
 
@@ -24,10 +26,18 @@ class Slice:
         return self.length
 
     def blocks(self) -> Iterator[memoryview]:
-        """Yield the bytes in bounded pieces."""
+        """Yield the bytes in bounded pieces; each is good until the next one is asked for."""
         store = self.store.pinned()
+        room = np.empty(min(BLOCK, self.length), np.uint8).data
         for done in range(0, self.length, BLOCK):
-            yield store.read(self.offset + done, min(BLOCK, self.length - done))
+            block = room[: self.length - done]
+            store.read_into(self.offset + done, block)
+            yield block
+
+    def same(self, other: "Slice") -> bool:
+        """Whether the bytes are those of another stretch."""
+        pairs = zip(self.blocks(), other.blocks(), strict=True)
+        return self.length == other.length and all(one == two for one, two in pairs)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """Between a tensor's bytes, as ONNX stores them, and its numbers."""
 
 import sys
+from collections.abc import Iterable
 from functools import cache
 from math import prod
 from typing import Final
@@ -83,6 +84,23 @@ def decode(tensor: onnx.TensorProto, data: memoryview) -> NDArray[np.generic]:
     if sys.byteorder == "big":
         values = values.byteswap()
     return values.reshape(tuple(tensor.dims))
+
+
+def widen(tensor: onnx.TensorProto, blocks: Iterable[memoryview]) -> NDArray[np.float64]:
+    """Return the numbers of a floating-point tensor in float64, without a copy in its own type.
+
+    Args:
+        tensor: Gives the type and the shape.
+        blocks: As many bytes as these say, in pieces of whole numbers.
+    """
+    wide = np.empty(tuple(tensor.dims), np.float64)
+    flat, done = wide.reshape(-1), 0
+    for block in blocks:
+        count = len(block) * 8 // (bits(tensor.data_type) or 8)
+        piece = onnx.TensorProto(data_type=tensor.data_type, dims=[count])
+        flat[done : done + count] = decode(piece, block)
+        done += count
+    return wide
 
 
 def decode_inline(tensor: onnx.TensorProto) -> NDArray[np.generic]:

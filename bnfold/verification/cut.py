@@ -93,11 +93,9 @@ def weights_of(cone: Cone) -> Weights:
     values: dict[str, Array] = {}
     dtypes: dict[np.dtype[np.generic], None] = {}
     for name in cone.weights:
-        array = cone.scope.constant(name)
-        if is_float(array):
-            dtypes[array.dtype] = None
-            array = array.astype(np.float64)
-        values[name] = array
+        values[name], dtype = cone.scope.wide_constant(name)
+        if is_float(np.empty(0, dtype)):
+            dtypes[dtype] = None
     return Weights(values, tuple(dtypes))
 
 
@@ -107,22 +105,28 @@ def subnormal(weights: Weights, tiny: float) -> dict[str, Tracked] | None:
     A number below the smallest normal one of its dtype has an absolute error instead of a
     relative one: u·tiny. So its magnitude is `tiny`.
     """
-    if not any(_some_below(array, tiny) for array in weights.values.values()):
+    below = {name for name, array in weights.values.items() if _some_below(array, tiny)}
+    if not below:
         return None
-    return {
-        name: Tracked(array, np.where(np.abs(array) < tiny, tiny, 0.0), constant=True)
-        if array.dtype.kind == "f"
-        else exact(array)
-        for name, array in weights.values.items()
-    }
+    tracked: dict[str, Tracked] = {}
+    for name, array in weights.values.items():
+        size = np.zeros(array.shape)
+        if name in below:
+            size[np.abs(array) < tiny] = tiny
+        tracked[name] = Tracked(array, size, constant=True) if _is_wide(array) else exact(array)
+    return tracked
 
 
 _BLOCK = 1 << 16
 """Elements that stay in a processor's cache while they are looked at."""
 
 
+def _is_wide(array: Array) -> bool:
+    return array.dtype.kind == "f"
+
+
 def _some_below(array: Array, tiny: float) -> bool:
-    if array.dtype.kind != "f":
+    if not _is_wide(array):
         return False
     flat = array.reshape(-1)
     blocks = (flat[at : at + _BLOCK] for at in range(0, flat.size, _BLOCK))

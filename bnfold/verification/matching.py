@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx
 
+from bnfold.files.references import is_external
 from bnfold.verification.dtypes import Array
 from bnfold.verification.evaluate import EvaluationError
 from bnfold.verification.scopes import Path, Scope, function_scope, graph_scope
@@ -258,6 +259,8 @@ def equal_constants(a: Scope, b: Scope, name: str) -> bool:
         unlike = first.data_type != second.data_type or list(first.dims) != list(second.dims)
         if unlike:
             return False
+        if is_external(first) and is_external(second):
+            return a.model.slice_of(first).same(b.model.slice_of(second))
     try:
         return same_bits(a.constant(name), b.constant(name))
     except EvaluationError:

@@ -12,7 +12,7 @@ import onnx
 
 from bnfold.files.opened import OpenedModel
 from bnfold.limits import COMPUTED, COMPUTED_GROWTH, TooLargeError, require_computable
-from bnfold.verification.dtypes import Array
+from bnfold.verification.dtypes import Array, is_float
 from bnfold.verification.evaluate import (
     EvaluationError,
     Opsets,
@@ -27,6 +27,9 @@ _RANDOM = frozenset(
     {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial",
      "Bernoulli"}
 )  # fmt: skip
+_NARROW_FLOATS = frozenset(
+    {onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16, onnx.TensorProto.FLOAT}
+)
 _WORTH_KEEPING = 1 << 16
 """Bytes; a computed constant larger than this is computed again when it is asked for again."""
 
@@ -99,6 +102,20 @@ class Scope:
         if name in home.tensors:
             return home.model.read(home.tensors[name])
         return home._compute(name)  # noqa: SLF001
+
+    def wide_constant(self, name: str) -> tuple[Array, np.dtype[np.generic]]:
+        """Return the value of a constant, floats in float64, and the dtype that it has.
+
+        Raises:
+            EvaluationError: It cannot be computed.
+        """
+        home = self.home(name)
+        stored = None if home is None else home.tensors.get(name)
+        if home is not None and stored is not None and stored.data_type in _NARROW_FLOATS:
+            dtype = onnx.helper.tensor_dtype_to_np_dtype(stored.data_type)
+            return home.model.read_wide(stored), dtype
+        array = self.constant(name)
+        return array.astype(np.float64) if is_float(array) else array, array.dtype
 
     def _compute(self, name: str) -> Array:
         """Compute a constant and those it is made of."""
