@@ -212,7 +212,7 @@ class _Job:
             before=Counts.of(opened.proto),
             after=Counts.of(decision.rewritten.proto),
             folds=fold_records(decision.graph, decision.plan),
-            kept=kept_records(decision.graph, decision.plan),
+            kept=kept_records(decision.graph, decision.plan, decision.rewritten.dropped),
             unlisted=decision.rewritten.unlisted,
             inlined=function_names(decision.inlined),
             verification=verification,

@@ -228,7 +228,7 @@ def fold(
             model=folded,
             plan=decision.plan,
             folds=fold_records(decision.graph, decision.plan),
-            kept=kept_records(decision.graph, decision.plan),
+            kept=kept_records(decision.graph, decision.plan, decision.rewritten.dropped),
             before=Counts.of(model),
             after=Counts.of(folded),
             unlisted=decision.rewritten.unlisted,

@@ -1,6 +1,6 @@
 """What a fold did, told in names that a reader of the graph knows; plain values, JSON-able."""
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -154,9 +154,21 @@ def fold_records(graph: Graph, plan: Plan) -> tuple[FoldRecord, ...]:
     return tuple(_fold(graph.view, fold) for fold in plan.folds)
 
 
-def kept_records(graph: Graph, plan: Plan) -> tuple[KeptRecord, ...]:
-    """Tell what a plan keeps, and why."""
-    return tuple(_kept(graph.view, kept) for kept in plan.kept)
+def kept_records(
+    graph: Graph, plan: Plan, dropped: Container[int] = frozenset()
+) -> tuple[KeptRecord, ...]:
+    """Tell what a plan keeps, and why.
+
+    Args:
+        graph: What the plan was made for.
+        plan: The plan.
+        dropped: Nodes that turned out to be needed by nothing any more; they are not kept.
+    """
+    return tuple(
+        _kept(graph.view, kept)
+        for kept in plan.kept
+        if not all(node in dropped for node in kept.nodes)
+    )
 
 
 def _fold(view: View, fold: Fold) -> FoldRecord:

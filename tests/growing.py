@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 import rowcases
 from affine_steps import Limits
-from building import Network
+from building import AFFINE, Network
 from dice import Dice
 from onnx import TensorProto, helper
 from steps import Site, Unsuited
@@ -64,7 +64,7 @@ class Grower:
             (12, self.carry),
             (2, self.squash),
             (2, self.share_weight),
-            (2, self.repeat_affine),
+            (4, self.repeat_affine),
             (1, self.branch_on),
             (1, self.measure),
             (1, self.show),
@@ -164,17 +164,28 @@ class Grower:
         self._add(self.net.op(node.op_type, live.tensor, *node.input[1:], **given), 1)
 
     def repeat_affine(self, live: Live) -> None:
-        """Put a second normalization like the first behind a tensor."""
-        alike = [
-            node
-            for node in self.net.nodes
-            if node.op_type == "BatchNormalization" and node.input[0] == live.tensor
-        ]
-        if not alike:
+        """Put an affine behind a tensor that is already behind it, or behind another one."""
+        shape = self.net.shape(live.tensor)
+        same: list[tuple[onnx.NodeProto, int]] = []
+        alike: list[tuple[onnx.NodeProto, int]] = []
+        for node in self.net.nodes:
+            data = self._data_of_affine(node)
+            if data is not None and self.net.shape(node.input[data]) == shape:
+                (same if node.input[data] == live.tensor else alike).append((node, data))
+        if not same and not alike:
             raise Unsuited
-        given = {a.name: helper.get_attribute_value(a) for a in alike[0].attribute}
-        again = self.net.op("BatchNormalization", *alike[0].input, stem="affine", **given)
-        self._add(again, live.axis)
+        node, data = self.dice.choose(same if same and self.dice.chance(0.5) else alike or same)
+        inputs = [*node.input]
+        inputs[data] = live.tensor
+        given = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+        self._add(self.net.op(node.op_type, *inputs, stem=AFFINE, **given), live.axis)
+
+    def _data_of_affine(self, node: onnx.NodeProto) -> int | None:
+        """The input of a node that is an affine of it; None if it is none."""
+        stored = {tensor.name for tensor in self.net.initializers}
+        data = [i for i, name in enumerate(node.input) if name not in stored]
+        is_affine = node.op_type in ("BatchNormalization", "Mul", "Add", "Sub", "Div")
+        return data[0] if is_affine and len(data) == 1 and len(node.input) > 1 else None
 
     def branch_on(self, live: Live) -> None:
         """Let the branches of an If read a tensor from outside."""

@@ -60,8 +60,9 @@ class Editor:
         self._protos: dict[int, onnx.NodeProto] = {
             node.number: self._containers[node.scope].node[node.index] for node in self.view.nodes
         }
-        self._dropped: set[int] = set(plan.removed)
+        self.dropped: set[int] = set(plan.removed)
         self._detached: set[Edge] = set()
+        self._needed: set[int] = set()
         self._new: dict[int, dict[object, _NewConstant]] = defaultdict(dict)
         self._inserted: list[Inserted] = []
         self._gone_initializers: dict[int, set[str]] = defaultdict(set)
@@ -115,6 +116,15 @@ class Editor:
         new = self._new[NONE].setdefault((scope, key), _NewConstant(recipe, wish))
         new.edges.append(edge)
 
+    def redirect(self, edge: Edge, name: str) -> None:
+        """Let an input read another tensor."""
+        self.input_names[edge] = name
+        self._detached.add(edge)
+
+    def keep(self, tensor: int) -> None:
+        """Leave a constant as it is, for the sake of a node that is put in."""
+        self._needed.add(tensor)
+
     def insert(self, proto: onnx.NodeProto, beside: int, *, behind: bool) -> None:
         """Put a node into the scope of another, before or behind it."""
         self._inserted.append(Inserted(proto, beside, behind))
@@ -125,7 +135,7 @@ class Editor:
 
     def drop(self, nodes: Iterable[int]) -> None:
         """Take nodes out."""
-        self._dropped.update(nodes)
+        self.dropped.update(nodes)
 
     def detach(self, node: int) -> None:
         """Say that a node's inputs are no longer what the view says."""
@@ -148,12 +158,12 @@ class Editor:
         for tensor in renamed:
             record = self.view.tensors[tensor]
             name = self.name(tensor)
-            if record.producer != NONE and record.producer not in self._dropped:
+            if record.producer != NONE and record.producer not in self.dropped:
                 maker = self.view.nodes[record.producer]
                 if tensor in self._plan.names:
                     self._protos[maker.number].output[maker.outputs.index(tensor)] = name
             for node, index in record.readers:
-                if node not in self._dropped and (node, index) not in self._detached:
+                if node not in self.dropped and (node, index) not in self._detached:
                     self._protos[node].input[index] = name
 
         for (node, index), name in self.input_names.items():
@@ -182,13 +192,14 @@ class Editor:
         stored = record.initializer is not None or (
             maker is not None and not maker.inputs and len(maker.outputs) == 1
         )
-        return stored and not record.outputs and not self._live_readers(tensor)
+        needed = record.outputs or tensor in self._needed or self._live_readers(tensor)
+        return stored and not needed
 
     def _live_readers(self, tensor: int) -> list[Edge]:
         return [
             edge
             for edge in self.view.tensors[tensor].readers
-            if edge[0] not in self._dropped and edge not in self._detached
+            if edge[0] not in self.dropped and edge not in self._detached
         ]
 
     def _overwrite(self, tensor: int, new: _NewConstant) -> None:
@@ -269,11 +280,11 @@ class Editor:
     def _drop_dead(self, kept: set[int]) -> None:
         """Drop the constants that only what was folded needed."""
         edges = [
-            (node, i) for node in self._dropped for i in range(len(self.view.nodes[node].inputs))
+            (node, i) for node in self.dropped for i in range(len(self.view.nodes[node].inputs))
         ]
         edges.extend(self._detached)
         waiting = [self.view.nodes[node].inputs[index] for node, index in edges]
-        seen = set(kept)
+        seen = kept | self._needed
         while waiting:
             tensor = waiting.pop()
             if tensor == NONE or tensor in seen or tensor not in self._graph.constants:
@@ -294,13 +305,14 @@ class Editor:
         maker = self.view.nodes[record.producer]
         if any(self._is_needed(output) for output in maker.outputs):
             return ()
-        self._dropped.add(maker.number)
+        self.dropped.add(maker.number)
         return maker.inputs
 
     def _is_needed(self, tensor: int) -> bool:
         if tensor == NONE:
             return False
-        return bool(self.view.tensors[tensor].outputs or self._live_readers(tensor))
+        used = self.view.tensors[tensor].outputs or self._live_readers(tensor)
+        return bool(used or tensor in self._needed)
 
     def _rebuild_nodes(self) -> None:
         """Take the dropped nodes out of their scopes and put the inserted ones in."""
@@ -308,11 +320,11 @@ class Editor:
         behind: dict[int, list[onnx.NodeProto]] = defaultdict(list)
         for inserted in self._inserted:
             (behind if inserted.behind else before)[inserted.beside].append(inserted.proto)
-        touched = {self.view.nodes[n].scope for n in (*self._dropped, *before, *behind)}
+        touched = {self.view.nodes[n].scope for n in (*self.dropped, *before, *behind)}
         for scope in touched:
             records, ranks, added = self._containers[scope].node, [], []
             for place, node in enumerate(self.view.scopes[scope].nodes):
-                ranks.append(None if node in self._dropped else (place, 0))
+                ranks.append(None if node in self.dropped else (place, 0))
                 added += [((place, -1), proto) for proto in before.get(node, ())]
                 added += [((place, 1), proto) for proto in behind.get(node, ())]
             records.extend(proto for _, proto in added)
@@ -326,7 +338,7 @@ class Editor:
             record = self.view.tensors[tensor]
             gone[record.scope].add(record.name)
             stay[record.scope].add(self.name(tensor))
-        for number in self._dropped:
+        for number in self.dropped:
             node = self.view.nodes[number]
             gone[node.scope].update(name for name in node.proto.output if name)
         for scope, names in self._gone_initializers.items():

@@ -93,6 +93,13 @@ class RunEdit:
     total: Affine
     normalization: int | None
 
+    @property
+    def stay(self) -> tuple[int, ...]:
+        """The nodes that are left: the normalization, or one for the scale, one for the shift."""
+        if self.normalization is not None:
+            return (self.normalization,)
+        return self.nodes[: max(self.total.has_scale + self.total.has_shift, 1)]
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Plan:

@@ -8,10 +8,11 @@
 4. Say of every other node why it stays.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
 from bnfold.files.opened import OpenedModel
+from bnfold.graph.choices import Choices
 from bnfold.graph.constants import Constants
 from bnfold.graph.draft import Draft, Proposal, Run
 from bnfold.graph.plan import Fold, How, Kept, Plan, RunEdit
@@ -97,7 +98,7 @@ class Planner:
         folds = tuple(draft.folds)
         return Plan(
             folds=folds,
-            kept=tuple(self._kept()),
+            kept=tuple(self._kept({edit.nodes: edit.stay for edit in edits})),
             linear=draft.linear_edits(),
             runs=edits,
             removed=frozenset(draft.removed),
@@ -148,18 +149,22 @@ class Planner:
         ways = self._ways(run)
         obstacles: dict[bool, Obstacle] = {}
         for way, up in ways:
-            try:
-                proposal = way()
-                self._check_gain(proposal)
-                self._draft.take_up(proposal)
-            except Refusal as refusal:
-                obstacles.setdefault(up, refusal.obstacle)
-                continue
-            return True
+            choices = Choices()
+            while True:
+                try:
+                    proposal = way(choices)
+                    self._check_gain(proposal)
+                    self._draft.take_up(proposal)
+                except Refusal as refusal:
+                    obstacles.setdefault(up, refusal.obstacle)
+                else:
+                    return True
+                if not choices.try_again():
+                    break
         run.above, run.below = obstacles.get(True), obstacles.get(False)
         return False
 
-    def _ways(self, run: Run) -> Sequence[tuple[Callable[[], Proposal], bool]]:
+    def _ways(self, run: Run) -> Sequence[tuple[Callable[[Choices], Proposal], bool]]:
         """Return what to try, and whether it goes up: all of a run first, then less of it."""
         size = len(run.nodes)
         parts = range(1, size) if size <= _LONGEST_IN_PARTS else ()
@@ -167,11 +172,11 @@ class Planner:
         ways = [(partial(self._sink, run, n), True) for n in counts]
         return ways + [(partial(self._hoist, run, n), False) for n in starts]
 
-    def _sink(self, run: Run, count: int) -> Proposal:
-        return Search(self._draft, How.OUTPUT).sink(run, count)
+    def _sink(self, run: Run, count: int, choices: Choices) -> Proposal:
+        return Search(self._draft, How.OUTPUT, choices).sink(run, count)
 
-    def _hoist(self, run: Run, start: int) -> Proposal:
-        return Search(self._draft, How.INPUT).hoist(run, start)
+    def _hoist(self, run: Run, start: int, choices: Choices) -> Proposal:
+        return Search(self._draft, How.INPUT, choices).hoist(run, start)
 
     def _check_gain(self, proposal: Proposal) -> None:
         """Refuse a fold that leaves no fewer nodes, unless it takes a normalization out."""
@@ -266,11 +271,12 @@ class Planner:
 
     # -- 4: what stays ------------------------------------------------------------------------
 
-    def _kept(self) -> Iterator[Kept]:
-        stay: list[Kept] = [
-            Kept(tuple(run.nodes), run.above or Obstacle(Reason.NO_GAIN), run.below)
-            for run in self._candidates()
-        ]
+    def _kept(self, merged: Mapping[tuple[int, ...], tuple[int, ...]]) -> Iterator[Kept]:
+        stay: list[Kept] = []
+        for run in self._candidates():
+            nodes = tuple(run.nodes)
+            above = run.above or Obstacle(Reason.NO_GAIN)
+            stay.append(Kept(merged.get(nodes, nodes), above, run.below))
         stay.extend(
             Kept((node,), obstacle)
             for node, obstacle in self._draft.roles.refused.items()

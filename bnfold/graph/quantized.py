@@ -71,8 +71,6 @@ def find_quantized(graph: Graph, tensor: int) -> Quantized | None:
     if node is None or not is_dequantizer(node):
         _check_not_quantized(graph, tensor)
         return None
-    if len(graph.view.tensors[tensor].readers) > 1:
-        raise Refusal(Reason.OTHER_READER, "the dequantized weight has another reader", node.label)
     values = [None if t == NONE else graph.constants.value(t) for t in node.inputs]
     integers, scale = values[0], values[1]
     zero_point = values[_ZERO_POINT] if len(values) > _ZERO_POINT else None

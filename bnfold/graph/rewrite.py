@@ -17,7 +17,7 @@ from bnfold.files.recipe import Literal, Recipe
 from bnfold.files.scaled import Scaled
 from bnfold.graph.editor import Editor
 from bnfold.graph.plan import LinearEdit, Plan, RunEdit
-from bnfold.graph.quantized import Quantized, find_quantized, rescaled
+from bnfold.graph.quantized import Quantized, Requantized, find_quantized, rescaled
 from bnfold.graph.roles import Graph
 from bnfold.graph.view import NONE
 from bnfold.reasons import Refusal
@@ -50,12 +50,14 @@ class Rewritten:
         recipes: The new numbers, by the location that refers to them.
         node_of_recipe: The node that each recipe is for.
         unlisted: Initializers that are no longer listed as graph inputs.
+        dropped: The nodes that are gone, those among them that made constants only for others.
     """
 
     proto: onnx.ModelProto
     recipes: dict[str, Recipe]
     node_of_recipe: dict[str, int]
     unlisted: tuple[str, ...]
+    dropped: frozenset[int]
 
 
 def rewrite(opened: OpenedModel, graph: Graph, plan: Plan) -> Rewritten:
@@ -76,7 +78,9 @@ def rewrite(opened: OpenedModel, graph: Graph, plan: Plan) -> Rewritten:
         rewriter.fill(node, value)
     proto = editor.finish()
     unlisted = tuple(editor.unlisted)
-    return Rewritten(proto, editor.recipes, editor.node_of_recipe, unlisted)
+    return Rewritten(
+        proto, editor.recipes, editor.node_of_recipe, unlisted, frozenset(editor.dropped)
+    )
 
 
 class _Rewriter:
@@ -87,6 +91,7 @@ class _Rewriter:
         self._constants = graph.constants
         self._plan = plan
         self._editor = editor
+        self._dequantized: dict[tuple[int, tuple[int, ...], bytes], str] = {}
 
     # -- linear nodes -------------------------------------------------------------------------
 
@@ -103,17 +108,24 @@ class _Rewriter:
 
     def _scale(self, edit: LinearEdit, weight: int, factor: F64) -> None:
         """Multiply a weight: through its scales where it is quantized."""
+        edge = (edit.node, edit.layout.weight)
         quantized = find_quantized(self._graph, weight)
         if quantized is not None:
-            self._requantize(quantized, factor)
+            self._requantize(edge, quantized, factor)
             return
-        edge = (edit.node, edit.layout.weight)
         recipe = self._scaled(edit.node, weight, factor)
         self._editor.replace_constant(edge, recipe, ("scaled", factor.shape, factor.tobytes()))
 
-    def _requantize(self, weight: Quantized, factor: F64) -> None:
+    def _requantize(self, edge: tuple[int, int], weight: Quantized, factor: F64) -> None:
         """Give a quantized weight new scales, and new integers where a sign changes."""
         new = rescaled(weight, factor)
+        made = self._view.tensors[self._view.nodes[edge[0]].inputs[edge[1]]]
+        if len(made.readers) > 1 or made.outputs:
+            key = (weight.node, factor.shape, factor.tobytes())
+            if key not in self._dequantized:
+                self._dequantized[key] = self._dequantize_anew(weight, new, made.name)
+            self._editor.redirect(edge, self._dequantized[key])
+            return
         for index, values in enumerate((new.integers, new.scale, new.zero_point)):
             if values is not None:
                 edge, recipe = (weight.node, index), Literal(values)
@@ -121,6 +133,27 @@ class _Rewriter:
         if new.axis != weight.axis or new.scale.shape != weight.scale.shape:
             proto = self._editor.proto(weight.node)
             _set_attribute(proto, onnx.helper.make_attribute("axis", new.axis))
+
+    def _dequantize_anew(self, weight: Quantized, new: Requantized, name: str) -> str:
+        """Put another DequantizeLinear beside one that others read too; return what it makes."""
+        node = self._view.nodes[weight.node]
+        clone = onnx.NodeProto()
+        clone.CopyFrom(node.proto)
+        made = self._editor.names.fresh(name)
+        clone.output[0] = made
+        if clone.name:
+            clone.name = f"{clone.name}_{made}"
+        for index, values in enumerate((new.integers, new.scale, new.zero_point)):
+            if values is not None:
+                wish = self._view.tensors[node.inputs[index]].name
+                recipe = Literal(values)
+                clone.input[index] = self._editor.new_constant(weight.node, recipe, wish)
+            elif index < len(node.inputs) and node.inputs[index] != NONE:
+                self._editor.keep(node.inputs[index])
+        if new.axis != weight.axis or new.scale.shape != weight.scale.shape:
+            _set_attribute(clone, onnx.helper.make_attribute("axis", new.axis))
+        self._editor.insert(clone, weight.node, behind=True)
+        return made
 
     def _requantize_bias(self, edge: tuple[int, int], scale: F64) -> bool:
         """Scale a quantized bias by its scales, where it is one and that can be done.
@@ -132,7 +165,7 @@ class _Rewriter:
         try:
             bias = find_quantized(self._graph, self._view.nodes[node].inputs[index])
             if bias is not None:
-                self._requantize(bias, scale)
+                self._requantize(edge, bias, scale)
         except Refusal:
             return False
         return bias is not None
@@ -301,7 +334,7 @@ class _Rewriter:
         for index, (value, before) in enumerate(zip(values, old, strict=True), start=1):
             new = self._rounded(holder, value, before.dtype)
             self._editor.replace_constant((holder, index), Literal(new), ("run", new.tobytes()))
-        self._join(edit, [holder])
+        self._join(edit)
 
     def _spell_out(self, edit: RunEdit) -> None:
         """Let a Mul and an Add, or what is needed of them, be the whole run."""
@@ -311,10 +344,9 @@ class _Rewriter:
         if edit.total.has_shift:
             steps.append(("Add", edit.total.shift))
         steps = steps or [("Identity", None)]
-        holders = list(edit.nodes[: len(steps)])
-        for node, (op_type, values) in zip(holders, steps, strict=True):
+        for node, (op_type, values) in zip(edit.stay, steps, strict=True):
             self._respell(node, op_type, values)
-        self._join(edit, holders)
+        self._join(edit)
 
     def _respell(self, node: int, op_type: str, values: F64 | None) -> None:
         """Let a node be another operator, with a constant as its second input if it has one."""
@@ -334,8 +366,9 @@ class _Rewriter:
         wish = f"{self._view.tensors[record.outputs[0]].name}_{kind}"
         proto.input.append(self._editor.new_constant(node, recipe, wish))
 
-    def _join(self, edit: RunEdit, holders: list[int]) -> None:
+    def _join(self, edit: RunEdit) -> None:
         """Chain the nodes that stay, from the run's input to its output; drop the others."""
+        holders = edit.stay
         first, last = edit.nodes[0], edit.nodes[-1]
         source = self._view.nodes[first].inputs[self._data_index(first)]
         name = self._editor.name(source)

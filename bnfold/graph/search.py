@@ -15,11 +15,13 @@ else stands in the way. A graph output and a tensor that a subgraph captures can
 """
 
 import heapq
+from collections.abc import Mapping
 from math import prod
 
 import numpy as np
 import onnx
 
+from bnfold.graph.choices import Choices
 from bnfold.graph.draft import Absorbed, Draft, Edge, Proposal, Run
 from bnfold.graph.plan import How
 from bnfold.graph.quantized import find_quantized, rescaled
@@ -28,7 +30,7 @@ from bnfold.graph.view import NONE, Node
 from bnfold.limits import AFFINES, AXIS
 from bnfold.reasons import Reason, Refusal
 from bnfold.rules.affine import Affine
-from bnfold.rules.carry import Passage
+from bnfold.rules.carry import CarryRow, Passage
 
 _WILLING_DEPTH = 64
 _PAD_INPUT_OPSET = 11  # before, a Pad's value is an attribute
@@ -37,13 +39,15 @@ _PAD_INPUT_OPSET = 11  # before, a Pad's value is an attribute
 class Search:
     """One attempt to let nodes of a run go; raises `Refusal` where something stands in the way."""
 
-    def __init__(self, draft: Draft, how: How) -> None:
+    def __init__(self, draft: Draft, how: How, choices: Choices) -> None:
         self._draft = draft
         self._view = draft.view
+        self._choices = choices
         self._affines: dict[int, Affine] = {}
-        self._passed: set[int] = set()  # carry nodes that were passed upwards
+        self._passed: dict[int, Mapping[int, Affine]] = {}  # what went up through which carry node
         self._rising: list[int] = []  # tensors whose maker has not agreed yet
-        self._waiting: list[int] = []  # carry nodes that read a changed tensor, a heap
+        self._ready: list[int] = []  # carry nodes that read a changed tensor and nothing else
+        self._waiting: list[int] = []  # those that read several, a heap
         self._queued: set[int] = set()
         self._scope = NONE
         self._held = 0  # values of `_affines`
@@ -53,9 +57,28 @@ class Search:
         """Let the first `count` nodes of a run go up."""
         tensor = self._draft.run_input(run)
         self._start(run)
-        self._assign(tensor, run.prefix(count))
-        self._settle()
+        affine = run.prefix(count)
+        if affine.is_identity:
+            self.proposal.removed[run.number] = (0, count)
+            self._take_identity(tensor)
+        else:
+            self._assign(tensor, affine)
+            self._settle()
         return self.proposal
+
+    def _take_identity(self, tensor: int) -> None:
+        """Let the linear operator that makes a tensor take up what changes nothing.
+
+        Only the tensor's name changes, to that of the run's output.
+        """
+        linear = self._draft.linear_behind(tensor)
+        maker = self._view.producer(tensor)
+        if maker is None:
+            raise Refusal(Reason.GRAPH_INPUT, at=self._draft.label(tensor))
+        if linear is None:
+            raise self._not_linear(maker)
+        self._check_may_change(tensor)
+        self.proposal.linear[linear] = self._state(linear)
 
     def hoist(self, run: Run, start: int) -> Proposal:
         """Let the nodes of a run from `start` on go down."""
@@ -120,6 +143,8 @@ class Search:
             raise Refusal(Reason.GRAPH_INPUT, at=draft.label(tensor))
         run = draft.run_of.get(maker.number)
         if run is not None and not draft.runs[run].total.is_identity:
+            if run in self.proposal.removed:
+                raise Refusal(Reason.BRANCHES_DISAGREE, at=maker.label)
             self.proposal.after[run] = affine
             return
         self._carry_up(maker, tensor, affine)
@@ -173,11 +198,26 @@ class Search:
         if row is None:
             raise self._not_linear(node)
         output = node.outputs.index(tensor)
-        willing = [self._is_willing(t, _WILLING_DEPTH) for t in node.inputs]
         with asking(node):
-            passage = row.up(self._draft.graph.operator(node.number), output, affine, willing)
-        self._passed.add(node.number)
+            choice = self._choose(node, row, affine)
+            passage = row.up(self._draft.graph.operator(node.number), output, affine, choice)
+        self._passed[node.number] = passage.inputs
         self._take_passage(node, passage)
+
+    def _choose(self, node: Node, row: CarryRow, affine: Affine) -> int:
+        """Return which way an affine goes up through a node that offers several."""
+        offered = row.choices(self._draft.graph.operator(node.number), affine)
+        if len(offered) <= 1:
+            return next(iter(offered), 0)
+        if row.every_input:
+            offered = sorted(offered, key=lambda index: self._reluctance(node.inputs[index]))
+        return offered[self._choices.choose(len(offered))]
+
+    def _reluctance(self, tensor: int) -> int:
+        """Say how late a branch should be tried: a constant one adds no node."""
+        if tensor in self._draft.graph.constants:
+            return 0
+        return 1 if self._is_willing(tensor, _WILLING_DEPTH) else 2
 
     def _run_at(self, node: int) -> Run:
         return self._draft.runs[self._draft.run_of[node]]
@@ -209,23 +249,28 @@ class Search:
         if self._draft.linear_behind(tensor) is not None or maker.number in self._draft.run_of:
             return True
         row = self._draft.roles.carry.get(maker.number)
-        shifted = maker.inputs if row is not None and row.passes_shift else ()
-        inputs = shifted if row is not None and row.every_input else shifted[:1]
-        return any(self._is_willing(t, depth - 1) for t in inputs)
+        if row is None:
+            return False
+        inputs = maker.inputs if row.every_input else maker.inputs[:1]
+        return row.takes_shift(self._is_willing(t, depth - 1) for t in inputs)
 
     # -- down ---------------------------------------------------------------------------------
 
     def _settle(self) -> None:
-        """Let everyone agree: first upwards, then every reader, in the order of the data."""
-        while self._rising or self._waiting:
-            while self._rising:
+        """Let everyone agree: who can answer at once, then upwards, then in the order of the data.
+
+        A refusal should come early: without that, each of many normalizations along a trunk of
+        sums would climb all of it before the next Relu is heard.
+        """
+        while self._ready or self._rising or self._waiting:
+            if self._ready:
+                self._carry_down(self._ready.pop())
+            elif self._rising:
                 tensor = self._rising.pop()
                 self._go_up(tensor, self._affines[tensor])
                 self._reach_readers(tensor, self._affines[tensor])
-            if self._waiting:
-                node = heapq.heappop(self._waiting)
-                self._queued.discard(node)
-                self._carry_down(self._view.nodes[node])
+            else:
+                self._carry_down(heapq.heappop(self._waiting))
         self._check_names()
 
     def _reach_readers(self, tensor: int, affine: Affine) -> None:
@@ -237,7 +282,15 @@ class Search:
                 self._meet(self._view.nodes[node], index, affine)
             elif node not in self._queued:
                 self._queued.add(node)
-                heapq.heappush(self._waiting, node)
+                if self._reads_several(node):
+                    heapq.heappush(self._waiting, node)
+                else:
+                    self._ready.append(node)
+
+    def _reads_several(self, node: int) -> bool:
+        """Whether what goes down through a carrier depends on more than one tensor."""
+        row = self._draft.roles.carry.get(node)
+        return node not in self._draft.run_of and row is not None and row.every_input
 
     def _is_carrier(self, node: int) -> bool:
         if node in self._draft.run_of:
@@ -273,12 +326,16 @@ class Search:
             for count, prefix in enumerate(run.prefixes(), start=1)
             if prefix.rank == affine.rank and prefix.same(affine)
         ]
+        if agreeing and run.number in self.proposal.after:
+            raise Refusal(Reason.BRANCHES_DISAGREE, at=self._view.nodes[run.nodes[0]].label)
         if agreeing:
             self.proposal.removed[run.number] = (0, agreeing[-1])
             return
         raise Refusal(Reason.OTHER_READER, at=self._view.nodes[run.nodes[0]].label)
 
-    def _carry_down(self, node: Node) -> None:
+    def _carry_down(self, number: int) -> None:
+        self._queued.discard(number)
+        node = self._view.nodes[number]
         edges = {
             index: self._affines[root]
             for index, tensor in enumerate(node.inputs)
@@ -290,9 +347,11 @@ class Search:
             self._assign(self._draft.run_output(run), *edges.values(), made=True)
             return
         edges |= self._recomputed(node)
+        if number in self._passed and _alike(edges, self._passed[number]):
+            return
         with asking(node):
             passage = row.down(self._draft.graph.operator(node.number), edges)
-        if node.number in self._passed:
+        if number in self._passed:
             self._compare(node, passage)
             return
         self._take_passage(node, passage)
@@ -395,3 +454,15 @@ class Search:
             if source in seen:
                 raise Refusal(Reason.GRAPH_OUTPUT, at=self._draft.label(output))
             seen.add(source)
+
+
+def _alike(some: Mapping[int, Affine], others: Mapping[int, Affine]) -> bool:
+    """Whether inputs have the affines that went up to them; one that is not listed has none."""
+
+    def is_alike(index: int) -> bool:
+        one, other = some.get(index), others.get(index)
+        if one is None or other is None:
+            return (one or other) is None or all(a is None or a.is_identity for a in (one, other))
+        return one.same(other)
+
+    return all(map(is_alike, {*some, *others}))

@@ -176,25 +176,26 @@ class Affine:
         require_room((self.scale.size // self.scale.shape[axis], source.size))
         return Affine.of(self.scale.take(source, axis), self.shift.take(source, axis))
 
-    def scatter(self, axis: int, target: NDArray[np.intp], size: int) -> "Affine":
+    def scatter(
+        self, axis: int, target: NDArray[np.intp], size: int, *, alone: bool = False
+    ) -> "Affine":
         """Return the affine that `take(axis, target)` turns into this one.
 
         Where several positions go to one target they must agree; what no position goes to is
-        left as it is. A value that does not vary along `axis` is spread all along it.
+        left as it is. A value that does not vary along `axis` is spread all along it, or with
+        `alone` is not.
 
         Raises:
             Refusal: Positions that need different values go to the same target.
         """
-        if self.scale.shape[axis] == 1:
+        if self.scale.shape[axis] == 1 and not alone:
             return self
         shape = tuple(size if i == axis else n for i, n in enumerate(self.scale.shape))
         require_room(shape)
         scale, shift = np.ones(shape), np.zeros(shape)
         where = tuple(target if i == axis else slice(None) for i in range(self.rank))
         scale[where], shift[where] = self.scale, self.shift
-        if not (
-            np.array_equal(scale[where], self.scale) and np.array_equal(shift[where], self.shift)
-        ):
+        if (scale[where] != self.scale).any() or (shift[where] != self.shift).any():
             raise Refusal(Reason.CHANNELS_MIX)
         return Affine.of(scale, shift)
 

@@ -9,11 +9,11 @@ inputs or outputs answer for all of them at once; an input or output that is not
 as it is. Where an operator only moves elements about, the values of the affine are moved the same
 way; sizes are never compared to guess where the channels went.
 
-A constant branch can take any affine: it is recomputed. `willing` tells `up` which inputs could
-make use of a shift, where only one of them may have it.
+A constant branch can take any affine: it is recomputed. Where `up` could answer in several ways,
+`choices` lists them, and `up` is told which to take.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -46,8 +46,11 @@ class CarryRow(Protocol):
     """One row of the table."""
 
     @property
-    def passes_shift(self) -> bool:
-        """Whether a shift can pass at all; for choosing a branch, not for deciding."""
+    def takes_shift(self) -> Callable[[Iterable[bool]], bool]:
+        """Whether a shift can pass upwards, given which inputs could take one.
+
+        It is for guessing what to try first, not for deciding.
+        """
 
     @property
     def every_input(self) -> bool:
@@ -57,7 +60,13 @@ class CarryRow(Protocol):
     def says(self) -> str:
         """What passes, in a few words."""
 
-    def up(self, op: Operator, output: int, affine: Affine, willing: Sequence[bool]) -> Passage:
+    def choices(self, op: Operator, affine: Affine) -> Sequence[int]:
+        """Return what `up` may be told to choose; at most one where there is no choice.
+
+        Where affines pass through every input, the choice is an input.
+        """
+
+    def up(self, op: Operator, output: int, affine: Affine, choice: int) -> Passage:
         """Answer the affines on the inputs that show as `affine` on output `output`."""
 
     def down(self, op: Operator, affines: Mapping[int, Affine]) -> Passage:
@@ -67,6 +76,10 @@ class CarryRow(Protocol):
 Move = Callable[[Operator, Affine], Affine]
 
 
+def _never(_: Iterable[bool]) -> bool:
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class Single:
     """A node with one data input and one data output."""
@@ -74,22 +87,27 @@ class Single:
     move_up: Move
     move_down: Move
     says: str = "any affine, moved as the elements are"
-    passes_shift: bool = True
-    fills: Callable[[Operator], bool] = lambda _: False
+    takes_shift: Callable[[Iterable[bool]], bool] = all
+    fill: Callable[[Operator, Affine], Affine | None] = lambda *_: None
+    alone_up: Move | None = None
     every_input: bool = False
 
-    def up(self, op: Operator, output: int, affine: Affine, willing: Sequence[bool]) -> Passage:
+    def choices(self, op: Operator, affine: Affine) -> Sequence[int]:
+        """Offer to let what the output does not show take the affine too, or to leave it alone."""
+        del op, affine
+        return (0,) if self.alone_up is None else (0, 1)
+
+    def up(self, op: Operator, output: int, affine: Affine, choice: int) -> Passage:
         """Move the affine from the output to the input."""
-        del willing
         if output:
             raise Refusal(Reason.NOT_LINEAR, f"output {output}")
-        fill = affine if self.fills(op) else None
-        return Passage(inputs={0: self.move_up(op, affine)}, fill=fill)
+        move = self.alone_up if choice and self.alone_up is not None else self.move_up
+        return Passage(inputs={0: move(op, affine)}, fill=self.fill(op, affine))
 
     def down(self, op: Operator, affines: Mapping[int, Affine]) -> Passage:
         """Move the affine from the input to the output."""
         moved = self.move_down(op, _only(op, affines))
-        return Passage(outputs={0: moved}, fill=moved if self.fills(op) else None)
+        return Passage(outputs={0: moved}, fill=self.fill(op, moved))
 
 
 def _only(op: Operator, affines: Mapping[int, Affine]) -> Affine:
@@ -98,8 +116,8 @@ def _only(op: Operator, affines: Mapping[int, Affine]) -> Affine:
     return affines[0]
 
 
-def _same(move: Move, says: str, *, passes_shift: bool = True) -> Single:
-    return Single(move, move, says, passes_shift=passes_shift)
+def _same(move: Move, says: str, *, takes_shift: Callable[[Iterable[bool]], bool] = all) -> Single:
+    return Single(move, move, says, takes_shift=takes_shift)
 
 
 def _anything(op: Operator, affine: Affine) -> Affine:
@@ -131,8 +149,10 @@ def _cast(op: Operator, affine: Affine, *, to_wider: bool) -> Affine:
     """An affine may go to the wider side of a cast, where it loses nothing, never to the other."""
     source, target = op.required(0).elem_type, op.integer("to", 0)
     widths = _WIDTH.get(source, 0), _WIDTH.get(target, 0)
+    if not all(widths):
+        raise Refusal(Reason.NOT_LINEAR, "it casts from or to no floating-point type")
     wider = widths[1] > widths[0] if to_wider else widths[0] > widths[1]
-    if not all(widths) or not (wider or source == target):
+    if not (wider or source == target):
         raise Refusal(Reason.INEXACT_CAST)
     return affine
 
@@ -142,12 +162,17 @@ class Concatenation:
     """Concat: each input has its own slice of the affine along the axis."""
 
     says: str = "any affine, cut and joined as the tensors are"
-    passes_shift: bool = True
+    takes_shift: Callable[[Iterable[bool]], bool] = all
     every_input: bool = True
 
-    def up(self, op: Operator, output: int, affine: Affine, willing: Sequence[bool]) -> Passage:
+    def choices(self, op: Operator, affine: Affine) -> Sequence[int]:
+        """Offer none."""
+        del op, affine
+        return ()
+
+    def up(self, op: Operator, output: int, affine: Affine, choice: int) -> Passage:
         """Cut the affine as the output is cut."""
-        del output, willing
+        del output, choice
         axis = op.integer("axis", 1) % affine.rank
         return Passage(inputs=shapes.cut(affine, axis, op.inputs))
 
@@ -162,12 +187,17 @@ class Splitting:
     """Split: each output has its own slice of the affine along the axis."""
 
     says: str = "any affine, cut and joined as the tensors are"
-    passes_shift: bool = True
+    takes_shift: Callable[[Iterable[bool]], bool] = all
     every_input: bool = False
 
-    def up(self, op: Operator, output: int, affine: Affine, willing: Sequence[bool]) -> Passage:
+    def choices(self, op: Operator, affine: Affine) -> Sequence[int]:
+        """Offer none."""
+        del op, affine
+        return ()
+
+    def up(self, op: Operator, output: int, affine: Affine, choice: int) -> Passage:
         """Spread one output's affine over its slice of the input."""
-        del willing
+        del choice
         axis = op.integer("axis", 0) % affine.rank
         return Passage(inputs={0: shapes.joined({output: affine}, axis, op.outputs)})
 
@@ -211,29 +241,45 @@ def _for_branch(affine: Affine, branch: Value) -> Affine:
     return affine if branch.is_constant else _onto_branch(affine, branch)
 
 
+def _fits(affine: Affine, branch: Value) -> bool:
+    try:
+        _for_branch(affine, branch)
+    except Refusal:
+        return False
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class Sum:
     """Add, Sub, Sum: s (a + b) + t = (s a + t) + s b; every branch is scaled, one is shifted."""
 
     signs: tuple[int, int] = (1, 1)
     says: str = "one scale for all branches, a shift for one; a constant branch is recomputed"
-    passes_shift: bool = True
+    takes_shift: Callable[[Iterable[bool]], bool] = any
     every_input: bool = True
 
     def _sign(self, index: int) -> int:
         return self.signs[index] if index < len(self.signs) else 1
 
-    def up(self, op: Operator, output: int, affine: Affine, willing: Sequence[bool]) -> Passage:
-        """Scale every branch; shift the first that can make use of it."""
+    def choices(self, op: Operator, affine: Affine) -> Sequence[int]:
+        """Offer the branches that can be shifted, if one has to be."""
+        if not affine.has_shift:
+            return ()
+        return [i for i in range(len(op.inputs)) if _fits(affine, op.required(i))]
+
+    def up(self, op: Operator, output: int, affine: Affine, choice: int) -> Passage:
+        """Scale every branch; shift the chosen one."""
         del output
         _check_alignment(op)
         scale = affine.scale_only()
         inputs = {i: _for_branch(scale, op.required(i)) for i in range(len(op.inputs))}
         if affine.has_shift:
-            takers = [i for i in inputs if willing[i]] or list(inputs)
-            taker = takers[0]
-            signed = Affine.of(affine.scale, self._sign(taker) * affine.shift)
-            inputs[taker] = _for_branch(signed, op.required(taker))
+            shifted = [i for i in inputs if op.inputs[i] is op.inputs[choice]]
+            times = sum(map(self._sign, shifted))
+            if not times:
+                raise Refusal(Reason.BRANCHES_DISAGREE, "a tensor minus itself")
+            share = _for_branch(Affine.of(affine.scale, affine.shift / times), op.required(choice))
+            inputs |= dict.fromkeys(shifted, share)
         return Passage(inputs=inputs)
 
     def down(self, op: Operator, affines: Mapping[int, Affine]) -> Passage:
@@ -260,22 +306,22 @@ class Product:
     """Mul of two branches: s (a b) = (s a) b; only a pure scale passes, through one branch."""
 
     says: str = "a pure scale, through one branch"
-    passes_shift: bool = False
+    takes_shift: Callable[[Iterable[bool]], bool] = _never
     every_input: bool = True
 
-    def up(self, op: Operator, output: int, affine: Affine, willing: Sequence[bool]) -> Passage:
-        """Scale the first branch that can make use of it."""
+    def choices(self, op: Operator, affine: Affine) -> Sequence[int]:
+        """Offer the branches that can be scaled."""
+        return [i for i in range(len(op.inputs)) if _fits(affine, op.required(i))]
+
+    def up(self, op: Operator, output: int, affine: Affine, choice: int) -> Passage:
+        """Scale the chosen branch."""
         del output
         _check_alignment(op)
         if affine.has_shift:
             raise Refusal(Reason.NEEDS_ZERO_SHIFT)
-        refusal = Refusal(Reason.CHANNELS_MIX)
-        for index in sorted(range(len(op.inputs)), key=lambda i: not willing[i]):
-            try:
-                return Passage(inputs={index: _for_branch(affine, op.required(index))})
-            except Refusal as refused:
-                refusal = refused
-        raise refusal
+        if op.inputs.count(op.inputs[choice]) > 1:
+            raise Refusal(Reason.BRANCHES_DISAGREE, "a tensor times itself")
+        return Passage(inputs={choice: _for_branch(affine, op.required(choice))})
 
     def down(self, op: Operator, affines: Mapping[int, Affine]) -> Passage:
         """Let the product of the scales pass."""
@@ -299,12 +345,17 @@ class Blind:
 
     reads: int = 0
     says: str = "its result does not depend on the numbers"
-    passes_shift: bool = False
+    takes_shift: Callable[[Iterable[bool]], bool] = _never
     every_input: bool = False
 
-    def up(self, op: Operator, output: int, affine: Affine, willing: Sequence[bool]) -> Passage:
+    def choices(self, op: Operator, affine: Affine) -> Sequence[int]:
+        """Offer none."""
+        del op, affine
+        return ()
+
+    def up(self, op: Operator, output: int, affine: Affine, choice: int) -> Passage:
         """Refuse: its output holds no values of the input."""
-        del op, output, affine, willing
+        del op, output, affine, choice
         raise Refusal(Reason.NOT_LINEAR)
 
     def down(self, op: Operator, affines: Mapping[int, Affine]) -> Passage:
@@ -314,7 +365,7 @@ class Blind:
         return Passage()
 
 
-_POSITIVE = _same(_homogeneous, "a positive scale without shift", passes_shift=False)
+_POSITIVE = _same(_homogeneous, "a positive scale without shift", takes_shift=_never)
 _PASS = _same(_anything, "any affine")
 _MEAN = "any affine that does not vary over what is averaged"
 _EXTREME = "a positive scale and any shift"
@@ -334,13 +385,13 @@ CARRY: Mapping[str, CarryRow] = {
     "Unsqueeze": Single(shapes.unsqueeze_up, shapes.unsqueeze_down),
     "Concat": Concatenation(),
     "Split": Splitting(),
-    "Slice": Single(shapes.slice_up, shapes.slice_down),
-    "Gather": Single(shapes.gather_up, shapes.gather_down),
+    "Slice": Single(shapes.slice_up, shapes.slice_down, alone_up=shapes.slice_alone_up),
+    "Gather": Single(shapes.gather_up, shapes.gather_down, alone_up=shapes.gather_alone_up),
     "Pad": Single(
         shapes.pad_up,
         shapes.pad_down,
         "any affine under which a constant fill stays one number",
-        fills=shapes.pad_fills,
+        fill=shapes.pad_fill,
     ),
     "DepthToSpace": Single(shapes.depth_to_space_up, shapes.depth_to_space_down),
     "SpaceToDepth": Single(shapes.space_to_depth_up, shapes.space_to_depth_down),

@@ -20,6 +20,7 @@ all channels, which an explicit Pad can provide.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum, auto
+from math import prod
 from typing import Literal
 
 import numpy as np
@@ -57,6 +58,8 @@ class Linear:
         bias_gain: A constant that multiplies b (Gemm's beta).
         with_bias: The operator that is the same but has a bias, for one that has none.
         broadcasts_bias: Whether the bias may be of any shape that broadcasts to the output.
+        stacked: How many matrices the weight has, along leading axes; 0 where its first axes are
+            the channels.
     """
 
     weight: int
@@ -73,6 +76,7 @@ class Linear:
     bias_gain: float = 1.0
     with_bias: str | None = None
     broadcasts_bias: bool = False
+    stacked: int = 0
 
     def factor(self, out_scale: F64, in_scale: F64, weight_rank: int) -> F64:
         """Return s[o] q[i], float64, of a shape that broadcasts to the weight.
@@ -93,7 +97,8 @@ class Linear:
             shape = (g, outer_size, product.shape[2])
             product = np.broadcast_to(product, shape)
         leading: F64 = product.reshape(-1, product.shape[2])
-        laid: F64 = leading.reshape(leading.shape + (1,) * (weight_rank - 2))
+        ones = (1,) * (weight_rank - 2)
+        laid: F64 = leading.reshape(ones + leading.shape if self.stacked else leading.shape + ones)
         return laid
 
     def response(self, weight: NDArray[np.generic], shift: F64) -> F64:
@@ -129,8 +134,11 @@ class Linear:
         """Return an affine on the input as (q, r), [Cin] each.
 
         Raises:
-            Refusal: It varies along another axis than the input channels.
+            Refusal: It varies along another axis than the input channels, or would need a bias for
+                each of several matrices.
         """
+        if self.stacked > 1 and affine.has_shift:
+            raise Refusal(Reason.OTHER_AXIS, "each of several matrices would need its own bias")
         return affine.vectors(self.in_axis % affine.rank, self.in_channels)
 
 
@@ -171,7 +179,7 @@ def convolution(op: Operator) -> Linear:
     border = Border.NOTHING
     auto_pad = op.text("auto_pad", "NOTSET")
     if auto_pad.startswith("SAME"):
-        border = Border.NEVER
+        border = Border.NOTHING if prod(shape[2:]) == 1 else Border.NEVER
     elif auto_pad != "VALID" and any(op.integers("pads") or ()):
         border = Border.ZEROS
     return Linear(1, 0, 2, groups, "OI", 1, 1, shape[0], shape[1] * groups, border)
@@ -221,6 +229,7 @@ def general_product(op: Operator) -> Linear:
     )
 
 
+_MATRIX = 2  # the rank of one
 _GEMM_OPSET = 7  # before, Gemm does not broadcast its bias unless told so
 
 
@@ -231,13 +240,17 @@ def matrix_product(op: Operator) -> Linear:
     """
     weight_second = op.required(1).is_constant
     data: Value = op.required(0 if weight_second else 1)
-    first, second = _weight(op, 1 if weight_second else 0, rank=2)
+    shape = _weight(op, 1 if weight_second else 0)
+    if len(shape) < _MATRIX:
+        raise Refusal(Reason.OTHER_AXIS, f"its weight has rank {len(shape)}")
+    *stack, first, second = shape
+    stacked = prod(stack) if stack else 0
     if weight_second:
-        as_gemm = "Gemm" if data.rank == 2 and op.opset >= _GEMM_OPSET else None  # noqa: PLR2004
-        linear = Linear(1, 0, None, 1, "IO", -1, -1, second, first)
-        return replace(linear, with_bias=as_gemm)
-    axis = -min(data.rank, 2)
-    return Linear(0, 1, None, 1, "OI", axis, axis, first, second)
+        is_gemm = not stack and data.rank == _MATRIX and op.opset >= _GEMM_OPSET
+        linear = Linear(1, 0, None, 1, "IO", -1, -1, second, first, stacked=stacked)
+        return replace(linear, with_bias="Gemm" if is_gemm else None)
+    axis = -min(data.rank, _MATRIX)
+    return Linear(0, 1, None, 1, "OI", axis, axis, first, second, stacked=stacked)
 
 
 LINEAR: Mapping[str, LinearRow] = {

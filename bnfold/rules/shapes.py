@@ -278,9 +278,16 @@ def slice_down(op: Operator, affine: Affine) -> Affine:
 
 
 def slice_up(op: Operator, affine: Affine) -> Affine:
-    """Give the slice the affine; leave what it does not take."""
+    """Give the slice the affine; leave what it does not take along an axis where it varies."""
     for axis in affine.axes:
         affine = affine.scatter(axis, _taken(op, axis), op.required(0).size(axis))
+    return affine
+
+
+def slice_alone_up(op: Operator, affine: Affine) -> Affine:
+    """Give the slice the affine; leave all that it does not take."""
+    for axis in sorted({*_slices(op), *affine.axes}):
+        affine = affine.scatter(axis, _taken(op, axis), op.required(0).size(axis), alone=True)
     return affine
 
 
@@ -307,11 +314,17 @@ def gather_up(op: Operator, affine: Affine) -> Affine:
     """Give the gathered positions the affine; leave the others."""
     data, indices = op.required(0), op.required(1)
     axis = op.integer("axis", 0) % data.rank
-    inner = tuple(range(axis, axis + indices.rank))
-    if not any(a in affine.axes for a in inner) and not (indices.rank == 0 and affine.axes == ()):
+    if not any(a in affine.axes for a in range(axis, axis + indices.rank)):
         return affine.moved(
             lambda v: v.reshape((*v.shape[:axis], 1, *v.shape[axis + indices.rank :]))
         )
+    return gather_alone_up(op, affine)
+
+
+def gather_alone_up(op: Operator, affine: Affine) -> Affine:
+    """Give the gathered positions the affine; leave all others."""
+    data, indices = op.required(0), op.required(1)
+    axis = op.integer("axis", 0) % data.rank
     positions = _indices(op, data.size(axis))
     outer = affine.scale.shape[:axis] + affine.scale.shape[axis + indices.rank :]
     require_room((*outer, positions.size))
@@ -320,7 +333,7 @@ def gather_up(op: Operator, affine: Affine) -> Affine:
             v, v.shape[:axis] + positions.shape + v.shape[axis + indices.rank :]
         ).reshape((*v.shape[:axis], positions.size, *v.shape[axis + indices.rank :]))
     )
-    return flat.scatter(axis, positions.reshape(-1), data.size(axis))
+    return flat.scatter(axis, positions.reshape(-1), data.size(axis), alone=True)
 
 
 # -- Pad --------------------------------------------------------------------------------------
@@ -340,10 +353,18 @@ def _pads(op: Operator) -> dict[int, tuple[int, int]]:
     return {axis: (pads[i], pads[i + count]) for i, axis in enumerate(padded)}
 
 
-def pad_fills(op: Operator) -> bool:
-    """Whether the Pad brings in a constant of its own."""
-    constant = op.text("mode", "constant") == "constant"
-    return constant and any(max(amounts) > 0 for amounts in _pads(op).values())
+def pad_fill(op: Operator, affine: Affine) -> Affine | None:
+    """Return the part of an affine on the output that falls on the Pad's own constant, if any."""
+    if op.text("mode", "constant") != "constant":
+        return None
+    padded = [axis for axis, amounts in _pads(op).items() if max(amounts) > 0]
+    if not padded:
+        return None
+    if len(padded) == 1 and padded[0] in affine.axes:
+        sources = _pad_sources(op, padded[0])
+        if sources is not None:
+            return affine.take(padded[0], np.flatnonzero(sources < 0))
+    return affine
 
 
 def _pad_sources(op: Operator, axis: int) -> NDArray[np.intp] | None:
@@ -351,14 +372,16 @@ def _pad_sources(op: Operator, axis: int) -> NDArray[np.intp] | None:
     amounts = _pads(op).get(axis, (0, 0))
     if not any(amounts):
         return None
-    if min(amounts) < 0:
-        raise Refusal(Reason.UNKNOWN_SHAPE, "a negative pad", op.output.name)
-    size = op.required(0).size(axis)
-    require_room((size + sum(amounts),))
-    positions = np.arange(size)
     mode = op.text("mode", "constant")
+    if min(amounts) < 0 and mode != "constant":
+        raise Refusal(Reason.NOT_LINEAR, f"a negative pad in mode {mode}")
+    size = op.required(0).size(axis)
+    require_room((size + sum(max(amount, 0) for amount in amounts),))
+    positions = np.arange(size)
     if mode == "constant":
-        return np.pad(positions, amounts, constant_values=-1)
+        before, after = amounts
+        padded = np.pad(positions, [max(amount, 0) for amount in amounts], constant_values=-1)
+        return padded[max(-before, 0) : padded.size - max(-after, 0)]
     if mode == "edge":
         return np.pad(positions, amounts, mode="edge")
     if mode in ("reflect", "wrap"):

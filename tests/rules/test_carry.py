@@ -124,9 +124,9 @@ def _law_up(op_type: str, dice: Dice) -> bool:
     applied = draw(op_type, dice)
     output = dice.integer(0, len(applied.results) - 1)
     affine = draw_affine(dice, applied.results[output].shape)
-    willing = [dice.chance(0.5) for _ in applied.op.inputs]
     try:
-        passage = CARRY[op_type].up(applied.op, output, affine, willing)
+        choice = dice.choose(list(CARRY[op_type].choices(applied.op, affine)) or [0])
+        passage = CARRY[op_type].up(applied.op, output, affine, choice)
     except Refusal:
         return False
     _check(applied, passage, {output: affine})

@@ -75,8 +75,8 @@ def test_a_resize_by_one_scale_may_resize_what_keeps_its_size(
     inputs = (data(1, 2, 5, 5), None, None, sizes)
     op = operator("Resize", *inputs, opset=18, outputs=_RESIZED, **attributes)
     if passes:
-        assert CARRY["Resize"].up(op, 0, _CHANNELS, [True]).inputs[0].same(_CHANNELS)
+        assert CARRY["Resize"].up(op, 0, _CHANNELS, 0).inputs[0].same(_CHANNELS)
         return
     with pytest.raises(Refusal) as caught:
-        CARRY["Resize"].up(op, 0, _CHANNELS, [True])
+        CARRY["Resize"].up(op, 0, _CHANNELS, 0)
     assert caught.value.obstacle.reason is Reason.CHANNELS_MIX
