@@ -9,8 +9,9 @@ from pathlib import Path
 from shutil import copyfileobj
 from typing import TYPE_CHECKING
 
-from bnfold.api import fold_file
+from bnfold.api import default_target, fold_file
 from bnfold.errors import BnfoldError, ProviderError, RequestError, VerificationError
+from bnfold.files.janitor import removed_if_killed
 from bnfold.memory import own_process
 from bnfold.report import Entry, Exit, Failure, FileRecord, Report
 
@@ -93,6 +94,18 @@ def run_all(
     return in_processes(_run_task, work, jobs, _died)
 
 
+def files_of(sources: Sequence[Path], request: Request) -> list[Path]:
+    """Return the model files that will be read and written.
+
+    Raises:
+        RequestError: The request makes no sense for these sources.
+    """
+    request = _for_pipes(sources, request)
+    files = [*sources, *(target for target in _targets(sources, request) if target is not None)]
+    files += [default_target(s) for s in sources if s != PIPE and not s.is_dir()]
+    return [file for file in files if file != PIPE]
+
+
 Task = tuple[Path, Path | None, Request]
 
 
@@ -108,8 +121,12 @@ def _died(task: Task, how: str) -> Outcome:
 
 def _for_pipes(sources: Sequence[Path], request: Request) -> Request:
     """A model that comes from a pipe goes to a pipe, unless it is told otherwise."""
+    if request.output == PIPE and sys.stdout is None:
+        raise RequestError("standard output is closed")
     if PIPE not in sources:
         return request
+    if sys.stdin is None:
+        raise RequestError("standard input is closed")
     if len(sources) > 1:
         raise RequestError("standard input is one model; it cannot be one of several")
     if request.in_place or request.directory is not None:
@@ -148,19 +165,32 @@ def _run(source: Path, target: Path | None, request: Request) -> Outcome:
     """Fold; what comes or goes through a pipe lies in a temporary folder meanwhile."""
     if PIPE not in (source, target):
         return _outcome(source, target, request)
-    with tempfile.TemporaryDirectory(prefix="bnfold-") as folder:
-        real_source, real_target = source, target
-        if source == PIPE:
-            real_source = Path(folder, "stdin.onnx")
-            with real_source.open("wb") as file:
-                copyfileobj(sys.stdin.buffer, file)
-        if target == PIPE:
-            real_target = Path(folder, "stdout.onnx")
-        outcome = _outcome(real_source, real_target, request)
-        if target == PIPE and real_target is not None and real_target.exists():
-            with real_target.open("rb") as file:
-                copyfileobj(file, sys.stdout.buffer)
-            sys.stdout.buffer.flush()
+    try:
+        with (
+            tempfile.TemporaryDirectory(prefix="bnfold-") as folder,
+            removed_if_killed(Path(folder)),
+        ):
+            return _run_in(Path(folder), source, target, request)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        text = f"{error.filename or 'a pipe or its temporary copy'}: {error.strerror or error}"
+        return Outcome(source, Exit.BAD_REQUEST, error=text)
+
+
+def _run_in(folder: Path, source: Path, target: Path | None, request: Request) -> Outcome:
+    real_source, real_target = source, target
+    if source == PIPE:
+        real_source = folder / "stdin.onnx"
+        with real_source.open("wb") as file:
+            copyfileobj(sys.stdin.buffer, file)
+    if target == PIPE:
+        real_target = folder / "stdout.onnx"
+    outcome = _outcome(real_source, real_target, request)
+    if target == PIPE and real_target is not None and real_target.exists():
+        with real_target.open("rb") as file:
+            copyfileobj(file, sys.stdout.buffer)
+        sys.stdout.buffer.flush()
     return _renamed(outcome, {str(real_source): source, str(real_target): target or source})
 
 

@@ -28,6 +28,22 @@ if TYPE_CHECKING:
 _BAD_REQUEST = 2
 _INTERRUPTED = 130  # as a shell says that SIGINT ended a process
 _PIPE_CLOSED = 141  # and SIGPIPE
+_LONGEST_LINE = 2000  # characters
+
+
+class _ModelPath(click.Path):
+    """A path, of which `-` stands for a pipe and `./-` for a file of that name."""
+
+    def convert(
+        self,
+        value: str | os.PathLike[str],
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> Path:
+        """Return the path."""
+        path = Path(os.fsdecode(super().convert(value, param, ctx)))
+        return Path.cwd() / path if str(path) == "-" and value != "-" else path
+
 
 _VERIFY_OPTIONS = (
     click.option(
@@ -78,13 +94,11 @@ def _with_verify_options(command: Any) -> Any:  # noqa: ANN401 - a click decorat
     "2 bad request or file, 3 verification failed, 4 a provider that was asked for cannot run; "
     "on 1 to 4 no model is written.",
 )
-@click.argument(
-    "models", nargs=-1, required=True, metavar="MODEL...", type=click.Path(path_type=Path)
-)
+@click.argument("models", nargs=-1, required=True, metavar="MODEL...", type=_ModelPath())
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
+    type=_ModelPath(),
     metavar="OUT",
     help="Write the folded model here. [default: net.folded.onnx for net.onnx]",
 )
@@ -145,7 +159,7 @@ def fold(models: Sequence[Path], **options: Any) -> None:  # noqa: ANN401 - clic
     with _one_line_errors(verbose=options["verbose"]):
         _check_together(options)
         with interrupts_later():
-            from bnfold.batch import Request, run_all
+            from bnfold.batch import Request, files_of, run_all
 
         _resume_collecting()
         request = Request(
@@ -160,14 +174,13 @@ def fold(models: Sequence[Path], **options: Any) -> None:  # noqa: ANN401 - clic
             share_data=options["share_data"],
             digest=options["report"] is not None,
         )
-        _check_report(options["report"])
+        if options["report"] is not None:
+            _check_report(options["report"], files_of(models, request))
         with _progress(quiet=options["quiet"]) as step:
             results = run_all(models, request, jobs=options["jobs"], step=step)
-        if options["report"] is not None:
-            from bnfold.report import write_reports
-
-            write_reports(options["report"], [result.entry for result in results])
         _print_results(results, options, to_stderr=request.writes_to_stdout(models))
+        if options["report"] is not None:
+            _write_report(options["report"], results)
         sys.exit(max(result.exit_code for result in results))
 
 
@@ -197,7 +210,8 @@ def verify(original: Path, candidate: Path, **options: Any) -> None:  # noqa: AN
         from bnfold.text import verification_text
 
         _resume_collecting()
-        _check_report(options["report"])
+        if options["report"] is not None:
+            _check_report(options["report"], (original, candidate))
         with _progress(quiet=options["quiet"]) as step:
             step("verifying")
             found = verify_models(original, candidate, options=_verify_options(options))
@@ -211,7 +225,7 @@ def verify(original: Path, candidate: Path, **options: Any) -> None:  # noqa: AN
             text = verification_text(found, verbose=options["verbose"], width=_width(err=failed))
             click.echo(text, err=failed)
         elif comparison.error:
-            click.echo(f"bnfold: {candidate}: {comparison.error}", err=True)
+            click.echo(f"bnfold: {_one_line(f'{candidate}: {comparison.error}')}", err=True)
         sys.exit(comparison.exit_code)
 
 
@@ -278,11 +292,20 @@ def _check_together(options: dict[str, Any]) -> None:
             raise RequestError(f"{' and '.join(names)} exclude each other")
 
 
-def _check_report(path: Path | None) -> None:
-    if path is not None:
-        from bnfold.report import check_report_path
+def _check_report(path: Path, models: Sequence[Path]) -> None:
+    from bnfold.report import check_report_path
 
-        check_report_path(path)
+    check_report_path(path, models)
+
+
+def _write_report(path: Path, results: "Sequence[Outcome]") -> None:
+    from bnfold.report import write_reports
+
+    try:
+        write_reports(path, [result.entry for result in results])
+    except BnfoldError as error:
+        written = any(result.report is not None and result.report.written for result in results)
+        raise RequestError(f"{error}" + ("; the model was written" if written else "")) from error
 
 
 def _verify_options(options: dict[str, Any]) -> "VerifyOptions":
@@ -318,7 +341,7 @@ def _print_results(
 
     for result in results:
         if result.error:
-            click.echo(f"bnfold: {result.error}", err=True)
+            click.echo(f"bnfold: {_one_line(result.error)}", err=True)
         if result.trace and options["verbose"]:
             click.echo(result.trace, err=True)
         if result.report is not None and not options["quiet"]:
@@ -330,7 +353,8 @@ def _print_results(
 def _width(*, err: bool) -> int | None:
     """Return the width of the terminal that is written to, if it is one."""
     stream = sys.stderr if err else sys.stdout
-    return shutil.get_terminal_size().columns if stream.isatty() else None
+    shown = stream is not None and stream.isatty()
+    return shutil.get_terminal_size().columns if shown else None
 
 
 @contextmanager
@@ -348,6 +372,8 @@ def _one_line_errors(*, verbose: bool) -> Iterator[None]:
         sys.exit(_PIPE_CLOSED)
     except MemoryError:
         _fail("there is not enough memory")
+    except OSError as error:  # of what is printed to, mostly
+        _fail(f"{error.filename or 'the output'}: {error.strerror or error}")
     except Exception as error:  # noqa: BLE001 - nobody should have to read a traceback
         if verbose:
             traceback.print_exc()
@@ -355,14 +381,23 @@ def _one_line_errors(*, verbose: bool) -> Iterator[None]:
 
 
 def _fail(message: str, code: int = _BAD_REQUEST) -> NoReturn:
-    click.echo(f"bnfold: {message}", err=True)
+    click.echo(f"bnfold: {_one_line(message)}", err=True)
     sys.exit(code)
+
+
+def _one_line(message: str) -> str:
+    """Return a message as one line of bounded length, whatever names the file has in it."""
+    shown = "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in message
+    )
+    half = _LONGEST_LINE // 2
+    return shown if len(shown) <= _LONGEST_LINE else f"{shown[:half]} … {shown[-half:]}"
 
 
 @contextmanager
 def _progress(*, quiet: bool) -> Iterator[Any]:
     """Show the current step on a terminal's last line, and nothing elsewhere."""
-    shown = sys.stderr.isatty() and not quiet
+    shown = sys.stderr is not None and sys.stderr.isatty() and not quiet
 
     def step(text: str) -> None:
         if shown:

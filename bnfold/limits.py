@@ -35,6 +35,10 @@ CLONED: Final = 1 << 26
 """Elements by which the weights of a folded model may outnumber those that the model stores: a
 stored weight that several nodes share is cloned where they need different ones."""
 
+NODES: Final = 1 << 19
+"""Nodes of a model, subgraphs and functions included. The largest of networks have a tenth; each
+costs some kilobytes and a fraction of a millisecond."""
+
 INLINED: Final = 1 << 16
 """Nodes of a model all of whose functions are inlined."""
 
@@ -89,6 +93,28 @@ def require_computable(
     work = read + sum(count for count, _ in sizes)
     if node.op_type not in _BY_ARRAYS and work * _growth(node) > ELEMENTWISE:
         raise TooLargeError(f"{node.op_type} of {work} elements")
+
+
+def require_room(
+    node: onnx.NodeProto, opset: int, inputs: Sequence[NDArray[np.generic] | None], room: int
+) -> None:
+    """Refuse a node whose outputs are known to have no room; what is unknown is let pass.
+
+    Args:
+        node: A node of the default domain, without subgraphs.
+        opset: The version of its operator.
+        inputs: Its inputs; None for one that is left out.
+        room: Bytes that its outputs may take.
+
+    Raises:
+        TooLargeError: They take more.
+    """
+    try:
+        sizes = _output_sizes(node, opset, inputs)
+    except TooLargeError:
+        return
+    if sum(count * width for count, width in sizes) > room:
+        raise TooLargeError(f"it would have {sum(count for count, _ in sizes)} elements")
 
 
 def _output_sizes(

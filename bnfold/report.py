@@ -6,7 +6,7 @@ docs/report.schema.json and versioned by `SCHEMA_VERSION`: within a version fiel
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from bnfold import __version__
 from bnfold.errors import RequestError
+from bnfold.files.atomic import explained, real_target, write_whole
 from bnfold.files.digest import sha256
 from bnfold.records import Counts, FoldRecord, KeptRecord
 
@@ -189,22 +190,33 @@ Entry = Report | Comparison | Failure
 """What a report file holds, once for each model."""
 
 
-def check_report_path(path: Path) -> None:
+def check_report_path(path: Path, models: Iterable[Path] = ()) -> None:
     """Make sure, before any work is done, that a report can be written to a path.
+
+    Args:
+        path: The path.
+        models: What is read and written besides; none of it may be the report.
 
     Raises:
         RequestError: It cannot, or HTML needs the extra `bnfold[html]`.
     """
     if path.suffix.lower() not in {".json", *_HTML}:
         raise RequestError(f"{path}: a report is written to a .json or .html file")
-    if not path.parent.is_dir():
-        raise RequestError(f"{path}: the folder {path.parent} does not exist")
-    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
-        raise RequestError(f"{path}: cannot be written")
+    with explained(path):
+        real = real_target(path)
+        if not os.access(real.parent, os.W_OK):
+            raise RequestError(f"{path}: cannot be written")
+        for model in models:
+            if model.resolve() == real.resolve() or (real.exists() and _is_same(real, model)):
+                raise RequestError(f"{path}: this is a model, a report would overwrite it")
     if path.suffix.lower() in _HTML:
         from bnfold.page import require_jinja
 
         require_jinja()
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    return other.exists() and one.samefile(other)
 
 
 def write_reports(path: Path, entries: Sequence[Entry]) -> None:
@@ -222,10 +234,7 @@ def write_reports(path: Path, entries: Sequence[Entry]) -> None:
         text = render(data)
     else:
         text = json.dumps(data[0] if len(data) == 1 else data, indent=2, ensure_ascii=False) + "\n"
-    try:
-        path.write_text(text, encoding="utf-8", errors="backslashreplace")
-    except OSError as error:
-        raise RequestError(f"{path}: {error.strerror}") from error
+    write_whole(path, text.encode("utf-8", "backslashreplace"))
 
 
 def installed_versions() -> dict[str, str]:

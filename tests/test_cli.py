@@ -516,3 +516,81 @@ def test_a_bug_is_one_line_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     verbose = CliRunner().invoke(cli.fold, [source, "-v"])
     assert verbose.exit_code == 2
     assert "Traceback" in verbose.stderr
+
+
+# What a terminal, a shell or a file's name may do
+
+
+@pytest.mark.parametrize("end", ["<&- -", ">&- net.onnx -o -"])
+def test_a_closed_stream_is_no_pipe(tmp_path: Path, end: str) -> None:
+    model_in(tmp_path, as_name="net.onnx")
+    redirection, *words = end.split()
+    shell = f"{' '.join(command(*words))} {redirection} 2>said"
+    code = subprocess.run(["/bin/sh", "-c", shell], cwd=tmp_path, env=ENVIRONMENT, check=False)
+    assert code.returncode == 2
+    assert (tmp_path / "said").read_text().endswith("is closed\n")
+
+
+def test_without_a_place_for_messages_the_work_is_done(tmp_path: Path) -> None:
+    model_in(tmp_path, as_name="net.onnx")
+    shell = f"{' '.join(command('net.onnx', '--no-verify'))} 2>&-"
+    code = subprocess.run(["/bin/sh", "-c", shell], cwd=tmp_path, env=ENVIRONMENT, check=False)
+    assert code.returncode == 0
+    assert (tmp_path / "net.folded.onnx").exists()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_full_disk_behind_a_pipe_is_told_in_one_line(tmp_path: Path) -> None:
+    model_in(tmp_path, as_name="net.onnx")
+    shell = f"{' '.join(command('net.onnx', '-o', '-', '--no-verify'))} >/dev/full 2>said"
+    code = subprocess.run(["/bin/sh", "-c", shell], cwd=tmp_path, env=ENVIRONMENT, check=False)
+    assert code.returncode == 2
+    said = (tmp_path / "said").read_text()
+    assert "No space left on device" in said
+    assert "bug" not in said
+    assert said.count("\n") == 1
+
+
+def test_a_name_with_a_line_break_stays_on_one_line(tmp_path: Path) -> None:
+    (tmp_path / "a\nb.onnx").write_bytes(b"not a model")
+    refused(run("a\nb.onnx", cwd=tmp_path), r"a\nb.onnx")
+
+
+def test_what_a_file_says_is_quoted_only_so_far(tmp_path: Path) -> None:
+    model = convolution(channels=64)
+    model.graph.initializer[0].dims[:] = [1] * 50_000
+    result = run(write(model, tmp_path / "net.onnx"), cwd=tmp_path)
+    refused(result)
+    assert len(result.err) < 2200
+
+
+def test_a_file_may_be_called_as_the_pipe_is(tmp_path: Path) -> None:
+    model_in(tmp_path, as_name="-")
+    assert run("./-", "-o", "out.onnx", "--no-verify", cwd=tmp_path).code == 0
+    assert normalizations(load(tmp_path / "out.onnx")) == 0
+
+
+@pytest.mark.skipif(os.name != "posix", reason="SIGKILL is a signal of POSIX")
+def test_a_killed_pipe_leaves_no_copy(tmp_path: Path) -> None:
+    source = model_in(tmp_path).read_bytes()
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    with subprocess.Popen(
+        command("-"),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        env={**ENVIRONMENT, "TMPDIR": str(scratch)},
+    ) as process:
+        assert process.stdin is not None
+        process.stdin.write(source[:1000])
+        process.stdin.flush()
+        _wait_until(lambda: any(scratch.rglob("stdin.onnx")))
+        process.kill()
+    _wait_until(lambda: not files(scratch))
+
+
+def _wait_until(happened: Callable[[], bool]) -> None:
+    end = time.monotonic() + 30
+    while not happened():
+        assert time.monotonic() < end
+        time.sleep(0.02)

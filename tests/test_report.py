@@ -1,7 +1,9 @@
 """Reports: what they hold, the schema, and the document that explains it."""
 
+import errno
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import fields
@@ -10,9 +12,12 @@ from typing import Any
 
 import jsonschema
 import pytest
+from click.testing import CliRunner
 from commandline import ROOT, convolution, load, model_in, run, tampered, write
 
 import bnfold
+from bnfold import cli
+from bnfold.files.atomic import write_whole
 from bnfold.reasons import Reason
 from bnfold.report import (
     SCHEMA_VERSION,
@@ -146,9 +151,9 @@ def test_a_report_needs_its_folder(tmp_path: Path) -> None:
     with pytest.raises(bnfold.RequestError, match="does not exist"):
         check_report_path(tmp_path / "nowhere" / "r.json")
     (tmp_path / "r.json").mkdir()
-    with pytest.raises(bnfold.RequestError, match="cannot be written"):
+    with pytest.raises(bnfold.RequestError, match="this is a folder"):
         check_report_path(tmp_path / "r.json")
-    with pytest.raises(bnfold.RequestError, match="directory"):
+    with pytest.raises(bnfold.RequestError, match="this is a folder"):
         write_reports(tmp_path / "r.json", [Failure("net.onnx", "no")])
 
 
@@ -166,3 +171,40 @@ def test_digests_are_made_when_asked_for(tmp_path: Path) -> None:
     assert report.source.sha256 is None
     assert report.source.size == source.stat().st_size
     assert load(tmp_path / "net.folded.onnx").graph.node
+
+
+@pytest.mark.parametrize("victim", ["source", "link", "target"])
+def test_a_report_does_not_overwrite_a_model(tmp_path: Path, victim: str) -> None:
+    source = model_in(tmp_path, as_name="net.json")
+    (tmp_path / "link.json").symlink_to(source)
+    before = source.read_bytes()
+    names = {"source": "net.json", "link": "link.json", "target": "out.json"}
+    result = run("net.json", "-o", "out.json", "--report", names[victim], cwd=tmp_path)
+    assert result.code == 2
+    assert "a report would overwrite it" in result.err
+    assert source.read_bytes() == before
+    assert not (tmp_path / "out.json").exists()
+
+
+def test_a_report_that_cannot_be_written_at_the_end_says_what_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, path = model_in(tmp_path), tmp_path / "r.json"
+    path.write_text("the old one", encoding="utf-8")
+
+    def refuse(descriptor: int, data: object) -> int:
+        del descriptor, data
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def write_on_a_full_disk(path: Path, data: bytes) -> None:
+        with monkeypatch.context() as full:
+            full.setattr("bnfold.files.atomic.os.write", refuse)
+            write_whole(path, data)
+
+    monkeypatch.setattr("bnfold.report.write_whole", write_on_a_full_disk)
+    words = [str(source), "--no-verify", "--report", str(path)]
+    result = CliRunner().invoke(cli.fold, words)
+    assert result.exit_code == 2
+    assert "No space left on device; the model was written" in result.output
+    assert path.read_text(encoding="utf-8") == "the old one"
+    assert (tmp_path / "digits.folded.onnx").exists()

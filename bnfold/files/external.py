@@ -136,9 +136,11 @@ class DataFiles:
 
 def _cache_blobs(folder: Path) -> Path | None:
     """Return where the Hugging Face cache that `folder` is a snapshot in keeps its files."""
-    for parent in Path(os.path.abspath(folder)).parents:  # noqa: PTH100 - resolve() follows links
-        if parent.name == "snapshots" and (parent.parent / "blobs").is_dir():
-            return (parent.parent / "blobs").resolve()
+    as_called = Path(os.path.abspath(folder))  # noqa: PTH100 - resolve() follows links
+    for parent in (*as_called.parents, *folder.resolve().parents):
+        blobs = parent.parent / "blobs"
+        if parent.name == "snapshots" and blobs.is_dir() and not blobs.is_symlink():
+            return blobs.resolve()
     return None
 
 

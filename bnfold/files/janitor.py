@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Final
 
 _SHELL: Final = Path("/bin/sh")
-_SCRIPT: Final = 'read -r _ || rm -f -- "$@"'
+_SCRIPT: Final = 'read -r _ || rm -rf -- "$@"'
 
 
 @contextlib.contextmanager
 def removed_if_killed(*paths: Path) -> Iterator[None]:
-    """Let `paths` be removed if the process is killed while the context lasts.
+    """Let files and whole folders be removed if the process is killed while the context lasts.
 
     Where there is no shell they stay, until the next run.
     """

@@ -21,7 +21,8 @@ from bnfold.files.references import HELD, HERE, Reference, is_external
 from bnfold.files.skeleton import read_skeleton, require_known
 from bnfold.files.stores import OPEN_LIMIT, FileStore, open_regular
 from bnfold.files.values import SMALL, byte_count, decode, decode_inline, widen
-from bnfold.files.walk import tensors
+from bnfold.files.walk import node_count, tensors
+from bnfold.limits import NODES
 
 _LFS: Final = b"version https://git-lfs"
 
@@ -219,6 +220,9 @@ def _require_content(store: FileStore) -> None:
 
 def _require_sane(opened: OpenedModel) -> None:
     """Raise `ModelError` if the numbers of a tensor are not where the model says."""
+    nodes = node_count(opened.proto)
+    if nodes > NODES:
+        raise ModelError(f"it has {nodes} nodes; bnfold works on up to {NODES}")
     references = [(t, Reference.of(t)) for t in tensors(opened.proto) if is_external(t)]
     external = [tensor for tensor, reference in references if not reference.private]
     if opened.file is None and len(references) - len(external) != len(opened.held):

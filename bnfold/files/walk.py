@@ -21,6 +21,20 @@ def tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
         yield from _in_nodes(function.node)
 
 
+def node_count(model: onnx.ModelProto) -> int:
+    """Return the number of nodes, those of subgraphs and functions included."""
+    count, waiting = 0, [model.graph, *model.functions]
+    while waiting:
+        nodes = waiting.pop().node
+        count += len(nodes)
+        for node in nodes:
+            for attribute in node.attribute:
+                waiting += attribute.graphs
+                if attribute.HasField("g"):
+                    waiting.append(attribute.g)
+    return count
+
+
 def _in_graph(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
     yield from graph.initializer
     for sparse in graph.sparse_initializer:

@@ -18,6 +18,7 @@ from typing import Final
 import onnx
 
 from bnfold.files.references import is_external
+from bnfold.files.walk import node_count
 from bnfold.graph.calls import FunctionId, expansion
 from bnfold.limits import AXIS, INLINED, NESTED
 from bnfold.memory import at_most
@@ -35,6 +36,9 @@ _MEMORY: Final = 1 << 28
 """Bytes. What no count of the numbers foresees, such as a Cast of a vector that only becomes long
 on the way, meets this limit; then no numbers are followed."""
 
+_MEMORY_PER_NODE: Final = 1 << 13
+"""Bytes, several times what inference takes for a node of a large graph."""
+
 _INTEGERS: Final = frozenset(
     {onnx.TensorProto.INT32, onnx.TensorProto.INT64, onnx.TensorProto.UNDEFINED}
 )
@@ -50,7 +54,8 @@ def infer(model: onnx.ModelProto) -> onnx.ModelProto:
     if size > INLINED or depth > NESTED:
         del model.functions[:]
     if _Lengths(model).total <= _FOLLOWED and not _is_vast(model):
-        with contextlib.suppress(MemoryError), at_most(_MEMORY):
+        room = _MEMORY + _MEMORY_PER_NODE * node_count(model)
+        with contextlib.suppress(MemoryError), at_most(room):
             return onnx.shape_inference.infer_shapes(model, data_prop=True)
     return onnx.shape_inference.infer_shapes(model)
 

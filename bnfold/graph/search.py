@@ -214,10 +214,14 @@ class Search:
         return offered[self._choices.choose(len(offered))]
 
     def _reluctance(self, tensor: int) -> int:
-        """Say how late a branch should be tried: a constant one adds no node."""
+        """Say how late a branch should be tried: a constant one adds no node, a run may add one."""
         if tensor in self._draft.graph.constants:
             return 0
-        return 1 if self._is_willing(tensor, _WILLING_DEPTH) else 2
+        if not self._is_willing(tensor, _WILLING_DEPTH):
+            return 3
+        return (
+            2 if self._view.tensors[self._draft.root(tensor)].producer in self._draft.run_of else 1
+        )
 
     def _run_at(self, node: int) -> Run:
         return self._draft.runs[self._draft.run_of[node]]
@@ -399,16 +403,18 @@ class Search:
         """Sinking, a constant c becomes A(c); hoisting, c was A(c'), so it becomes A⁻¹(c)."""
         if affine.is_identity:
             return
-        self._check_recomputed(self._view.nodes[edge[0]].inputs[edge[1]], affine)
+        self._check_recomputed(self._view.nodes[edge[0]], edge[1], affine)
         sinks = self.proposal.how is How.OUTPUT
         self.proposal.constants[edge] = affine if sinks else affine.inverse()
 
-    def _check_recomputed(self, tensor: int, affine: Affine) -> None:
+    def _check_recomputed(self, node: Node, index: int, affine: Affine) -> None:
         """Refuse a constant that cannot be computed, or that its affine makes too large."""
+        tensor = node.inputs[index]
         constants = self._draft.graph.constants
         stored = constants.stored(tensor)
         shape = constants.value(tensor).shape if stored is None else tuple(stored.dims)
-        count = prod(np.broadcast_shapes(shape, affine.scale.shape))
+        with asking(node):
+            count = prod(np.broadcast_shapes(shape, affine.scale.shape))
         if count > max(prod(shape), AXIS):
             raise Refusal(Reason.TOO_LARGE, f"{count} values", self._draft.label(tensor))
 

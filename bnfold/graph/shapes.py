@@ -19,6 +19,8 @@ from bnfold.rules.operator import Dim, Shape
 
 _log = logging.getLogger(__name__)
 
+_ELEM_TYPES = frozenset(onnx.helper.get_all_tensor_dtypes())
+
 _SMALL = 64
 """Elements; of a larger constant, inference is told the shape and not the numbers."""
 
@@ -58,7 +60,7 @@ class Shapes:
         for tensor in view.tensors:
             if tensor.initializer is not None:
                 self.shapes[tensor.number] = tuple(tensor.initializer.dims)
-                self.elem_types[tensor.number] = tensor.initializer.data_type
+                self._learn_type(tensor.number, tensor.initializer.data_type)
         known = _typed_values(inferred)
         known |= {((), name): _typed(name, value) for name, value in (computed or {}).items()}
         for tensor in view.tensors:
@@ -71,10 +73,14 @@ class Shapes:
 
     def _learn(self, tensor: int, value: onnx.ValueInfoProto) -> None:
         typed = value.type.tensor_type
-        if typed.elem_type:
-            self.elem_types[tensor] = typed.elem_type
+        self._learn_type(tensor, typed.elem_type)
         if typed.HasField("shape"):
             self.shapes[tensor] = tuple(_dim(d) for d in typed.shape.dim)
+
+    def _learn_type(self, tensor: int, elem_type: int) -> None:
+        """Learn an element type; a number that stands for none says nothing."""
+        if elem_type in _ELEM_TYPES:
+            self.elem_types[tensor] = elem_type
 
     def _fill_in(self, view: View, number: int) -> None:
         """Learn a node's first output from its weight or its input, where inference did not."""
@@ -106,7 +112,7 @@ class Shapes:
         for attribute in proto.attribute:
             if attribute.name == "value":
                 self.shapes[output] = tuple(attribute.t.dims)
-                self.elem_types[output] = attribute.t.data_type
+                self._learn_type(output, attribute.t.data_type)
 
     def _learn_from_weight(self, output: int, weight: int, proto: onnx.NodeProto) -> None:
         shape = self.shapes.get(weight, ())

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 
+from bnfold.limits import COMPUTED, TooLargeError, require_room
 from bnfold.verification import kernels, windows
 from bnfold.verification.dtypes import Array, is_float
 
@@ -58,7 +59,9 @@ def _binary(operator: Callable[[Array, Array], Array]) -> _Native:
         a, b = inputs[0], inputs[1]
         assert a is not None  # noqa: S101  # required by the operator
         assert b is not None  # noqa: S101
-        return operator(a, kernels.aligned(a, b, attributes, opset))
+        b = kernels.aligned(a, b, attributes, opset)
+        kernels.require_room(np.broadcast_shapes(a.shape, b.shape))
+        return operator(a, b)
 
     return compute
 
@@ -90,7 +93,7 @@ NATIVE: dict[str, _Native] = {
     "BatchNormalization": lambda inputs, attributes, _: kernels.batch_normalization(
         inputs, attributes
     ),
-    "MatMul": _binary(lambda a, b: a @ b),
+    "MatMul": lambda inputs, *_: kernels.matmul(inputs),
     "Add": _binary(lambda a, b: a + b),
     "Sub": _binary(lambda a, b: a - b),
     "Mul": _binary(lambda a, b: a * b),
@@ -190,6 +193,11 @@ def constant_node(
             return [dequantized]
     outputs = [i for i, name in enumerate(node.output) if name]
     present = [i for i, value in enumerate(inputs) if value is not None]
+    if default_domain(node):
+        try:
+            require_room(node, opset_of(node, opsets), inputs, COMPUTED)
+        except TooLargeError as error:
+            raise EvaluationError(f"{node.op_type}: {error}") from error
     versions = tuple(sorted(opsets.items()))
     try:
         reference = _reference(_anonymous(node, present), versions)

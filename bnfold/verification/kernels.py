@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from bnfold.limits import COMPUTED
 from bnfold.verification.dtypes import Array
 
 Attributes = Mapping[str, Any]
@@ -22,6 +23,24 @@ _LARGE_KERNEL = 49
 _WINDOWS = 1 << 23
 """Elements of the input's windows that are in memory at a time."""
 _LEGACY_BROADCAST = 7  # the opset from which operands broadcast as in numpy
+
+
+def padded_by(X: Array, heads: Sequence[int], tails: Sequence[int], value: float = 0.0) -> Array:
+    """Return X (N, C, d…) with its spatial axes padded.
+
+    Raises:
+        ValueError: It would be larger than any picture that a probe looks at.
+    """
+    sizes = [d + h + t for d, h, t in zip(X.shape[2:], heads, tails, strict=True)]
+    require_room((*X.shape[:2], *sizes))
+    widths = [(0, 0), (0, 0), *zip(heads, tails, strict=True)]
+    return np.pad(X, widths, constant_values=value)
+
+
+def require_room(shape: Sequence[int]) -> None:
+    """Raise ValueError if a tensor of this shape is more than a probe may take."""
+    if math.prod(shape) > COMPUTED // 8:
+        raise ValueError(f"{list(shape)} is too large for a probe")
 
 
 def _text(value: bytes | str | None) -> str:
@@ -63,7 +82,7 @@ def conv(inputs: Sequence[Array | None], attributes: Attributes) -> Array:
         reached = [(o - 1) * s + e for o, s, e in zip(out, strides, extents, strict=True)]
         total = [r - d for r, d in zip(reached, X.shape[2:], strict=True)]
         pads = _same_pads(total, upper=auto == "SAME_UPPER")
-    padded = np.pad(X, [(0, 0), (0, 0), *zip(pads[:n], pads[n:], strict=True)])
+    padded = padded_by(X, pads[:n], pads[n:])
     out = [(d - e) // s + 1 for d, e, s in zip(padded.shape[2:], extents, strides, strict=True)]
     if min(out) < 1:
         raise ValueError(f"X {X.shape} is smaller than the kernel of W {W.shape}")
@@ -121,7 +140,9 @@ def conv_transpose(inputs: Sequence[Array | None], attributes: Attributes) -> Ar
     columns = np.moveaxis(X.reshape(samples, g, W.shape[0] // g, size), 0, 2).reshape(
         g, W.shape[0] // g, samples * size
     )
-    Y = np.zeros((samples, g * W.shape[1], *(f + e for f, e in zip(full, extra, strict=True))))
+    shape = (samples, g * W.shape[1], *(f + e for f, e in zip(full, extra, strict=True)))
+    require_room(shape)
+    Y = np.zeros(shape)
     for index, position in enumerate(itertools.product(*map(range, W.shape[2:]))):
         window = _window(position, dilations, strides, X.shape[2:])
         part = (grouped[index] @ columns).reshape(g * W.shape[1], samples, *X.shape[2:])
@@ -131,6 +152,16 @@ def conv_transpose(inputs: Sequence[Array | None], attributes: Attributes) -> Ar
     return _with_bias(Y[(slice(None), slice(None), *kept)], b)
 
 
+def matmul(inputs: Sequence[Array | None]) -> Array:
+    """Return A B, stacked as numpy does it."""
+    A, B = inputs
+    assert A is not None  # noqa: S101  # required by the operator
+    assert B is not None  # noqa: S101
+    stack = np.broadcast_shapes(A.shape[:-2], B.shape[:-2])
+    require_room((*stack, *A.shape[-2:-1], *(B.shape[-1:] if B.ndim > 1 else ())))
+    return np.asarray(A @ B)
+
+
 def gemm(inputs: Sequence[Array | None], attributes: Attributes) -> Array:
     """Return alpha · A' B' + beta · C."""
     A, B, C = inputs[0], inputs[1], inputs[2] if len(inputs) > 2 else None  # noqa: PLR2004
@@ -138,7 +169,7 @@ def gemm(inputs: Sequence[Array | None], attributes: Attributes) -> Array:
     assert B is not None  # noqa: S101
     A = A.T if attributes.get("transA") else A
     B = B.T if attributes.get("transB") else B
-    Y = np.asarray(attributes.get("alpha", 1.0) * (A @ B))
+    Y = np.asarray(attributes.get("alpha", 1.0) * matmul((A, B)))
     return Y if C is None else np.asarray(Y + attributes.get("beta", 1.0) * C)
 
 

@@ -226,7 +226,13 @@ class Matcher:
     def _constant(self, home: Numbered, name: str) -> int:
         """Return the number of a constant: by its content, or by its namesake if it is large."""
         if _small(home.scope, name):
-            array = home.scope.constant(name)
+            try:
+                array = home.scope.constant(name)
+            except EvaluationError:  # an invalid model; it equals what is written just so
+                made = home.scope.producers.get(name)
+                stated = home.scope.tensors[name] if made is None else made[0]
+                written = stated.SerializeToString(deterministic=True)
+                return self.table.number(("undefined", home.scope.path, written))
             content = tuple(array.reshape(-1)) if array.dtype == object else array.tobytes()
             return self.table.number(("content", str(array.dtype), array.shape, content))
         twin = home.twin
@@ -243,10 +249,10 @@ def _small(scope: Scope, name: str) -> bool:
     """Tell whether a constant is so small that its content can be its name."""
     tensor = scope.tensors.get(name)
     if tensor is None:
-        attribute = scope.producers[name][0].attribute[0]
-        if attribute.type != onnx.AttributeProto.TENSOR:
+        stated = scope.producers[name][0].attribute
+        if not stated or stated[0].type != onnx.AttributeProto.TENSOR:
             return True
-        tensor = attribute.t
+        tensor = stated[0].t
     return bool(math.prod(tensor.dims) <= _SMALL)
 
 

@@ -33,7 +33,7 @@ def reach(cone: Cone, weights: Weights) -> int:
         if node.op_type in _WINDOWED:
             weight = weights.values.get(node.input[1]) if len(node.input) > 1 else None
             kernel = None if weight is None else weight.shape[2:]
-            here = max(_LEAST, *_entering(node, attributes_of(node), kernel, here))
+            here = max([_LEAST, *_entering(node, attributes_of(node), kernel, here)])
         for name in node.input:
             wanted[name] = max(wanted.get(name, 0), here)
     return max((wanted.get(leaf, _LEAST) for leaf in cone.leaves), default=_LEAST)

@@ -168,7 +168,13 @@ def _pure(node: onnx.NodeProto) -> bool:
 
 
 def constant_value(node: onnx.NodeProto, model: OpenedModel) -> Array:
-    """Return the value of a Constant node, in any of its forms."""
+    """Return the value of a Constant node, in any of its forms.
+
+    Raises:
+        EvaluationError: It has none.
+    """
+    if not node.attribute:
+        raise EvaluationError("a Constant without a value")
     attribute = node.attribute[0]
     if attribute.name == "value":
         return model.read(attribute.t)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from bnfold.verification.dtypes import Array
+from bnfold.verification.kernels import padded_by
 
 
 def pool(inputs: Sequence[Array | None], attributes: Mapping[str, Any], *, average: bool) -> Array:
@@ -22,9 +23,8 @@ def pool(inputs: Sequence[Array | None], attributes: Mapping[str, Any], *, avera
     extents = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
     heads, tails = _pads(attributes, X.shape[2:], extents, strides)
     out, reach = _outputs(attributes, X.shape[2:], (heads, tails), extents, strides)
-    widths = [(h, r - d - h) for h, r, d in zip(heads, reach, X.shape[2:], strict=True)]
-    fill = 0.0 if average else -np.inf
-    padded = np.pad(X, [(0, 0), (0, 0), *((h, max(t, 0)) for h, t in widths)], constant_values=fill)
+    behind = [max(r - d - h, 0) for h, r, d in zip(heads, reach, X.shape[2:], strict=True)]
+    padded = padded_by(X, heads, behind, 0.0 if average else -np.inf)
     views = []
     for position in itertools.product(*map(range, kernel)):
         starts = [p * d for p, d in zip(position, dilations, strict=True)]

@@ -225,3 +225,17 @@ def test_a_link_out_of_the_hugging_face_cache_is_refused(snapshot: Path, tmp_pat
     data.symlink_to(other / "3")
     with pytest.raises(ModelError, match="out of the model's folder and its cache's blobs"):
         open_model(snapshot)
+
+
+def test_a_cache_whose_blobs_are_elsewhere_is_none(snapshot: Path, tmp_path: Path) -> None:
+    blobs = tmp_path / "hub" / "models--some--net" / "blobs"
+    blobs.rename(tmp_path / "elsewhere")
+    blobs.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ModelError, match="out of the model's folder"):
+        open_model(snapshot)
+
+
+def test_a_link_to_a_snapshot_is_read_as_the_snapshot(snapshot: Path, tmp_path: Path) -> None:
+    (tmp_path / "net").symlink_to(snapshot.parent)
+    with open_model(tmp_path / "net" / "model.onnx") as opened:
+        assert np.array_equal(opened.read(opened.proto.graph.initializer[0]), numbers(8192))

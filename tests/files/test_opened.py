@@ -203,3 +203,20 @@ def test_an_error_names_the_model_and_closes_it(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=rf"^{path}: data file '../w.bin'"):
         open_model(path)
     assert descriptors() == before
+
+
+def test_more_nodes_than_any_network_has_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "m.onnx"
+    inner = onnx.helper.make_graph([onnx.helper.make_node("Relu", ["x"], ["y"])] * 3, "g", [], [])
+    made = model([])
+    made.graph.node.add(op_type="If", input=["c"], output=["y"]).attribute.add(
+        name="then_branch", type=onnx.AttributeProto.GRAPH, g=inner
+    )
+    path.write_bytes(made.SerializeToString())
+    monkeypatch.setattr("bnfold.files.opened.NODES", 5)
+    open_model(path).close()
+    monkeypatch.setattr("bnfold.files.opened.NODES", 4)
+    with pytest.raises(ModelError, match="it has 5 nodes; bnfold works on up to 4"):
+        open_model(path)

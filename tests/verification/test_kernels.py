@@ -117,3 +117,24 @@ def test_training_is_refused() -> None:
     node = helper.make_node("BatchNormalization", list("xgbmv"), ["y"], training_mode=1)
     with pytest.raises(EvaluationError):
         run_node(node, {"": 15}, [np.ones((1, 1)), *[np.ones(1)] * 4])
+
+
+@pytest.mark.parametrize(
+    ("op_type", "shapes", "attributes"),
+    [
+        ("Add", [(1 << 16, 1), (1, 1 << 16)], {}),
+        ("MatMul", [(1 << 16, 1), (1, 1 << 16)], {}),
+        ("Gemm", [(1 << 16, 1), (1, 1 << 16)], {}),
+        ("Conv", [(1, 1, 2, 2), (1, 1, 1, 1)], {"pads": [1 << 16] * 4}),
+        ("ConvTranspose", [(1, 1, 4, 4), (1, 1, 1, 1)], {"strides": [1 << 16] * 2}),
+        ("MaxPool", [(1, 1, 2, 2)], {"kernel_shape": [1, 1], "pads": [1 << 16] * 4}),
+        ("Tile", [(2, 2), np.array([1 << 20, 1 << 20])], {}),
+    ],
+)
+def test_what_would_be_enormous_is_not_computed(
+    op_type: str, shapes: list[Any], attributes: dict[str, Any]
+) -> None:
+    inputs = [s if isinstance(s, np.ndarray) else np.ones(s) for s in shapes]
+    node = helper.make_node(op_type, [f"i{k}" for k in range(len(inputs))], ["y"], **attributes)
+    with pytest.raises(EvaluationError, match=r"too large for a probe|elements"):
+        run_node(node, {"": 17}, inputs)
