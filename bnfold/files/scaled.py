@@ -89,8 +89,8 @@ class Scaled:
                 for size, part in zip(factor.shape, index, strict=False)
             )
             laid, exact = block.reshape(shape), wide[: block.size].reshape(shape)
-            np.copyto(exact, laid)
             with np.errstate(over="ignore", invalid="ignore"):
+                np.copyto(exact, laid)
                 np.multiply(exact, factor[kept], out=exact)
                 np.copyto(laid, exact, casting="same_kind")
             if not np.isfinite(block).all():

@@ -7,7 +7,8 @@ A constant operand is aligned on the right, as ONNX broadcasts: a [C] constant a
 tensor runs over W, not over C.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from math import isfinite
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,9 +39,10 @@ def batch_normalization(op: Operator) -> tuple[int, Affine]:
     """
     _check_inference(op)
     x = op.required(0)
-    gamma, beta, mean, var = (_parameter(op.required(i), x) for i in (1, 2, 3, 4))
-    spread = var + op.number("epsilon", _DEFAULT_EPSILON)
-    if not (np.isfinite(spread).all() and (spread > 0).all()):
+    gamma, beta, mean, var = _parameters([op.required(i) for i in (1, 2, 3, 4)], x)
+    epsilon = op.number("epsilon", _DEFAULT_EPSILON)
+    spread = var + epsilon
+    if not (isfinite(epsilon) and (spread > 0).all()):
         raise Refusal(Reason.BAD_VARIANCE, at=op.required(4).name)
     scale = gamma / np.sqrt(spread)
     shift = beta - scale * mean
@@ -60,19 +62,23 @@ def _check_inference(op: Operator) -> None:
         raise Refusal(Reason.EXTRA_OUTPUTS)
 
 
-def _parameter(value: Value, x: Value) -> NDArray[np.float64]:
-    """Return a parameter [C] of the normalization of x, in float64."""
-    numbers = value.parameters()
+def _parameters(values: Sequence[Value], x: Value) -> NDArray[np.float64]:
+    """Return the parameters [C] of the normalization of x, in float64, one beside the other."""
+    numbers = [value.parameters() for value in values]
     if x.rank <= _CHANNEL_AXIS:
         raise Refusal(Reason.BAD_PARAMETERS, f"the input has rank {x.rank}", x.name)
     channels = x.dims[_CHANNEL_AXIS]
-    fits = not isinstance(channels, int) or channels == numbers.size
-    if numbers.ndim != 1 or not numbers.size or not fits:
-        shapes = f"shape {list(numbers.shape)}, channels {channels}"
-        raise Refusal(Reason.BAD_PARAMETERS, shapes, value.name)
-    if not np.isfinite(numbers).all():
-        raise Refusal(Reason.BAD_PARAMETERS, "not finite", value.name)
-    return numbers
+    size = channels if isinstance(channels, int) else numbers[0].size
+    for value, one in zip(values, numbers, strict=True):
+        if one.shape != (size,) or not size:
+            shapes = f"shape {list(one.shape)}, channels {channels}"
+            raise Refusal(Reason.BAD_PARAMETERS, shapes, value.name)
+    together = np.array(numbers, np.float64)
+    finite = np.isfinite(together)
+    if not finite.all():
+        culprit = values[int(np.argmin(finite.all(axis=1)))]
+        raise Refusal(Reason.BAD_PARAMETERS, "not finite", culprit.name)
+    return together
 
 
 def _operands(op: Operator) -> tuple[int, Value, NDArray[np.float64]]:
@@ -88,7 +94,7 @@ def _operands(op: Operator) -> tuple[int, Value, NDArray[np.float64]]:
     index, x, c = (1, right, left) if left.is_constant else (0, left, right)
     if c.elem_type not in FLOATS:
         raise Refusal(Reason.BAD_PARAMETERS, "no floating-point type", c.name)
-    constant = _laid_along(_as_broadcast(op, c.parameters(), x), x, c.name)
+    constant = _laid_along(_as_broadcast(op, c.parameters().astype(np.float64), x), x, c.name)
     if not np.isfinite(constant).all():
         raise Refusal(Reason.BAD_PARAMETERS, "not finite", c.name)
     return index, x, constant

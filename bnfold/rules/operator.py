@@ -94,8 +94,8 @@ class Value:
             raise Refusal(Reason.PARAMETERS_NOT_CONSTANT, at=self.name)
         return self.constant()
 
-    def parameters(self) -> NDArray[np.float64]:
-        """Return the numbers of a constant that is to become an affine, in float64.
+    def parameters(self) -> NDArray[np.generic]:
+        """Return the numbers of a constant that is to become an affine.
 
         Raises:
             Refusal: It is no constant, or no affine is as large.
@@ -103,7 +103,7 @@ class Value:
         numbers = self.numbers()
         if numbers.size > AXIS:
             raise Refusal(Reason.TOO_LARGE, f"{numbers.size} values", self.name)
-        return numbers.astype(np.float64)
+        return numbers
 
 
 @dataclass(frozen=True, slots=True, eq=False)

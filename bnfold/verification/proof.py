@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import onnx
 
 from bnfold.files.opened import OpenedModel, open_model
@@ -45,6 +46,7 @@ class Proof:
     unsure: tuple[str, ...] = ()
 
 
+@np.errstate(all="ignore")  # what is not finite is told by what it is compared with
 def prove(
     original: Path,
     candidate: Path,

@@ -97,3 +97,11 @@ def test_what_is_small_may_vanish_without_a_warning() -> None:
     opened = from_proto(model([numpy_helper.from_array(values, "w")]))
     recipe = Scaled(opened, opened.proto.graph.initializer[0], np.array([1e-30]))
     assert product(recipe, np.float32) == [0]
+
+
+def test_a_signalling_nan_is_no_warning() -> None:
+    stored = numpy_helper.from_array(np.zeros(2, np.float32), "w")
+    stored.raw_data = bytes.fromhex("0000a07f") + bytes(4)
+    opened = from_proto(model([stored]))
+    recipe = Scaled(opened, opened.proto.graph.initializer[0], np.array([2.0]))
+    assert np.array_equal(np.isnan(product(recipe, np.float32)), [True, False])
