@@ -17,7 +17,7 @@ from bnfold.graph.roles import Graph
 from bnfold.graph.view import NONE, Node
 from bnfold.limits import AFFINES, CLONED
 from bnfold.reasons import Obstacle, Reason, Refusal
-from bnfold.rules.affine import F64, Affine
+from bnfold.rules.affine import F64, Affine, some
 from bnfold.rules.linear import Border, Linear
 
 Edge = tuple[int, int]
@@ -159,7 +159,7 @@ class Absorbed:
 
     def _pad_for(self, scale: F64, shift: F64) -> float | None:
         """Return the value v with scale · v + shift = 0 on every channel, if one is needed."""
-        if not shift.any() or self.layout.border is Border.NOTHING:
+        if not some(shift) or self.layout.border is Border.NOTHING:
             return None
         if self.layout.border is Border.NEVER:
             raise Refusal(Reason.ZERO_PADDING)
@@ -173,14 +173,14 @@ class Absorbed:
     @property
     def has_shift(self) -> bool:
         """Whether a bias is needed."""
-        return bool(self.out_shift.any() or self.in_shift.any())
+        return some(self.out_shift) or some(self.in_shift)
 
     @property
     def size(self) -> int:
         """How many values are held for it: four vectors, and the factor that they come to."""
         layout = self.layout
         vectors = 2 * (layout.out_channels + layout.in_channels)
-        both = bool((self.in_scale != 1).any() and (self.out_scale != 1).any())
+        both = some(self.in_scale != 1) and some(self.out_scale != 1)
         return vectors + both * layout.out_channels * layout.in_channels // layout.groups
 
     @property

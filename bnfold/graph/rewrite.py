@@ -21,7 +21,7 @@ from bnfold.graph.quantized import Quantized, Requantized, find_quantized, resca
 from bnfold.graph.roles import Graph
 from bnfold.graph.view import NONE
 from bnfold.reasons import Refusal
-from bnfold.rules.affine import F64, Affine
+from bnfold.rules.affine import F64, Affine, some
 from bnfold.rules.affine_nodes import NORMALIZATION
 from bnfold.rules.operator import Shape
 
@@ -100,7 +100,7 @@ class _Rewriter:
         weight = self._view.nodes[edit.node].inputs[edit.layout.weight]
         rank = len(self._graph.shapes.shapes[weight])
         factor = edit.layout.factor(edit.out_scale, edit.in_scale, rank)
-        if np.any(factor != 1):
+        if some(factor != 1):
             self._scale(edit, weight, factor)
         self._bias(edit, weight)
         if edit.pad is not None:
@@ -196,8 +196,8 @@ class _Rewriter:
 
     def _bias(self, edit: LinearEdit, weight: int) -> None:
         """B' = s (gain b + W r) + t; the gain goes into b'."""
-        shifted = bool(edit.out_shift.any() or edit.in_shift.any())
-        if not (shifted or np.any(edit.out_scale != 1)):
+        shifted = some(edit.out_shift) or some(edit.in_shift)
+        if not (shifted or some(edit.out_scale != 1)):
             return
         edge = self._bias_edge(edit)
         old = None if edge is None else self._bias_of(edge)
@@ -206,7 +206,7 @@ class _Rewriter:
         if not shifted and edge is not None and self._requantize_bias(edge, edit.out_scale):
             return
         added = np.zeros(edit.layout.out_channels)
-        if edit.in_shift.any():
+        if some(edit.in_shift):
             added = edit.layout.response(self._constants.value(weight), edit.in_shift)
         scale, shift = (
             _laid(edit, edit.out_scale),

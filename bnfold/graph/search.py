@@ -29,7 +29,7 @@ from bnfold.graph.roles import asking
 from bnfold.graph.view import NONE, Node
 from bnfold.limits import AFFINES, AXIS
 from bnfold.reasons import Reason, Refusal
-from bnfold.rules.affine import Affine
+from bnfold.rules.affine import Affine, some
 from bnfold.rules.carry import CarryRow, Passage
 
 _WILLING_DEPTH = 64
@@ -165,7 +165,7 @@ class Search:
         index = state.layout.bias
         if index is None or index >= len(node.inputs) or node.inputs[index] == NONE:
             return
-        if not (state.has_shift or np.any(state.out_scale != 1)):
+        if not (state.has_shift or some(state.out_scale != 1)):
             return
         bias = node.inputs[index]
         label = self._draft.label(bias)
@@ -184,7 +184,7 @@ class Search:
         graph.constants.value(weight)
         rank = len(graph.shapes.shapes[weight])
         factor = state.layout.factor(state.out_scale, state.in_scale, rank)
-        if np.any(factor != 1):
+        if some(factor != 1):
             quantized = find_quantized(graph, weight)
             if quantized is not None:
                 rescaled(quantized, factor)

@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnfold.reasons import Reason, Refusal
-from bnfold.rules.affine import F64, Affine
+from bnfold.rules.affine import F64, Affine, some
 from bnfold.rules.operator import FLOATS, Operator, Value
 
 
@@ -87,8 +87,8 @@ class Linear:
             weight_rank: The rank of the weight.
         """
         g = self.groups
-        out = out_scale.reshape(g, -1, 1) if (out_scale != 1).any() else np.ones((1, 1, 1))
-        inner = in_scale.reshape(g, 1, -1) if (in_scale != 1).any() else np.ones((1, 1, 1))
+        out = out_scale.reshape(g, -1, 1) if some(out_scale != 1) else np.ones((1, 1, 1))
+        inner = in_scale.reshape(g, 1, -1) if some(in_scale != 1) else np.ones((1, 1, 1))
         outer_size = (self.out_channels if self.order == "OI" else self.in_channels) // g
         product = out * inner
         if self.order == "IO":
