@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from bnfold import __version__
-from bnfold.errors import BnfoldError, RequestError
+from bnfold.errors import BnfoldError, RequestError, one_line
 from bnfold.interrupts import interrupts_later
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 _BAD_REQUEST = 2
 _INTERRUPTED = 130  # as a shell says that SIGINT ended a process
 _PIPE_CLOSED = 141  # and SIGPIPE
-_LONGEST_LINE = 2000  # characters
 
 
 class _ModelPath(click.Path):
@@ -225,7 +224,7 @@ def verify(original: Path, candidate: Path, **options: Any) -> None:  # noqa: AN
             text = verification_text(found, verbose=options["verbose"], width=_width(err=failed))
             click.echo(text, err=failed)
         elif comparison.error:
-            click.echo(f"bnfold: {_one_line(f'{candidate}: {comparison.error}')}", err=True)
+            click.echo(f"bnfold: {one_line(f'{candidate}: {comparison.error}')}", err=True)
         sys.exit(comparison.exit_code)
 
 
@@ -341,7 +340,7 @@ def _print_results(
 
     for result in results:
         if result.error:
-            click.echo(f"bnfold: {_one_line(result.error)}", err=True)
+            click.echo(f"bnfold: {one_line(result.error)}", err=True)
         if result.trace and options["verbose"]:
             click.echo(result.trace, err=True)
         if result.report is not None and not options["quiet"]:
@@ -381,17 +380,8 @@ def _one_line_errors(*, verbose: bool) -> Iterator[None]:
 
 
 def _fail(message: str, code: int = _BAD_REQUEST) -> NoReturn:
-    click.echo(f"bnfold: {_one_line(message)}", err=True)
+    click.echo(f"bnfold: {one_line(message)}", err=True)
     sys.exit(code)
-
-
-def _one_line(message: str) -> str:
-    """Return a message as one line of bounded length, whatever names the file has in it."""
-    shown = "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in message
-    )
-    half = _LONGEST_LINE // 2
-    return shown if len(shown) <= _LONGEST_LINE else f"{shown[:half]} … {shown[-half:]}"
 
 
 @contextmanager

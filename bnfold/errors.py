@@ -11,8 +11,24 @@ if TYPE_CHECKING:
     from bnfold.report import Report
 
 
+_LONGEST = 2000
+"""Characters of a message."""
+
+
+def one_line(message: str) -> str:
+    """Return a message as one line of bounded length, whatever names a file has put into it."""
+    shown = "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in message
+    )
+    half = _LONGEST // 2
+    return shown if len(shown) <= _LONGEST else f"{shown[:half]} … {shown[-half:]}"
+
+
 class BnfoldError(Exception):
     """Base of every error that bnfold raises on purpose; its text is one clear sentence."""
+
+    def __str__(self) -> str:
+        return one_line(str(self.args[0]) if self.args else "")
 
 
 class RequestError(BnfoldError):
@@ -33,9 +49,6 @@ class _ReportedError(BnfoldError):
     def __init__(self, message: str, report: "Report") -> None:
         super().__init__(message, report)
         self.report = report
-
-    def __str__(self) -> str:
-        return str(self.args[0])
 
 
 class ProviderError(_ReportedError):

@@ -6,6 +6,7 @@ from typing import Any
 
 import onnx
 
+from bnfold.errors import one_line
 from bnfold.graph.plan import Fold, Kept, Plan
 from bnfold.graph.roles import Graph
 from bnfold.graph.view import View
@@ -34,7 +35,7 @@ class NodeRecord:
 
     def __str__(self) -> str:
         where = f" in {self.scope}" if self.scope else ""
-        return f"{self.op_type} '{self.name or self.output}'{where}"
+        return one_line(f"{self.op_type} '{self.name or self.output}'{where}")
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON-able data."""
@@ -186,7 +187,7 @@ def _kept(view: View, kept: Kept) -> KeptRecord:
 
 
 def _obstacle(obstacle: Obstacle) -> ObstacleRecord:
-    return ObstacleRecord(obstacle.reason.value, obstacle.at, str(obstacle))
+    return ObstacleRecord(obstacle.reason.value, obstacle.at, one_line(str(obstacle)))
 
 
 def _nodes(view: View, numbers: Iterable[int]) -> tuple[NodeRecord, ...]:

@@ -29,3 +29,10 @@ def test_some_errors_carry_a_report_through_processes(
     assert str(again) == "it differs"
     assert again.report == REPORT
     assert isinstance(again, bnfold.BnfoldError)
+
+
+def test_a_name_from_a_file_neither_breaks_the_line_nor_moves_the_cursor() -> None:
+    text = str(bnfold.ModelError("node 'a\nb\x1b[2J\u2028c' " + 100_000 * "x"))
+    assert text.isprintable()
+    assert text.startswith(r"node 'a\nb\x1b[2J\u2028c' xxx")
+    assert len(text) < 3000
