@@ -216,8 +216,16 @@ def _constant_along(values: F64, axis: int) -> bool:
 
 
 def require_room(*shapes: tuple[int, ...]) -> None:
-    """Refuse values of these shapes, broadcast together, that are more than any affine has."""
-    count = prod(shapes[0] if len(set(shapes)) == 1 else np.broadcast_shapes(*shapes))
+    """Refuse values of these shapes, broadcast together, that are more than any affine has.
+
+    Raises:
+        Refusal: They are, or do not broadcast together: what they belong to is no valid model.
+    """
+    try:
+        count = prod(shapes[0] if len(set(shapes)) == 1 else np.broadcast_shapes(*shapes))
+    except ValueError:
+        told = " and ".join(str(list(shape)) for shape in shapes)
+        raise Refusal(Reason.INVALID_NODE, f"shapes {told} do not fit") from None
     if count > AXIS:
         raise Refusal(Reason.TOO_LARGE, f"{count} values")
 

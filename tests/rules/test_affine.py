@@ -195,3 +195,10 @@ def test_what_an_affine_is(scale: float, shift: float, properties: str) -> None:
         "finite": a.is_finite,
     }
     assert {name for name, holds in found.items() if holds} == set(properties.split())
+
+
+def test_what_does_not_fit_is_refused_and_no_mistake() -> None:
+    wide, wider = (Affine.of(np.arange(1.0, n + 1)[None], np.zeros((1, n))) for n in (2, 3))
+    with pytest.raises(Refusal) as caught:
+        wide.then(wider)
+    assert caught.value.obstacle.reason is Reason.INVALID_NODE
