@@ -88,8 +88,7 @@ def require_computable(
     """
     read = sum(array.size for array in inputs if array is not None)
     sizes = _output_sizes(node, opset, inputs)
-    if sum(count * width for count, width in sizes) > room:
-        raise TooLargeError(f"it would have {sum(count for count, _ in sizes)} elements")
+    _check_room(sizes, room)
     work = read + sum(count for count, _ in sizes)
     if node.op_type not in _BY_ARRAYS and work * _growth(node) > ELEMENTWISE:
         raise TooLargeError(f"{node.op_type} of {work} elements")
@@ -113,6 +112,11 @@ def require_room(
         sizes = _output_sizes(node, opset, inputs)
     except TooLargeError:
         return
+    _check_room(sizes, room)
+
+
+def _check_room(sizes: Sequence[tuple[int, int]], room: int) -> None:
+    """Refuse so many elements of so many bytes."""
     if sum(count * width for count, width in sizes) > room:
         raise TooLargeError(f"it would have {sum(count for count, _ in sizes)} elements")
 

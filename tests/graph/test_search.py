@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+import numpy as np
 import onnx
 import pytest
 from evaluation import assert_same
 
 import bnfold
+from bnfold.graph.search import Search
 from bnfold.reasons import Reason
+
+if TYPE_CHECKING:
+    from bnfold.rules.affine import Affine
 
 _PADDED = """
 <ir_version: 8, opset_import: ["" : 9]>
@@ -30,3 +37,46 @@ def test_a_pad_value_that_is_an_attribute_must_fit_a_float32(elem_type: str, fol
         assert_same(model, folding.model, elem_type=onnx.TensorProto.FLOAT)
     else:
         assert folding.kept[0].above.reason == Reason.PAD_VALUE.value
+
+
+def _trunk(blocks: int) -> onnx.ModelProto:
+    """A trunk of residual sums, and at each a head: a pool with a normalization of its own."""
+    make = onnx.helper.make_node
+    nodes, outputs = [make("Conv", ["x", "W"], ["h0"])], []
+    for i in range(blocks):
+        nodes += [
+            make("Relu", [f"h{i}"], [f"r{i}"]),
+            make("Conv", [f"r{i}", "W"], [f"c{i}"]),
+            make("Add", [f"h{i}", f"c{i}"], [f"h{i + 1}"]),
+            make("AveragePool", [f"h{i}"], [f"p{i}"], kernel_shape=[1, 1]),
+            make("BatchNormalization", [f"p{i}", "g", "b", "b", "g"], [f"n{i}"]),
+        ]
+        outputs.append(f"n{i}")
+    info = onnx.helper.make_tensor_value_info
+    values = {"W": np.ones((2, 2, 1, 1)), "g": np.array([2.0, 3.0]), "b": np.array([1.0, 2.0])}
+    stored = [onnx.numpy_helper.from_array(v.astype(np.float32), n) for n, v in values.items()]
+    ends = [info(name, onnx.TensorProto.FLOAT, None) for name in (*outputs, f"h{blocks}")]
+    x = info("x", onnx.TensorProto.FLOAT, [1, 2, 4, 4])
+    graph = onnx.helper.make_graph(nodes, "trunk", [x], ends, stored)
+    imports = [onnx.helper.make_opsetid("", 17)]
+    return onnx.helper.make_model(graph, opset_imports=imports, ir_version=8)
+
+
+def test_heads_along_a_trunk_of_sums_do_not_each_climb_all_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    climbed = 0
+    real = Search._go_up
+
+    def counted(search: Search, tensor: int, affine: Affine) -> None:
+        nonlocal climbed
+        climbed += 1
+        real(search, tensor, affine)
+
+    monkeypatch.setattr(Search, "_go_up", counted)
+    counts = []
+    for blocks in (20, 80):
+        climbed = 0
+        bnfold.fold(_trunk(blocks))
+        counts.append(climbed)
+    assert counts[1] <= 5 * counts[0]

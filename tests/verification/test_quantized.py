@@ -72,3 +72,45 @@ def test_the_lowest_integer_has_no_negative() -> None:
     weight.CopyFrom(numpy_helper.from_array(values, "q"))
     folding = bnfold.fold(model)
     assert [kept.above.reason for kept in folding.kept] == ["quantized-range"]
+
+
+def shared(*, shown: bool, equal: bool, negative: bool) -> onnx.ModelProto:
+    """The weight of `quantized` read by another convolution too, or by nobody but the caller."""
+    model = quantized(per_axis=True, negative=negative, bias=False)
+    graph = model.graph
+    if shown:
+        graph.output.append(helper.make_tensor_value_info("w", TensorProto.FLOAT, [6, 4, 3, 3]))
+        return model
+    parameters = ["gamma", "beta", "mean", "var"]
+    if not equal:
+        other = numpy_helper.from_array(np.linspace(0.5, 3, 6, dtype=np.float32), "gamma_2")
+        graph.initializer.append(other)
+        parameters[0] = "gamma_2"
+    graph.node.extend([
+        helper.make_node("Sigmoid", ["x"], ["s"]),
+        helper.make_node("Conv", ["s", "w"], ["d"]),
+        helper.make_node("BatchNormalization", ["d", *parameters], ["z"]),
+    ])  # fmt: skip
+    graph.output.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, [2, 6, 6, 6]))
+    return model
+
+
+@pytest.mark.parametrize(
+    ("shown", "equal", "dequantized"), [(True, False, 2), (False, True, 1), (False, False, 2)]
+)
+@pytest.mark.parametrize("negative", [False, True])
+def test_a_dequantized_weight_that_others_read_is_made_once_for_each_need(
+    *, shown: bool, equal: bool, dequantized: int, negative: bool
+) -> None:
+    model = shared(shown=shown, equal=equal, negative=negative)
+    onnx.checker.check_model(model, full_check=True)
+    folding = bnfold.fold(model)
+    onnx.checker.check_model(folding.model, full_check=True)
+    assert folding.after.batch_normalizations == 0
+    made = [node for node in folding.model.graph.node if node.op_type == "DequantizeLinear"]
+    assert len(made) == dequantized
+    regions, options = folding.plan.regions, VerifyOptions(("cpu",))
+    found = bnfold.verify(model, folding.model, regions=regions, options=options)
+    assert found.verdict is Verdict.PASSED
+    again = bnfold.fold(folding.model)
+    assert again.model.SerializeToString() == folding.model.SerializeToString()
