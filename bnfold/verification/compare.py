@@ -108,8 +108,9 @@ def compare_output(
             steady &= _kind(wide(variant)) == _kind(A)
     broken = int(np.count_nonzero(steady & _broken(A, C, largest(original.dtype) - allowance)))
     verdict, note = _judge(difference, allowance, noise, max(HOPELESS, 32 * u) * magnitude)
-    if A.size and not both.any():
-        verdict, note = OutputVerdict.INCONCLUSIVE, "no element is finite in both models"
+    if not both.any():
+        note = "no element is finite in both models" if A.size else "it has no elements here"
+        verdict = OutputVerdict.INCONCLUSIVE
     if broken:
         verdict = OutputVerdict.DIFFERS
         note = f"{broken} elements are NaN or infinite in one model only"

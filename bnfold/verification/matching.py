@@ -22,7 +22,7 @@ import onnx
 
 from bnfold.files.references import is_external
 from bnfold.verification.dtypes import Array
-from bnfold.verification.evaluate import EvaluationError
+from bnfold.verification.evaluate import EvaluationError, default_domain
 from bnfold.verification.scopes import Path, Scope, function_scope, graph_scope
 
 Key = tuple[object, ...]
@@ -130,10 +130,12 @@ class Matcher:
                     numbered.numbers[name] = self._output(numbered, node, (*key, index), name)
 
     def _output(self, numbered: Numbered, node: onnx.NodeProto, key: Key, name: str) -> int:
-        if node.op_type == "Constant":
+        if node.op_type == "Constant" and default_domain(node):
             number = self._constant(numbered, name)
         elif (
-            node.op_type == "Identity" and (passed := self.of(numbered, node.input[0])) is not None
+            node.op_type == "Identity"
+            and default_domain(node)
+            and (passed := self.of(numbered, node.input[0])) is not None
         ):
             number = passed
         else:

@@ -74,7 +74,13 @@ class Finding:
 
 
 def probe(
-    old: Cone, new: Cone, shapes: Mapping[str, Shape], seed: int, *, tight: bool = False
+    old: Cone,
+    new: Cone,
+    shapes: Mapping[str, Shape],
+    seed: int,
+    *,
+    tight: bool = False,
+    never_negative: frozenset[str] = frozenset(),
 ) -> Finding:
     """Compare a region of the original with the candidate's.
 
@@ -84,6 +90,7 @@ def probe(
         shapes: What is known of the shapes of the tensors that enter.
         seed: Seed of the inputs.
         tight: Allow one rounding per weight only, as bnfold promises it.
+        never_negative: The tensors that enter and have no element below zero.
 
     Raises:
         EvaluationError: The region of the original cannot be computed here.
@@ -92,7 +99,8 @@ def probe(
         check_provable(cone)
     if casts(new) - casts(old):
         raise UnsupportedError("the candidate casts what the original does not")
-    pair = _Pair(old, new, weights_of(old), weights_of(new), _ONCE if tight else _ROUNDINGS)
+    roundings = _ONCE if tight else _ROUNDINGS
+    pair = _Pair(old, new, weights_of(old), weights_of(new), roundings, never_negative)
     leaves = list(dict.fromkeys((*old.leaves, *new.leaves)))
     hints = channel_hints(old, pair.old_weights)
     reason = EvaluationError("no shapes for its inputs were found")
@@ -146,6 +154,7 @@ class _Pair:
     old_weights: Weights
     new_weights: Weights
     roundings: float
+    never_negative: frozenset[str] = frozenset()
 
     def compare(self, inputs: Sequence[Mapping[str, Array]]) -> Finding:
         """Return the worst of several inputs.
@@ -153,6 +162,7 @@ class _Pair:
         Raises:
             EvaluationError: The original's region cannot be computed for such inputs.
         """
+        inputs = [self._possible(batch) for batch in inputs]
         constants = self.old_weights.tracked()
         results = [tracked_of(self.old, constants, batch) for batch in inputs]
         constants.clear()
@@ -181,6 +191,9 @@ class _Pair:
             if finding.fraction > worst.fraction:
                 worst = replace(finding, limit=limit)
         return worst
+
+    def _possible(self, batch: Mapping[str, Array]) -> Mapping[str, Array]:
+        return {n: np.abs(a) if n in self.never_negative else a for n, a in batch.items()}
 
     def _magnitude(self, before: Tracked, batch: Mapping[str, Array]) -> Array:
         if pads(self.new) <= pads(self.old):

@@ -1,5 +1,6 @@
 """The proof from the two files alone: folds are probed, all else must be identical."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ import onnx
 from bnfold.files.opened import OpenedModel, open_model
 from bnfold.region import Region
 from bnfold.verification.cut import Cone, cut, linear_depth
-from bnfold.verification.evaluate import EvaluationError
+from bnfold.verification.evaluate import EvaluationError, default_domain
 from bnfold.verification.known import inlined_alike, joined, known_shapes, taps
 from bnfold.verification.matching import Key, Matcher, Numbered, equal_constants
 from bnfold.verification.probe import Finding, probe
@@ -21,7 +22,11 @@ from bnfold.verification.verdict import Probe, ProbeVerdict, Structure
 _FOUND_NODES = 40
 """A region that nobody named is sought no further than this."""
 _FAILED_SEARCHES = 24
-"""After so many the two files are taken to be unlike."""
+"""After so many, and twice those that succeeded, the two files are taken to be unlike."""
+_SUSPECTS = 8
+"""Tensors that may be to blame together."""
+_NEVER_NEGATIVE = frozenset({"Relu", "Sigmoid", "HardSigmoid", "Abs", "Exp", "Softmax", "Sqrt"})
+"""Operators that make nothing below zero: what reads that need not bear anything else."""
 _ORDER = {ProbeVerdict.HELD: 0, ProbeVerdict.UNCHECKED: 1, ProbeVerdict.BROKEN: 2}
 
 
@@ -107,20 +112,27 @@ class _Prover:
         difference = self.differing[0] if self.differing else None
         contradiction = None
         if not structure.proved and not self.regions and self.suspects:
-            suspect = self.suspects[0]
-            self.assumed = {suspect}
-            if self._match().proved:
-                contradiction = (
-                    f"{suspect} differs by more than rounding, and all that follows is identical"
-                )
-                difference = suspect
+            difference, contradiction = self._blame(difference)
         return Proof(
             structure, probes, None if structure.proved else difference, contradiction,
             taps(self.first.proto.graph, self.second.proto.graph),
             tuple(self.unsure) if not structure.proved else (),
         )  # fmt: skip
 
+    def _blame(self, difference: str | None) -> tuple[str | None, str | None]:
+        """Return the first tensor that is to blame, and why, where a few explain everything."""
+        blamed: list[str] = []
+        while self.suspects and len(blamed) < _SUSPECTS:
+            blamed.append(self.suspects[0])
+            self.assumed = set(blamed)
+            if self._match().proved:
+                first, more = blamed[0], len(blamed) - 1
+                differ = f"and {more} more differ" if more else "differs"
+                return first, f"{first} {differ} by more than rounding, and all else is identical"
+        return difference, None
+
     def _match(self) -> Structure:
+        self.suspects = []
         self.differing, self.found, self.failed_searches = [], [], 0
         originals = {function_name(f): f for f in self.first.proto.functions}
         candidates = {function_name(f): f for f in self.second.proto.functions}
@@ -196,7 +208,8 @@ class _Prover:
         """Seek a region around `name` that nobody named."""
         # Where the folds are named everything else must be the same, not merely close; only a
         # shape may be read from another tensor of that shape.
-        if self.failed_searches >= _FAILED_SEARCHES or (self.regions and name not in self.integers):
+        patience = _FAILED_SEARCHES + 2 * len(self.found)
+        if self.failed_searches >= patience or (self.regions and name not in self.integers):
             return False
 
         def stops(tensor: str) -> bool:
@@ -209,18 +222,37 @@ class _Prover:
         if not all(self.matcher.same(new, leaf) for leaf in leaves):
             return False
         finding = self._probe(before, after)
+        bound = frozenset(n for n in leaves if self._is_never_negative(old, n))
+        if isinstance(finding, Finding) and not finding.held and bound:
+            finding = self._probe(before, after, never_negative=bound)
         if isinstance(finding, Finding) and finding.held:
             region = Region(new.scope.path, tuple(leaves), (name,))
             self.found.append(Probe(region, finding.fraction, ProbeVerdict.HELD, found=True))
             return True
         self.failed_searches += 1
-        if isinstance(finding, Finding):
+        # A part that cannot be computed, is of another shape or reads something else tells that
+        # names are misleading, or that not all is possible that a probe lets in.
+        alike = set(before.leaves) == set(after.leaves)
+        if alike and isinstance(finding, Finding) and math.isfinite(finding.fraction):
             self.suspects.append(name)
         return False
 
-    def _probe(self, before: Cone, after: Cone, *, tight: bool = False) -> Finding | str:
+    def _is_never_negative(self, old: Numbered, name: str) -> bool:
+        made = old.scope.producers.get(name)
+        return made is not None and default_domain(made[0]) and made[0].op_type in _NEVER_NEGATIVE
+
+    def _probe(
+        self,
+        before: Cone,
+        after: Cone,
+        *,
+        tight: bool = False,
+        never_negative: frozenset[str] = frozenset(),
+    ) -> Finding | str:
         try:
-            finding: Finding | str = probe(before, after, self.shapes, self.seed, tight=tight)
+            finding: Finding | str = probe(
+                before, after, self.shapes, self.seed, tight=tight, never_negative=never_negative
+            )
         except EvaluationError as error:
             finding = str(error)
         if isinstance(finding, str) or not finding.held:

@@ -140,3 +140,9 @@ def test_small_float_types_are_floats() -> None:
     assert not is_float(np.zeros(1, ml_dtypes.int4))
     assert unit_roundoff(np.dtype(ml_dtypes.bfloat16)) == 2**-8
     assert unit_roundoff(np.dtype(np.float16)) == 2**-11
+
+
+def test_an_output_without_elements_shows_nothing() -> None:
+    nothing = np.zeros((0, 4), np.float32)
+    result = compare_output("y", "L", nothing, [nothing], nothing)
+    assert result.verdict is OutputVerdict.INCONCLUSIVE

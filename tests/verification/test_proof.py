@@ -246,3 +246,59 @@ def test_an_inlined_function_is_no_difference(tmp_path: Path) -> None:
     assert proved(tmp_path, model, flat).structure.proved
     flat.graph.node[-1].attribute[-1].f = 0.5
     assert not proved(tmp_path, model, flat).structure.proved
+
+
+def chain(gains: dict[int, float], layers: int = 8) -> onnx.ModelProto:
+    """Convolutions and Relus, some weights wrong, and which channel is the largest at the end."""
+    rng, nodes, stored, last = np.random.default_rng(0), [], [], "x"
+    for i in range(layers):
+        weight = rng.standard_normal((4, 4, 3, 3)) / 6 * gains.get(i, 1.0)
+        stored.append(numpy_helper.from_array(weight.astype(np.float32), f"w{i}"))
+        nodes.append(helper.make_node("Conv", [last, f"w{i}"], [f"c{i}"], pads=[1] * 4))
+        nodes.append(helper.make_node("Relu", [f"c{i}"], [f"r{i}"]))
+        last = f"r{i}"
+    nodes.append(helper.make_node("ArgMax", [last], ["y"], axis=1))
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 4, 8, 8])
+    y = helper.make_tensor_value_info("y", TensorProto.INT64, [1, 1, 8, 8])
+    graph = helper.make_graph(nodes, "chain", [x], [y], stored)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+@pytest.mark.parametrize("wrong", [(1,), (1, 5), (0, 2, 7)])
+def test_several_wrong_layers_that_no_output_shows_are_found(
+    tmp_path: Path, wrong: tuple[int, ...]
+) -> None:
+    paths = [tmp_path / "a.onnx", tmp_path / "b.onnx"]
+    for path, gains in zip(paths, ({}, dict.fromkeys(wrong, 1.01)), strict=True):
+        path.write_bytes(chain(gains).SerializeToString())
+    found = prove(paths[0], paths[1], (), seed=0)
+    assert not found.structure.proved
+    assert found.contradiction is not None
+    assert found.contradiction.startswith(f"c{wrong[0]} ")
+
+
+def test_what_reads_a_relu_need_not_bear_negative_numbers(tmp_path: Path) -> None:
+    paths = []
+    for name, nodes in (
+        ("a", "r = Relu (x)  s = Relu (r)  y = Conv (s, W)"),
+        ("b", "r = Relu (x)  y = Conv (r, W)"),
+    ):
+        text = f"""<ir_version: 8, opset_import: ["" : 17]>
+            g (float[1,1,4,4] x) => (float[1,1,4,4] y) <float[1,1,1,1] W = {{2}}> {{ {nodes} }}"""
+        paths.append(tmp_path / f"{name}.onnx")
+        paths[-1].write_bytes(onnx.parser.parse_model(text).SerializeToString())
+    found = prove(paths[0], paths[1], (), seed=0)
+    assert found.structure.proved
+    assert found.contradiction is None
+
+
+def test_an_operator_of_another_domain_is_not_the_one_of_its_name(tmp_path: Path) -> None:
+    paths = []
+    for factor in (2.0, 2.000001):
+        text = f"""<ir_version: 8, opset_import: ["" : 17, "my" : 1]>
+            g (float[4] x) => (float[4] y) {{ y = my.Identity (x) }}
+            <domain: "my", opset_import: ["" : 17]>
+            Identity (a) => (b) {{ c = Constant <value_float = {factor}> ()  b = Mul (a, c) }}"""
+        paths.append(tmp_path / f"{factor}.onnx")
+        paths[-1].write_bytes(onnx.parser.parse_model(text).SerializeToString())
+    assert not prove(paths[0], paths[1], (), seed=0).structure.proved

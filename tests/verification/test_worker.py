@@ -2,8 +2,11 @@
 
 import os
 import signal
+import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -86,3 +89,34 @@ def test_closing_ends_a_busy_child(child: Worker) -> None:
     child.send("sleep")
     child.close()
     assert child._process.returncode == -signal.SIGKILL or sys.platform == "win32"
+
+
+_BUSY = """
+import time
+from bnfold.verification.child import die_with_parent
+die_with_parent()
+print("ready", flush=True)
+time.sleep(60)
+"""
+_PARENT = f"""
+import subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", {_BUSY!r}], stdout=subprocess.PIPE)
+child.stdout.readline()
+print(child.pid, flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it is Linux that ends the child")
+def test_a_busy_child_does_not_outlive_a_parent_that_is_killed() -> None:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    with subprocess.Popen(
+        [sys.executable, "-c", _PARENT], stdout=subprocess.PIPE, env=environment
+    ) as parent:
+        assert parent.stdout is not None
+        child = Path("/proc", parent.stdout.readline().decode().strip(), "stat")
+        parent.kill()
+    end = time.monotonic() + 10
+    while child.exists() and child.read_text().split()[2] != "Z":
+        assert time.monotonic() < end
+        time.sleep(0.05)
