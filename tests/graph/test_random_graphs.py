@@ -16,7 +16,7 @@ from nesting import NESTINGS, Nesting
 
 import bnfold
 
-_COUNT = int(os.environ.get("BNFOLD_RANDOM_GRAPHS", "400"))
+_COUNT = int(os.environ.get("BNFOLD_RANDOM_GRAPHS", "2000"))
 _AT_ONCE = 20
 
 
