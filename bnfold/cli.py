@@ -8,6 +8,7 @@ import atexit
 import gc
 import os
 import shutil
+import signal
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
@@ -238,7 +239,7 @@ def ops(*, markdown: bool) -> None:
         click.echo(as_markdown() if markdown else as_text())
 
 
-def main(arguments: Sequence[str] | None = None) -> NoReturn:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line.
 
     Args:
@@ -252,7 +253,17 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         from bnfold.memory import own_process
 
         own_process()
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        try:
+            _carry_out(list(sys.argv[1:] if arguments is None else arguments))
+        finally:
+            if arguments is None:  # what is left to do is to end, and that shall not be disturbed
+                signal.signal(signal.SIGINT, signal.SIG_IGN)
+    except KeyboardInterrupt:  # it came when nothing was going on
+        _fail("interrupted", _INTERRUPTED)
+
+
+def _carry_out(words: list[str]) -> NoReturn:
     command = {"verify": verify, "ops": ops}.get(words[0] if words else "")
     name = "bnfold" if command is None else f"bnfold {words[0]}"
     try:

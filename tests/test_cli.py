@@ -479,13 +479,16 @@ def interrupted(words: list[str], folder: Path, sign: str) -> set[str]:
         stderr=subprocess.PIPE,
         start_new_session=True,
     )
-    while not any(folder.glob(sign)):
-        assert process.poll() is None
-        time.sleep(0.01)
-    os.killpg(process.pid, signal.SIGINT)
-    assert process.wait(timeout=60) == 130
-    out, err = process.communicate()
-    assert (out, err) == (b"", b"bnfold: interrupted\n")
+    try:
+        while not any(folder.glob(sign)):
+            assert process.poll() is None
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGINT)
+        process.wait(timeout=60)  # its input stays open: without an end it would be an empty model
+    finally:
+        process.kill()
+        out, err = process.communicate()
+    assert (process.returncode, out, err) == (130, b"", b"bnfold: interrupted\n")
     # ONNX Runtime keeps a file of its own in the folder for temporary files.
     return files(folder) - {"temp", "temp/.ses"}
 

@@ -130,7 +130,21 @@ def _fitted(feed: Feed, specs: Sequence[InputSpec], path: Path) -> Feed:
         raise RequestError(f"{path}: lacks the input {missing[0]!r}")
     for spec in specs:
         _check_dtype(spec, feed[spec.name], path)
+        _check_shape(spec, feed[spec.name], path)
     return {name: feed[name] for name in names}
+
+
+def _check_shape(spec: InputSpec, value: object, path: Path) -> None:
+    if spec.sequence or spec.dims is None:
+        return
+    shape = np.shape(np.asarray(value))
+    fits = len(shape) == len(spec.dims) and all(
+        size == dim or not isinstance(dim, int) for size, dim in zip(shape, spec.dims, strict=False)
+    )
+    if not fits:
+        raise RequestError(
+            f"{path}: the input {spec.name!r} is {list(spec.dims)}, not {list(shape)}"
+        )
 
 
 def _check_dtype(spec: InputSpec, value: object, path: Path) -> None:

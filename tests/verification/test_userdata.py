@@ -96,3 +96,10 @@ def test_what_does_not_fit_the_model_is_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "b.npz", x=X.astype(np.float64))
     with pytest.raises(RequestError, match="float64, not float32"):
         load_inputs(tmp_path / "b.npz", SPECS, [])
+    spec = InputSpec("x", TensorProto.FLOAT, ("n", *X.shape[1:-1], X.shape[-1] + 1))
+    np.savez(tmp_path / "c.npz", x=X)
+    with pytest.raises(RequestError, match="the input 'x' is"):
+        load_inputs(tmp_path / "c.npz", [spec], [])
+    np.savez(tmp_path / "d.npz", x=X[..., None])
+    with pytest.raises(RequestError, match="the input 'x' is"):
+        load_inputs(tmp_path / "d.npz", [InputSpec("x", TensorProto.FLOAT, X.shape)], [])
