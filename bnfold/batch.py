@@ -101,8 +101,12 @@ def files_of(sources: Sequence[Path], request: Request) -> list[Path]:
         RequestError: The request makes no sense for these sources.
     """
     request = _for_pipes(sources, request)
-    files = [*sources, *(target for target in _targets(sources, request) if target is not None)]
-    files += [default_target(s) for s in sources if s != PIPE and not s.is_dir()]
+    files = [*sources]
+    for source, target in zip(sources, _targets(sources, request), strict=True):
+        if target is not None:
+            files.append(target)
+        elif not source.is_dir():  # which is refused when its turn comes
+            files.append(default_target(source))
     return [file for file in files if file != PIPE]
 
 

@@ -92,7 +92,7 @@ def _with_verify_options(command: Any) -> Any:  # noqa: ANN401 - a click decorat
     epilog="Also: 'bnfold verify ORIGINAL CANDIDATE' compares any two models; 'bnfold ops' lists "
     "the operators that bnfold knows.  Exit codes: 0 done, 1 --check found something to fold, "
     "2 bad request or file, 3 verification failed, 4 a provider that was asked for cannot run; "
-    "on 1 to 4 no model is written.",
+    "on 1 to 4 the model is not written; of several the highest code counts.",
 )
 @click.argument("models", nargs=-1, required=True, metavar="MODEL...", type=_ModelPath())
 @click.option(

@@ -94,7 +94,7 @@ def require_computable(
         raise TooLargeError(f"{node.op_type} of {work} elements")
 
 
-def require_room(
+def require_room_for_outputs(
     node: onnx.NodeProto, opset: int, inputs: Sequence[NDArray[np.generic] | None], room: int
 ) -> None:
     """Refuse a node whose outputs are known to have no room; what is unknown is let pass.

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from bnfold import __version__
 from bnfold.errors import RequestError
-from bnfold.files.atomic import explained, real_target, write_whole
+from bnfold.files.atomic import explained, real_target
 from bnfold.files.digest import sha256
+from bnfold.files.publish import write_whole
 from bnfold.records import Counts, FoldRecord, KeptRecord
 
 if TYPE_CHECKING:

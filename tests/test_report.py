@@ -17,7 +17,7 @@ from commandline import ROOT, convolution, load, model_in, run, tampered, write
 
 import bnfold
 from bnfold import cli
-from bnfold.files.atomic import write_whole
+from bnfold.files.publish import write_whole
 from bnfold.reasons import Reason
 from bnfold.report import (
     SCHEMA_VERSION,
@@ -198,7 +198,7 @@ def test_a_report_that_cannot_be_written_at_the_end_says_what_was(
 
     def write_on_a_full_disk(path: Path, data: bytes) -> None:
         with monkeypatch.context() as full:
-            full.setattr("bnfold.files.atomic.os.write", refuse)
+            full.setattr("bnfold.files.transfer.os.write", refuse)
             write_whole(path, data)
 
     monkeypatch.setattr("bnfold.report.write_whole", write_on_a_full_disk)

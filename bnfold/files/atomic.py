@@ -148,21 +148,6 @@ class Staged:
         self.discard()
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a small file; after any failure what was there is untouched.
-
-    Raises:
-        RequestError: It cannot be written.
-    """
-    real = real_target(path)
-    with explained(path), Staged.create(real) as staged:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(staged.descriptor, view) :]
-        staged.settle(real)
-        staged.publish()
-
-
 def publish_in_order(files: Sequence[Staged]) -> None:
     """Publish files of which all but the last are new; if one fails, none of them is there."""
     published: list[Path] = []

@@ -22,7 +22,9 @@ from bnfold.errors import RequestError
 from bnfold.files.assemble import DataLayout
 from bnfold.files.atomic import (
     Staged,
+    explained,
     publish_in_order,
+    real_target,
     replace_by_second_name,
 )
 from bnfold.files.janitor import removed_if_killed
@@ -55,6 +57,19 @@ def write_one(
         opened.require_unchanged()
         staged.publish()
     remove_abandoned(real, INTERIM)
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a small file; after any failure what was there is untouched.
+
+    Raises:
+        RequestError: It cannot be written.
+    """
+    real = real_target(path)
+    with explained(path), Staged.create(real) as staged:
+        write_pieces([data], staged.descriptor)
+        staged.settle(real)
+        staged.publish()
 
 
 def write_with_data(

@@ -73,6 +73,17 @@ class CarryRow(Protocol):
         """Answer the affines on the outputs that `affines` on the inputs show as."""
 
 
+class _Decided:
+    """A row that has one answer upwards."""
+
+    __slots__ = ()
+
+    def choices(self, op: Operator, affine: Affine) -> Sequence[int]:
+        """Offer none."""
+        del op, affine
+        return ()
+
+
 Move = Callable[[Operator, Affine], Affine]
 
 
@@ -158,17 +169,12 @@ def _cast(op: Operator, affine: Affine, *, to_wider: bool) -> Affine:
 
 
 @dataclass(frozen=True, slots=True)
-class Concatenation:
+class Concatenation(_Decided):
     """Concat: each input has its own slice of the affine along the axis."""
 
     says: str = "any affine, cut and joined as the tensors are"
     takes_shift: Callable[[Iterable[bool]], bool] = all
     every_input: bool = True
-
-    def choices(self, op: Operator, affine: Affine) -> Sequence[int]:
-        """Offer none."""
-        del op, affine
-        return ()
 
     def up(self, op: Operator, output: int, affine: Affine, choice: int) -> Passage:
         """Cut the affine as the output is cut."""
@@ -183,17 +189,12 @@ class Concatenation:
 
 
 @dataclass(frozen=True, slots=True)
-class Splitting:
+class Splitting(_Decided):
     """Split: each output has its own slice of the affine along the axis."""
 
     says: str = "any affine, cut and joined as the tensors are"
     takes_shift: Callable[[Iterable[bool]], bool] = all
     every_input: bool = False
-
-    def choices(self, op: Operator, affine: Affine) -> Sequence[int]:
-        """Offer none."""
-        del op, affine
-        return ()
 
     def up(self, op: Operator, output: int, affine: Affine, choice: int) -> Passage:
         """Spread one output's affine over its slice of the input."""
@@ -336,7 +337,7 @@ class Product:
 
 
 @dataclass(frozen=True, slots=True)
-class Blind:
+class Blind(_Decided):
     """Shape, Size, and CastLike's second input: what no affine changes.
 
     Attributes:
@@ -347,11 +348,6 @@ class Blind:
     says: str = "its result does not depend on the numbers"
     takes_shift: Callable[[Iterable[bool]], bool] = _never
     every_input: bool = False
-
-    def choices(self, op: Operator, affine: Affine) -> Sequence[int]:
-        """Offer none."""
-        del op, affine
-        return ()
 
     def up(self, op: Operator, output: int, affine: Affine, choice: int) -> Passage:
         """Refuse: its output holds no values of the input."""

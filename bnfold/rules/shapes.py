@@ -4,7 +4,7 @@ The values of an affine are pushed through the very same movement as the tensor'
 the axes on which they vary; along the others there is nothing to move.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import prod
 
 import numpy as np
@@ -279,14 +279,16 @@ def slice_down(op: Operator, affine: Affine) -> Affine:
 
 def slice_up(op: Operator, affine: Affine) -> Affine:
     """Give the slice the affine; leave what it does not take along an axis where it varies."""
-    for axis in affine.axes:
-        affine = affine.scatter(axis, _taken(op, axis), op.required(0).size(axis))
-    return affine
+    return _scattered(op, affine, affine.axes)
 
 
 def slice_alone_up(op: Operator, affine: Affine) -> Affine:
     """Give the slice the affine; leave all that it does not take."""
-    for axis in sorted({*_slices(op), *affine.axes}):
+    return _scattered(op, affine, sorted({*_slices(op), *affine.axes}))
+
+
+def _scattered(op: Operator, affine: Affine, axes: Iterable[int]) -> Affine:
+    for axis in axes:
         affine = affine.scatter(axis, _taken(op, axis), op.required(0).size(axis), alone=True)
     return affine
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 
-from bnfold.limits import COMPUTED, TooLargeError, require_room
+from bnfold.limits import COMPUTED, TooLargeError, require_room_for_outputs
 from bnfold.verification import kernels, windows
 from bnfold.verification.dtypes import Array, is_float
 
@@ -195,7 +195,7 @@ def constant_node(
     present = [i for i, value in enumerate(inputs) if value is not None]
     if default_domain(node):
         try:
-            require_room(node, opset_of(node, opsets), inputs, COMPUTED)
+            require_room_for_outputs(node, opset_of(node, opsets), inputs, COMPUTED)
         except TooLargeError as error:
             raise EvaluationError(f"{node.op_type}: {error}") from error
     versions = tuple(sorted(opsets.items()))
