@@ -97,6 +97,8 @@ def interleaved(
         rounds: How often.
         prepare: Is called before each run.
     """
+    # pip compiles what it installs; a checkout may forbid what is run to keep its bytecode.
+    run([sys.executable, "-m", "compileall", "-q", HERE.parent / "bnfold"])
     samples: dict[str, list[Sample]] = {name: [] for name in commands}
     for _ in range(rounds):
         for name, command in commands.items():

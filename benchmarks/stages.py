@@ -13,7 +13,6 @@ from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
-from unittest.mock import patch
 
 if TYPE_CHECKING:
     from bnfold.files import OpenedModel
@@ -59,8 +58,9 @@ class Stopwatch:
         with ExitStack() as patches:
             for name, (module, function) in _APART.items():
                 holder = import_module(module)
-                timed = self._timed(name, getattr(holder, function))
-                patches.enter_context(patch.object(holder, function, timed))
+                original = getattr(holder, function)
+                patches.callback(setattr, holder, function, original)
+                setattr(holder, function, self._timed(name, original))
             yield
 
     def _timed(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:

@@ -13,6 +13,7 @@ import onnx
 from bnfold.errors import ProviderError, RequestError, VerificationError
 from bnfold.files import OpenedModel, copy_model, open_model, save_model
 from bnfold.folding import Choice, Decision, carry_out, decide, function_names
+from bnfold.frozen import frozen
 from bnfold.records import Counts, fold_records, kept_records
 from bnfold.region import Region
 from bnfold.report import Exit, FileRecord, Report
@@ -135,7 +136,7 @@ def _without_collection() -> Iterator[None]:
             gc.enable()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Saving:
     external_data: bool | None
     share_data: bool

@@ -4,7 +4,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from shutil import copyfileobj
 from typing import TYPE_CHECKING
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from bnfold.api import default_target, fold_file
 from bnfold.errors import BnfoldError, ProviderError, RequestError, VerificationError
 from bnfold.files.janitor import removed_if_killed
+from bnfold.frozen import frozen
 from bnfold.memory import own_process
 from bnfold.report import Entry, Exit, Failure, FileRecord, Report
 
@@ -22,7 +23,7 @@ PIPE = Path("-")
 """Stands for standard input or output."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Request:
     """What to do with every model; see `bnfold.fold_file`."""
 
@@ -43,7 +44,7 @@ class Request:
         return piped and not self.check
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Outcome:
     """What became of one model.
 

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 
 from bnfold.files import OpenedModel, RoundingOverflow, from_proto, materialize
+from bnfold.frozen import frozen
 from bnfold.graph.calls import FunctionId
 from bnfold.graph.inline import functions_in_the_way, inlined
 from bnfold.graph.plan import Plan
@@ -20,7 +21,7 @@ from bnfold.records import Counts, FoldRecord, KeptRecord, fold_records, kept_re
 Made = TypeVar("Made")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Choice:
     """What may be folded.
 
@@ -33,7 +34,7 @@ class Choice:
     keep_overridable: bool = False
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@frozen(eq=False)
 class Decision:
     """What is to be done with a model, and the model as it will be.
 

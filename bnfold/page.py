@@ -7,11 +7,11 @@ Every name comes from somebody's model, so everything is escaped.
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
 from bnfold.errors import RequestError
+from bnfold.frozen import frozen
 
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _UNITS = ("bytes", "kB", "MB", "GB", "TB")
@@ -108,7 +108,7 @@ def relative(output: Data, key: str) -> float | None:
     return value / output["magnitude"] if value is not None and output["magnitude"] else value
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Scale:
     """A logarithmic scale.
 
@@ -149,7 +149,7 @@ class Scale:
         return [(exponent, power(exponent)) for exponent in powers]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Plot:
     """The errors of the layers, in the order of computation.
 

@@ -4,8 +4,9 @@ A `Reason` is a promise to the reader of a report: its value is stable, its text
 in the way. An `Obstacle` is a reason met at a place.
 """
 
-from dataclasses import dataclass
 from enum import Enum
+
+from bnfold.frozen import frozen
 
 
 class Reason(Enum):
@@ -93,7 +94,7 @@ _TEXTS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Obstacle:
     """A reason and where it was met.
 

@@ -1,9 +1,9 @@
 """Where a fold happened, in names that both models know."""
 
-from dataclasses import dataclass
+from bnfold.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Region:
     """Where to cut the original and the folded model to see one fold and nothing else.
 

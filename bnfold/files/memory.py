@@ -20,6 +20,7 @@ from bnfold.files.skeleton import BULKY
 from bnfold.files.stores import MemoryStore
 from bnfold.files.values import byte_count
 from bnfold.files.wire import FIXED32, FIXED64, GROUP, VARINT, key, varint
+from bnfold.frozen import frozen
 
 _ON_THE_WAY: Final = (
     onnx.GraphProto,
@@ -32,7 +33,7 @@ _ON_THE_WAY: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@frozen(eq=False)
 class HeldTensor:
     """The numbers of a tensor in memory, as a store. Protobuf copies them each time."""
 

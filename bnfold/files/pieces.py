@@ -1,19 +1,19 @@
 """What a file is put together from: bytes, stretches of other files, recipes' blocks."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
 from bnfold.files.recipe import Recipe
 from bnfold.files.stores import Store
+from bnfold.frozen import frozen
 
 BLOCK: Final = 1 << 20
 """Bytes that are in memory at once: small enough for a processor's cache."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Slice:
     """A stretch of a store."""
 
@@ -40,7 +40,7 @@ class Slice:
         return self.length == other.length and all(one == two for one, two in pairs)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Made:
     """The bytes that a recipe will yield; how many they are is known before."""
 

@@ -1,7 +1,6 @@
 """A tensor that does not exist yet: what it will be is known, its bytes are made on demand."""
 
 from collections.abc import Iterator, MutableMapping
-from dataclasses import dataclass
 from typing import Final, Protocol
 
 import numpy as np
@@ -9,6 +8,7 @@ import onnx
 from numpy.typing import NDArray
 
 from bnfold.files.values import encode
+from bnfold.frozen import frozen
 
 PRIVATE: Final = "\0bnfold/"
 """Begins every external location that is bnfold's own; no file name can contain a NUL."""
@@ -35,7 +35,7 @@ class Recipe(Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@frozen(eq=False)
 class Literal:
     """A tensor whose numbers are at hand: biases, merged parameters."""
 

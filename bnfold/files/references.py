@@ -11,13 +11,13 @@ A reference to numbers also says in which field of `TensorProto` they are: `raw_
 packed `float_data` or `double_data` of older files, whose bytes are the same.
 """
 
-from dataclasses import dataclass
 from typing import Final, Self
 
 import onnx
 
 from bnfold.errors import ModelError
 from bnfold.files.recipe import PRIVATE
+from bnfold.frozen import frozen
 
 HERE: Final = f"{PRIVATE}here"
 HELD: Final = f"{PRIVATE}held/"
@@ -34,7 +34,7 @@ _DIGITS: Final = 19
 """As many as 2**63 has: a bound for what is parsed at all."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Reference:
     """Where the numbers of a tensor are.
 

@@ -6,7 +6,6 @@ a stretch of the source's bytes. The factor is cut along with it.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import product
 from math import prod
 from typing import Final
@@ -20,6 +19,7 @@ from bnfold.files.opened import OpenedModel
 from bnfold.files.references import is_external
 from bnfold.files.stores import MemoryStore, Store
 from bnfold.files.values import encode
+from bnfold.frozen import frozen
 
 ELEMENTS: Final = 1 << 16
 """Elements in a block: half a megabyte of float64, which a processor's cache holds."""
@@ -38,7 +38,7 @@ class RoundingOverflow(BnfoldError):  # noqa: N818 - the error is the overflow
         self.name = name
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@frozen(eq=False)
 class Scaled:
     """`factor × source`, computed in float64 and rounded once to the source's dtype.
 

@@ -11,6 +11,7 @@ from typing import Final, Protocol, Self
 import numpy as np
 
 from bnfold.errors import ModelError
+from bnfold.frozen import frozen
 
 WINDOW: Final = 1 << 16
 
@@ -31,7 +32,7 @@ class Store(Protocol):
         """Return an equal store in which many small reads are cheap."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MemoryStore:
     """Bytes at hand."""
 

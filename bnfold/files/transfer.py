@@ -4,6 +4,7 @@ What recipes make is made by a few threads, each at another tensor: reading, mul
 all happen outside of Python's lock. Where every piece belongs is known before it is made.
 """
 
+import contextlib
 import errno
 import itertools
 import os
@@ -31,6 +32,9 @@ WORTH_A_THREAD: Final = 1 << 20
 _MOST_THREADS: Final = 4
 """More would wait for Python's lock between two blocks."""
 
+STRETCH: Final = 8 << 20
+"""Bytes written before the system is asked to bring them to the disk."""
+
 
 def write_pieces(pieces: Sequence[Piece], descriptor: int, *, threads: bool = False) -> None:
     """Write `pieces` to a new file.
@@ -52,7 +56,7 @@ def write_pieces(pieces: Sequence[Piece], descriptor: int, *, threads: bool = Fa
         if threads and isinstance(piece, Made) and len(piece) >= WORTH_A_THREAD
     ]
     elsewhere = {at for _, at in made}
-    write = _writer(descriptor)
+    write, trail = _writer(descriptor), _Trail(descriptor, 0)
     with _Makers(descriptor, made) as makers:
         makers.begin()
         for piece, at in placed:
@@ -60,9 +64,10 @@ def write_pieces(pieces: Sequence[Piece], descriptor: int, *, threads: bool = Fa
                 continue
             os.lseek(descriptor, at, os.SEEK_SET)
             if isinstance(piece, Slice) and isinstance(piece.store, FileStore):
-                _copy(piece.store, piece.offset, piece.length, descriptor, write)
+                _copy(piece.store, piece.offset, piece.length, trail, write)
             else:
                 send(piece, write)
+            trail.reach(at + len(piece))
         makers.make()
 
 
@@ -103,7 +108,9 @@ class _Makers:
                 piece, at = self._waiting.popleft()
             except IndexError:
                 return
-            send(piece, _writer_at(self._descriptor, at, self._require_going_on))
+            trail = _Trail(self._descriptor, at)
+            send(piece, _writer_at(self._descriptor, at, self._require_going_on, trail))
+            trail.reach(at + len(piece), ended=True)
 
     def _require_going_on(self) -> None:
         if self._stopped:
@@ -136,7 +143,7 @@ class _Makers:
 
 
 def _writer_at(
-    descriptor: int, at: int, before: Callable[[], None]
+    descriptor: int, at: int, before: Callable[[], None], trail: "_Trail"
 ) -> Callable[[bytes | memoryview], None]:
     def write(data: bytes | memoryview) -> None:
         nonlocal at
@@ -145,8 +152,30 @@ def _writer_at(
         while view:
             done = os.pwrite(descriptor, view, at)
             view, at = view[done:], at + done
+        trail.reach(at)
 
     return write
+
+
+class _Trail:
+    """A stretch of a new file that grows, and goes to the disk while it does.
+
+    Who waits for the disk in the end then waits for the last of it only. Of the pages in the cache
+    `POSIX_FADV_DONTNEED` drops none that is not on the disk yet: it begins to write them.
+    """
+
+    def __init__(self, descriptor: int, at: int) -> None:
+        self.descriptor = descriptor
+        self._begin = at
+
+    def reach(self, end: int, *, ended: bool = False) -> None:
+        """Say how far the file is written, and whether the stretch ends there."""
+        length = end - self._begin
+        if not length or (length < STRETCH and not ended) or not hasattr(os, "posix_fadvise"):
+            return
+        with contextlib.suppress(OSError):  # it is only advice
+            os.posix_fadvise(self.descriptor, self._begin, length, os.POSIX_FADV_DONTNEED)
+        self._begin = end
 
 
 def _processors() -> int:
@@ -182,33 +211,38 @@ def _copy(
     store: FileStore,
     offset: int,
     length: int,
-    descriptor: int,
+    trail: "_Trail",
     write: Callable[[bytes | memoryview], None],
 ) -> None:
     """Copy a stretch of a file by the fastest way that works here."""
     for attempt in (_by_range, _by_sendfile):
-        done = attempt(store.descriptor, offset, length, descriptor)
+        done = attempt(store.descriptor, offset, length, trail)
         offset, length = offset + done, length - done
     send(Slice(store, offset, length), write)  # also notices when the source became shorter
 
 
-def _by_range(source: int, offset: int, length: int, target: int) -> int:
+def _by_range(source: int, offset: int, length: int, trail: "_Trail") -> int:
     """Copy with `copy_file_range`, which may share blocks; return how much could be done."""
     if not hasattr(os, "copy_file_range"):
         return 0
     return _repeat(
-        lambda at, count: os.copy_file_range(source, target, count, offset_src=at), offset, length
+        lambda at, count: os.copy_file_range(source, trail.descriptor, count, offset_src=at),
+        offset,
+        length,
+        trail,
     )
 
 
-def _by_sendfile(source: int, offset: int, length: int, target: int) -> int:
+def _by_sendfile(source: int, offset: int, length: int, trail: "_Trail") -> int:
     """Copy with `sendfile`; return how much could be done."""
     if not hasattr(os, "sendfile"):
         return 0
-    return _repeat(lambda at, count: os.sendfile(target, source, at, count), offset, length)
+    return _repeat(
+        lambda at, count: os.sendfile(trail.descriptor, source, at, count), offset, length, trail
+    )
 
 
-def _repeat(call: Callable[[int, int], int], offset: int, length: int) -> int:
+def _repeat(call: Callable[[int, int], int], offset: int, length: int, trail: "_Trail") -> int:
     done = 0
     while done < length:
         try:
@@ -220,4 +254,5 @@ def _repeat(call: Callable[[int, int], int], offset: int, length: int) -> int:
         if not count:
             break
         done += count
+        trail.reach(os.lseek(trail.descriptor, 0, os.SEEK_CUR))
     return done

@@ -12,10 +12,10 @@ Format: https://protobuf.dev/programming-guides/encoding/
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
 from bnfold.files.pieces import Piece
+from bnfold.frozen import frozen
 
 VARINT, FIXED64, DELIMITED, GROUP, END_GROUP, FIXED32 = range(6)
 DEPTH_LIMIT: Final = 100
@@ -66,7 +66,7 @@ class Field(NamedTuple):
     end: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Edit:
     """The bytes from `start` to `end` become `pieces`."""
 
@@ -148,7 +148,7 @@ def delimited_fields(source: Bytes, start: int, end: int) -> Iterator[Field]:
         start = stop
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Walk:
     """A walk from a model's bytes down to its tensors.
 

@@ -12,6 +12,7 @@ from math import prod
 
 import numpy as np
 
+from bnfold.frozen import frozen
 from bnfold.graph.plan import Fold, How, LinearEdit
 from bnfold.graph.roles import Graph
 from bnfold.graph.view import NONE, Node
@@ -107,7 +108,7 @@ class Run:
         return reduce(Affine.then, affines)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@frozen(eq=False)
 class Absorbed:
     """What a linear node has absorbed so far.
 

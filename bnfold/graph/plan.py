@@ -5,9 +5,10 @@ change; what it does not name stays as it is.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 
+from bnfold.frozen import frozen
 from bnfold.reasons import Obstacle, Reason
 from bnfold.region import Region
 from bnfold.rules.affine import F64, Affine
@@ -22,7 +23,7 @@ class How(Enum):
     MERGED = "merged"  # put together with other affines, no linear operator near
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Fold:
     """Nodes that go, and where they go.
 
@@ -39,7 +40,7 @@ class Fold:
     how: How
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Kept:
     """Nodes that stay.
 
@@ -54,7 +55,7 @@ class Kept:
     below: Obstacle | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@frozen(eq=False)
 class LinearEdit:
     """What one linear node takes up: W' = s q W, b' = s (b + W r) + t.
 
@@ -79,7 +80,7 @@ class LinearEdit:
     pad: float | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@frozen(eq=False)
 class RunEdit:
     """A run of affine nodes that becomes fewer nodes.
 
@@ -101,7 +102,7 @@ class RunEdit:
         return self.nodes[: max(self.total.has_scale + self.total.has_shift, 1)]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@frozen(eq=False)
 class Plan:
     """Everything that will change.
 

@@ -9,12 +9,11 @@ the scale, as long as f varies along one axis, which then is the axis of the sca
 scale vanishes, and as long as 2 z − q stays in the range of the integers (−128 has no negative).
 """
 
-from dataclasses import dataclass
-
 import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
+from bnfold.frozen import frozen
 from bnfold.graph.roles import Graph
 from bnfold.graph.view import NONE, Node
 from bnfold.reasons import Reason, Refusal
@@ -25,7 +24,7 @@ _PER_AXIS_OPSET = 13
 _ZERO_POINT = 2
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@frozen(eq=False)
 class Quantized:
     """A constant that a DequantizeLinear makes of integers.
 
@@ -46,7 +45,7 @@ class Quantized:
     per_axis: bool
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@frozen(eq=False)
 class Requantized:
     """What a quantized constant becomes; None where something stays as it is."""
 

@@ -4,7 +4,6 @@ All arithmetic is float64 and is rounded once, to the element type that the tens
 are not computed here: each becomes a recipe that is evaluated when the model is written.
 """
 
-from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
@@ -15,6 +14,7 @@ from bnfold.errors import BnfoldError
 from bnfold.files.opened import OpenedModel
 from bnfold.files.recipe import Literal, Recipe
 from bnfold.files.scaled import Scaled
+from bnfold.frozen import frozen
 from bnfold.graph.editor import Editor
 from bnfold.graph.plan import LinearEdit, Plan, RunEdit
 from bnfold.graph.quantized import Quantized, Requantized, find_quantized, rescaled
@@ -41,7 +41,7 @@ class FoldOverflow(BnfoldError):  # noqa: N818 - the error is the overflow
         self.node = node
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Rewritten:
     """A folded model that is not written yet.
 

@@ -7,6 +7,7 @@ from functools import partial
 
 import onnx
 
+from bnfold.frozen import frozen
 from bnfold.graph.constants import Constants
 from bnfold.graph.shapes import Shapes
 from bnfold.graph.view import NONE, Node, View
@@ -35,7 +36,7 @@ def asking(node: Node) -> Iterator[None]:
         raise Refusal(Reason.INVALID_NODE, str(error), node.label) from error
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@frozen(eq=False)
 class AffineNode:
     """A node that is an affine of one of its inputs."""
 

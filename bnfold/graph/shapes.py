@@ -5,7 +5,6 @@ recognizably equal. Where inference stops (an operator that it does not know, a 
 the weight of a linear operator still tells the rank and the channels of its output.
 """
 
-import logging
 from collections.abc import Iterable, Mapping
 from functools import reduce
 
@@ -16,8 +15,6 @@ from numpy.typing import NDArray
 from bnfold.graph.propagation import infer
 from bnfold.graph.view import NONE, Node, View
 from bnfold.rules.operator import Dim, Shape
-
-_log = logging.getLogger(__name__)
 
 _ELEM_TYPES = frozenset(onnx.helper.get_all_tensor_dtypes())
 
@@ -158,8 +155,10 @@ def _infer(model: onnx.ModelProto, computed: Mapping[str, NDArray[np.generic]]) 
         copy.graph.node.extend(nodes)
     try:
         return infer(copy)
-    except Exception:  # noqa: BLE001 - inference is a help; what it cannot do stays unknown
-        _log.debug("shape inference failed", exc_info=True)
+    except Exception:
+        import logging
+
+        logging.getLogger(__name__).debug("shape inference failed", exc_info=True)
         return copy
 
 

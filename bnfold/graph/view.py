@@ -10,7 +10,6 @@ Nodes and tensors are known by numbers, because names may be empty or repeated. 
 anything; `ModelProto` stays the record.
 """
 
-import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -24,8 +23,6 @@ NONE = -1
 """Stands for a left-out optional input or output, and for "no node"."""
 
 Container = onnx.GraphProto | onnx.FunctionProto
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, eq=False)
@@ -340,7 +337,6 @@ def _import(outline: onnx.ModelProto) -> gs.Graph:
     try:
         return gs.import_onnx(outline)
     except Exception as error:
-        _log.debug("graphsurgeon refused the outline", exc_info=True)
         raise ModelError(f"the graph cannot be read: {error}") from error
     finally:
         G_LOGGER.severity = severity

@@ -15,13 +15,13 @@ to the storage type until a weight is written.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from math import prod
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bnfold.frozen import frozen
 from bnfold.limits import AXIS
 from bnfold.reasons import Reason, Refusal
 
@@ -32,7 +32,7 @@ SAME_RTOL = 1e-12
 below half an ulp of any storage type."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@frozen(eq=False)
 class Affine:
     """y = scale ⊙ x + shift.
 

@@ -14,12 +14,13 @@ A constant branch can take any affine: it is recomputed. Where `up` could answer
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Protocol
 
 import numpy as np
 import onnx
 
+from bnfold.frozen import frozen
 from bnfold.reasons import Reason, Refusal
 from bnfold.rules import pooling, shapes
 from bnfold.rules.affine import Affine, require_room
@@ -27,7 +28,7 @@ from bnfold.rules.affine_nodes import check_dropout
 from bnfold.rules.operator import Operator, Value
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Passage:
     """What a row answers.
 
@@ -91,7 +92,7 @@ def _never(_: Iterable[bool]) -> bool:
     return False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Single:
     """A node with one data input and one data output."""
 
@@ -168,7 +169,7 @@ def _cast(op: Operator, affine: Affine, *, to_wider: bool) -> Affine:
     return affine
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Concatenation(_Decided):
     """Concat: each input has its own slice of the affine along the axis."""
 
@@ -188,7 +189,7 @@ class Concatenation(_Decided):
         return Passage(outputs={0: shapes.joined(affines, axis, op.inputs)})
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Splitting(_Decided):
     """Split: each output has its own slice of the affine along the axis."""
 
@@ -250,7 +251,7 @@ def _fits(affine: Affine, branch: Value) -> bool:
     return True
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Sum:
     """Add, Sub, Sum: s (a + b) + t = (s a + t) + s b; every branch is scaled, one is shifted."""
 
@@ -302,7 +303,7 @@ class Sum:
         return Passage(inputs=rest, outputs={0: Affine.of(scale.scale, np.asarray(shift))})
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Product:
     """Mul of two branches: s (a b) = (s a) b; only a pure scale passes, through one branch."""
 
@@ -336,7 +337,7 @@ class Product:
         return Passage(outputs={0: product})
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Blind(_Decided):
     """Shape, Size, and CastLike's second input: what no affine changes.
 

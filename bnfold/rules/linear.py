@@ -18,7 +18,7 @@ all channels, which an explicit Pad can provide.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum, auto
 from math import prod
 from typing import Literal
@@ -26,6 +26,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from bnfold.frozen import frozen
 from bnfold.reasons import Reason, Refusal
 from bnfold.rules.affine import F64, Affine, some
 from bnfold.rules.operator import FLOATS, Operator, Value
@@ -39,7 +40,7 @@ class Border(Enum):
     NEVER = auto()  # implicit zeros that nothing can take the place of
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Linear:
     """How one linear node's weight lies.
 

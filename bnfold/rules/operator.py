@@ -1,12 +1,13 @@
 """An operator as a value: all that a rule may know of a node, without graph or file."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from bnfold.frozen import frozen
 from bnfold.limits import AXIS
 from bnfold.reasons import Reason, Refusal
 
@@ -28,7 +29,7 @@ FLOATS = frozenset(
 Attribute = int | float | bytes | Sequence[int] | Sequence[float] | None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@frozen(eq=False)
 class Value:
     """A tensor as a rule sees it.
 
@@ -106,7 +107,7 @@ class Value:
         return numbers
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@frozen(eq=False)
 class Operator:
     """A node as a rule sees it.
 

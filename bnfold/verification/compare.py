@@ -25,10 +25,10 @@ variants, and the candidate may have 5 times that.
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
+from bnfold.frozen import frozen
 from bnfold.verification.dtypes import Array, is_float, largest, unit_roundoff, wide
 from bnfold.verification.outputs import OutputComparison, Outputs, OutputVerdict
 
@@ -42,7 +42,7 @@ HOPELESS = 1e-3
 """Relative noise above which an agreement says nothing."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Rule:
     """What an output may differ by.
 

@@ -2,12 +2,12 @@
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
 import onnx
 
+from bnfold.frozen import frozen
 from bnfold.verification.dtypes import Array, is_float
 from bnfold.verification.evaluate import (
     EvaluationError,
@@ -20,7 +20,7 @@ from bnfold.verification.magnitude import MAGNITUDE, SHAPES, Tracked, exact, tra
 from bnfold.verification.scopes import Scope
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Cone:
     """What a tensor is computed from, back to where it was cut.
 
@@ -67,7 +67,7 @@ def cut(scope: Scope, output: str, stops: Callable[[str], bool], limit: int) -> 
     return Cone(scope, output, tuple(sorted(nodes)), tuple(leaves))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Weights:
     """The constants of a cone, in float64.
 

@@ -8,11 +8,12 @@ it as it is.
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import onnx
 
 from bnfold.errors import RequestError
+from bnfold.frozen import frozen
 
 Dim = int | str
 """A size, or the name of a symbol."""
@@ -30,7 +31,7 @@ _INDEXES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class InputSpec:
     """One input of a model.
 

@@ -12,11 +12,11 @@ An operator that is in none of these classes makes the region unprovable, never 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import onnx
 
+from bnfold.frozen import frozen
 from bnfold.verification.dtypes import Array
 from bnfold.verification.evaluate import (
     EvaluationError,
@@ -28,7 +28,7 @@ from bnfold.verification.evaluate import (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Tracked:
     """A tensor and its magnitude.
 

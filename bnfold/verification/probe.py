@@ -24,10 +24,11 @@ the biases do not cover the weights. One is zero, so that the biases stand alone
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
+from bnfold.frozen import frozen
 from bnfold.verification.cut import (
     Cone,
     Weights,
@@ -53,7 +54,7 @@ _ONCE = 1.05
 _TRIALS = 30
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Finding:
     """What a probe measured.
 
@@ -147,7 +148,7 @@ def _at_declared_shapes(
         return None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Pair:
     old: Cone
     new: Cone

@@ -15,13 +15,13 @@ import re
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import onnx
 
 from bnfold.errors import RequestError
+from bnfold.frozen import frozen
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -46,7 +46,7 @@ class ProviderState(StrEnum):
     RAN = "ran"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Availability:
     """A provider, and whether it works here.
 

@@ -6,10 +6,11 @@ holds a copy of the weights, and two of them are what a large network has no mem
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bnfold.frozen import frozen
 from bnfold.verification.outputs import Outputs, flatten
 from bnfold.verification.providers import CPU, PROVIDER_OPTIONS, assignment
 
@@ -38,7 +39,7 @@ class CannotRunError(Exception):
         self.loading = loading
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Run:
     """What a model gave.
 
@@ -55,7 +56,7 @@ class Run:
     linear_nodes: dict[str, int] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Target:
     """What to run: a model file, or its bytes where outputs were added.
 

@@ -106,6 +106,31 @@ def test_a_system_without_a_call_copies_otherwise(
     assert written(pieces, tmp_path / "target") == b"head" + DATA[5:-4] + DATA[1:4]
 
 
+@pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="this system takes no advice")
+@pytest.mark.parametrize("threads", [False, True])
+def test_what_is_written_begins_to_go_to_the_disk(
+    tmp_path: Path, store: FileStore, monkeypatch: pytest.MonkeyPatch, *, threads: bool
+) -> None:
+    advised: list[tuple[int, int]] = []
+
+    def note(descriptor: int, offset: int, length: int, advice: int) -> None:
+        assert advice == os.POSIX_FADV_DONTNEED
+        assert os.fstat(descriptor).st_size >= offset + length
+        advised.append((offset, offset + length))
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))  # which must not matter
+
+    monkeypatch.setattr(os, "posix_fadvise", note)
+    monkeypatch.setattr(transfer, "STRIDE", BLOCK // 2)
+    monkeypatch.setattr(transfer, "WORTH_A_THREAD", BLOCK)
+    monkeypatch.setattr(transfer, "STRETCH", BLOCK)
+    pieces: list[Piece] = [b"head", Slice(store, 0, len(DATA)), made(DATA), b"tail"]
+    assert written(pieces, tmp_path / "target", threads=threads) == b"head" + DATA + DATA + b"tail"
+    reached = bytearray(2 * len(DATA) + 8)
+    for begin, end in advised:
+        reached[begin:end] = b"+" * (end - begin)
+    assert reached.count(b"+") > len(reached) - BLOCK
+
+
 def test_a_system_without_positional_reads_seeks(
     store: FileStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,56 @@
+"""Data classes that nobody changes, and that cost little to define.
+
+A program that ends within half a second notices what its classes cost: `dataclass(frozen=True)`
+compiles six methods for each of them, which took an eighth of the time of a fold of 45 MB. Here
+only `__init__` is compiled; the others are the same functions for all. That nothing is assigned to
+later is for the type checker to see, as it does for any frozen data class.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast, dataclass_transform, overload
+
+_Class = TypeVar("_Class", bound=type)
+
+
+@overload
+def frozen(cls: _Class) -> _Class: ...
+@overload
+def frozen(*, eq: bool) -> Callable[[_Class], _Class]: ...
+@dataclass_transform(frozen_default=True)
+def frozen(cls: Any = None, *, eq: bool = True) -> Any:
+    """Make a class with slots whose instances are values, as `dataclass(frozen=True)` does.
+
+    Args:
+        cls: The class.
+        eq: Instances with equal fields are equal; otherwise each only equals itself.
+    """
+
+    def decorate(cls: type) -> type:
+        made: Any = dataclass(slots=True, eq=False, repr=False, match_args=False)(cls)
+        made.__repr__ = _repr
+        if eq:
+            made.__eq__, made.__hash__ = _equal, _hash
+        return cast("type", made)
+
+    return decorate if cls is None else decorate(cls)
+
+
+def _values(instance: Any) -> tuple[object, ...]:  # noqa: ANN401 - of any such class
+    return tuple(getattr(instance, name) for name in instance.__dataclass_fields__)
+
+
+def _repr(self: object) -> str:
+    names = self.__dataclass_fields__  # type: ignore[attr-defined]
+    fields = (f"{name}={value!r}" for name, value in zip(names, _values(self), strict=True))
+    return f"{type(self).__qualname__}({', '.join(fields)})"
+
+
+def _equal(self: object, other: object) -> Any:  # noqa: ANN401 - a bool, or NotImplemented
+    if type(self) is not type(other):
+        return NotImplemented
+    return _values(self) == _values(other)
+
+
+def _hash(self: object) -> int:
+    return hash(_values(self))

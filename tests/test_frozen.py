@@ -1,0 +1,74 @@
+"""The decorator makes values like frozen data classes."""
+
+from dataclasses import dataclass, field, fields, replace
+from inspect import signature
+from typing import Any
+
+import pytest
+
+from bnfold.frozen import frozen
+
+
+@frozen
+class Point:
+    """A value."""
+
+    x: int
+    y: int = 2
+    tags: tuple[str, ...] = field(default_factory=tuple)
+
+    @property
+    def total(self) -> int:
+        """The sum."""
+        return self.x + self.y
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """The same, by the standard library."""
+
+    x: int
+    y: int = 2
+    tags: tuple[str, ...] = field(default_factory=tuple)
+
+
+@frozen(eq=False)
+class Token:
+    """Equal to itself only."""
+
+    name: str
+
+
+@frozen
+class Other:
+    """Of the same fields as a point."""
+
+    x: int
+    y: int = 2
+    tags: tuple[str, ...] = ()
+
+
+@pytest.mark.parametrize("arguments", [{"x": 1}, {"x": 1, "y": 5, "tags": ("a",)}])
+def test_a_value_is_what_the_standard_library_makes(arguments: dict[str, Any]) -> None:
+    point, reference = Point(**arguments), Reference(**arguments)
+    assert [f.name for f in fields(point)] == [f.name for f in fields(reference)]
+    assert repr(point) == repr(reference).replace("Reference", "Point")
+    assert hash(point) == hash(reference)
+    assert signature(Point) == signature(Reference)
+    assert not hasattr(point, "__dict__")
+    assert replace(point, x=7).total == 7 + point.y
+
+
+def test_values_are_equal_by_their_fields_and_their_class() -> None:
+    assert Point(1) == Point(1, 2, ())
+    assert Point(1) != Point(1, 3)
+    others: list[object] = [Other(1), Reference(1), 1]
+    assert Point(1) not in others
+    assert len({Point(1), Point(1), Point(2)}) == 2
+
+
+def test_a_token_is_itself_only() -> None:
+    token = Token("a")
+    assert token in (Token("a"), token)
+    assert token != Token("a")
+    assert repr(token) == "Token(name='a')"
