@@ -7,7 +7,8 @@
 
 `read` opens, reads and saves what it is given, `fold` folds it. No input may do anything but
 succeed or be refused in one line; a warning is a finding, too. The corpus folder begins with the
-test models; every option after it is libFuzzer's. The exit status is not 0 if something is found,
+test models; a file in its place, as a finding is one, is run alone. Every option after it is
+libFuzzer's. The exit status is not 0 if something is found,
 and what caused it is written to the current folder (-artifact_prefix=DIR/ for another).
 """
 
@@ -72,7 +73,8 @@ def main() -> None:
     what, corpus = sys.argv[1], Path(sys.argv[2])
     folder = Path(tempfile.mkdtemp(prefix="bnfold-fuzz-"))
     targets = {"read": partial(read_and_write, folder=folder), "fold": fold_it}
-    sow(corpus)
+    if not corpus.is_file():
+        sow(corpus)
     options = [
         f"-max_len={4 * LARGEST_SEED}",
         f"-timeout={SECONDS}",
