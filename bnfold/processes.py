@@ -18,6 +18,7 @@ from multiprocessing.context import SpawnProcess
 from multiprocessing.resource_tracker import ensure_running
 from typing import Generic, TypeVar
 
+from bnfold.ending import ending
 from bnfold.interrupts import interrupts_later
 
 Task = TypeVar("Task")
@@ -109,7 +110,7 @@ class _Team(Generic[Task, Result]):
             return
         if task in self.waiting:
             self.waiting.remove(task)
-        self.results[task] = self.died(self.tasks[task], _ending(worker.process))
+        self.results[task] = self.died(self.tasks[task], ending(worker.process.exitcode or 0))
         if len(self.waiting) > sum(other.task is None for other in self.workers.values()):
             with interrupts_later():
                 self.hire()
@@ -131,15 +132,6 @@ class _Team(Generic[Task, Result]):
             worker.process.join(_PATIENCE)
             worker.process.kill()
             worker.process.join()
-
-
-def _ending(process: SpawnProcess) -> str:
-    code = process.exitcode or 0
-    if code >= 0:
-        return f"ended with exit code {code}"
-    name = signal.Signals(-code).name
-    memory = ", as the system does when memory runs out" if name == "SIGKILL" else ""
-    return f"was ended by {name}{memory}"
 
 
 def _work(connection: Connection, do: Callable[[Task], Result]) -> None:

@@ -296,7 +296,7 @@ def _numbers(output: "OutputComparison") -> str:
     if not output.noise:
         return f"{relative}, {output.used:.2g} of what is allowed"
     ratio = f"{output.ratio:.2g}" if output.ratio < _EXACT else f"{output.ratio:,.0f}"
-    return f"{relative}, {ratio} × the original's own rounding noise"
+    return f"{relative}, {ratio} × {output.noise_is}"
 
 
 def _count(number: int, noun: str, plural: str | None = None) -> str:

@@ -8,19 +8,15 @@
 Answers are JSON objects; `{"doing": ...}` announces a step and is no answer.
 """
 
-import contextlib
 import json
-import os
-import signal
 import sys
 from pathlib import Path
 from typing import IO, Any
 
 from bnfold.errors import BnfoldError
 from bnfold.verification.bench import Bench
+from bnfold.verification.expendable import become_expendable
 from bnfold.verification.options import VerifyOptions
-
-_PR_SET_PDEATHSIG = 1  # of Linux's prctl
 
 
 class Service:
@@ -68,26 +64,9 @@ class Service:
             self.tell(answer)
 
 
-def die_with_parent() -> None:
-    """Let the system end this process when the parent is gone, however busy it is (Linux)."""
-    if sys.platform == "linux":
-        import ctypes
-
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() == 1:  # it was gone before
-            os._exit(1)
-
-
 def main() -> None:
     """Serve the parent process."""
-    die_with_parent()
-    # When memory runs out it is this process that has to go, not the parent.
-    with contextlib.suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("1000")
-    # Native code prints to file descriptor 1; the answers need one of their own.
-    out = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    Service(out).serve(sys.stdin)
+    Service(become_expendable()).serve(sys.stdin)
 
 
 if __name__ == "__main__":

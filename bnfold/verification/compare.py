@@ -49,10 +49,12 @@ class Rule:
     Attributes:
         factor: How many times the noise.
         u: Unit roundoff of the models' output; None for that of the array.
+        hopeless: What to say where the noise is too large to judge by.
     """
 
     factor: float = FACTOR
     u: float | None = None
+    hopeless: str = "the original has too few correct digits here"
 
 
 _FAST = Rule()
@@ -107,7 +109,13 @@ def compare_output(
         if variant.shape == A.shape:
             steady &= _kind(wide(variant)) == _kind(A)
     broken = int(np.count_nonzero(steady & _broken(A, C, largest(original.dtype) - allowance)))
-    verdict, note = _judge(difference, allowance, noise, max(HOPELESS, 32 * u) * magnitude)
+    # The limit is wider for float16, whose single roundings are coarse without being chaotic.
+    hopeless = noise > max(HOPELESS, 32 * u) * magnitude
+    verdict, note = OutputVerdict.AGREES, ""
+    if not difference <= allowance:
+        verdict = OutputVerdict.DIFFERS
+    elif hopeless:
+        verdict, note = OutputVerdict.INCONCLUSIVE, rule.hopeless
     if not both.any():
         note = "no element is finite in both models" if A.size else "it has no elements here"
         verdict = OutputVerdict.INCONCLUSIVE
@@ -139,17 +147,6 @@ def _broken(A: Array, C: Array, brink: float) -> Array:
     infinite = (np.isinf(A) | np.isinf(C)) & (A != C) & ~nan & ~np.isnan(A)
     over = (np.abs(A) >= brink) & (np.abs(C) >= brink) & (np.sign(A) == np.sign(C))
     return np.asarray(nan | (infinite & ~over))
-
-
-def _judge(
-    difference: float, allowance: float, noise: float, hopeless: float
-) -> tuple[OutputVerdict, str]:
-    if not difference <= allowance:
-        return OutputVerdict.DIFFERS, ""
-    # The limit is wider for float16, whose single roundings are coarse without being chaotic.
-    if noise > hopeless:
-        return OutputVerdict.INCONCLUSIVE, "the original has too few correct digits here"
-    return OutputVerdict.AGREES, ""
 
 
 def _exact(
@@ -184,14 +181,18 @@ def _unlike(
 
 
 def compare_all(
-    level: str, original: Outputs, variants: Sequence[Outputs], candidate: Outputs
+    level: str,
+    original: Outputs,
+    variants: Sequence[Outputs],
+    candidate: Outputs,
+    rule: Rule = _FAST,
 ) -> list[OutputComparison]:
     """Compare every output of the original with the candidate's of the same name."""
     results = []
     for name, values in original.items():
         others = [variant[name] for variant in variants if name in variant]
         if name in candidate:
-            results.append(compare_output(name, level, values, others, candidate[name]))
+            results.append(compare_output(name, level, values, others, candidate[name], rule))
             continue
         note = "the candidate has no such output"
         results.append(

@@ -25,15 +25,15 @@ def conclude(
         proof: What the files say.
         providers: What the outputs say.
         crash: What became of the child process, where it did not do its work.
-        blameless: It crashed on the original, which says nothing about the candidate.
+        blameless: It was busy with the original, which says nothing about the candidate.
         layers: What the tensors inside say.
         options: How the verification was to be done.
         strict: The differences were named in advance, so everything else must be identical and
             an incomplete proof is no pass.
     """
-    if blameless:
-        providers = [_crashed(name, crash) for name in options.providers or ("cpu",)]
     verdict, reason = _weigh(proof, providers, None if blameless else crash, strict=strict)
+    if blameless and verdict is not Verdict.FAILED:
+        verdict, reason = _not_run(proof, crash)
     asked = {name.lower().removesuffix("executionprovider") for name in options.providers}
     failed = [
         f"{report.name}: {report.state}" + (f" ({report.reason})" if report.reason else "")
@@ -53,10 +53,12 @@ def conclude(
     )
 
 
-def _crashed(name: str, crash: str | None) -> ProviderReport:
-    reason = f"the original could not be run: {crash}"
-    name = name.lower().removesuffix("executionprovider")
-    return ProviderReport(name, ProviderState.CANNOT_RUN, reason)
+def _not_run(proof: Proof, crash: str | None) -> tuple[Verdict, str]:
+    """Say what the files say; where running is what takes a process down, that is not enough."""
+    files = _proved(proof) if proof.structure.proved else (
+        f"not proved from the files: {proof.structure.reason}"
+    )  # fmt: skip
+    return Verdict.INCONCLUSIVE, f"the original could not be run: {crash}; {files}"
 
 
 def _weigh(

@@ -25,7 +25,6 @@ from bnfold.verification.providers import (
     CUDA,
     Availability,
     ProviderState,
-    availability,
     caught_stderr,
     resolve,
     short_name,
@@ -38,6 +37,7 @@ from bnfold.verification.sessions import (
     Run,
     run,
 )
+from bnfold.verification.trial import Trial
 from bnfold.verification.userdata import load_inputs
 
 _JITTERS = 2
@@ -91,12 +91,14 @@ class Originals:
         Raises:
             RequestError: A provider or the inputs are not what can be worked with.
         """
-        named = resolve(self.options.providers)
+        named = resolve(self.options.providers) or [CPU, CUDA]
         self.announce("looking for execution providers")
+        trials = [Trial(provider, self.options.timeout) for provider in named]
         with opened.open_model(self.path) as model:
-            for provider in named or [CPU, CUDA]:
+            for provider, trial in zip(named, trials, strict=True):
                 attempts = self._attempts(model.proto)
-                self.baselines.append(self._baseline(availability(provider), attempts))
+                self.announce(f"trying {short_name(provider)}")
+                self.baselines.append(self._baseline(trial.result(), attempts))
 
     def _attempts(self, model: onnx.ModelProto) -> Attempts:
         """Return lists of feeds to try until the original takes one."""

@@ -57,6 +57,13 @@ class OutputComparison:
         return self.difference / self.noise if self.noise else math.inf
 
     @property
+    def noise_is(self) -> str:
+        """What the noise is: how far the original is from what both models are compared with."""
+        if " against " in self.level:
+            return "what the original differs by"
+        return "the original's own rounding noise"
+
+    @property
     def used(self) -> float:
         """The part of the allowance that the difference takes."""
         if self.difference == 0:
@@ -80,7 +87,7 @@ class OutputComparison:
             )
         return (
             f"differs by {self.difference:.2g}, "
-            f"{self.ratio:.2g} times the original's noise of {self.noise:.2g}"
+            f"{self.ratio:.2g} times {self.noise_is} ({self.noise:.2g})"
         )
 
     def to_dict(self) -> dict[str, Any]:

@@ -74,7 +74,7 @@ class Verifier:
                     self._original, candidate, regions, seed=self._options.seed, shapes=shapes
                 )
         except ChildDiedError as died:
-            crash, blameless = str(died), died.crashed and self._awaiting_original
+            crash, blameless = str(died), self._awaiting_original
         layers = self._layers(self._worker, candidate, proof, providers)
         return conclude(
             proof, providers, crash=crash, blameless=blameless, layers=layers,

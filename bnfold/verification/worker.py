@@ -10,29 +10,20 @@ import contextlib
 import json
 import os
 import queue
-import signal
 import subprocess
 import sys
 import tempfile
 import threading
 from typing import IO, Any
 
+from bnfold.ending import ending
 from bnfold.errors import RequestError
 
 _COMMAND = ("-P", "-m", "bnfold.verification.child")
 
 
 class ChildDiedError(Exception):
-    """The child process crashed, hung or ran out of memory; the text says which and when.
-
-    Attributes:
-        crashed: It crashed: it neither took too long nor was killed for its memory.
-    """
-
-    def __init__(self, what: str, *, crashed: bool = False) -> None:
-        """Keep what happened."""
-        super().__init__(what)
-        self.crashed = crashed
+    """The child process crashed, hung or ran out of memory; the text says which and when."""
 
 
 class Worker:
@@ -88,7 +79,7 @@ class Worker:
                 self._give_up(f"did not finish {self._doing} within {self._timeout:g} s")
                 continue
             if message is None:
-                self._give_up(f"{self._ending()} while {self._doing}")
+                self._give_up(f"{ending(self._process.wait())} while {self._doing}")
             elif "doing" in message:
                 self._doing = message["doing"]
             elif "refused" in message:
@@ -97,19 +88,8 @@ class Worker:
                 return message
 
     def _give_up(self, what: str) -> None:
-        crashed = self._process.poll() not in {None, -signal.SIGKILL}
         self._process.kill()
-        text = f"the ONNX Runtime process {what}{self._last_words()}"
-        self._died = ChildDiedError(text, crashed=crashed)
-
-    def _ending(self) -> str:
-        code = self._process.wait()
-        if code >= 0:
-            return f"ended with exit code {code}"
-        name = signal.Signals(-code).name
-        if name == "SIGKILL":
-            return "was killed (SIGKILL), as the system does when memory runs out,"
-        return f"crashed ({name})"
+        self._died = ChildDiedError(f"the ONNX Runtime process {what}{self._last_words()}")
 
     def _last_words(self) -> str:
         self._process.wait()
