@@ -45,6 +45,7 @@ from bnfold.verification.cut import (
 from bnfold.verification.dtypes import Array, smallest_normal, unit_roundoff
 from bnfold.verification.evaluate import EvaluationError, UnsupportedError
 from bnfold.verification.magnitude import Tracked
+from bnfold.verification.proportion import Rounding, disproportion, only_channelwise
 from bnfold.verification.reach import reach
 from bnfold.verification.samples import VOLUME, Shape, batches, channel_hints, trials
 
@@ -117,7 +118,7 @@ def probe(
             reason = error
             continue
         if finding.held:
-            return finding
+            return pair.weight_by_weight(finding) or finding
         broken = broken or finding
         if not stacked:
             break
@@ -167,7 +168,7 @@ class _Pair:
         constants = self.old_weights.tracked()
         results = [tracked_of(self.old, constants, batch) for batch in inputs]
         constants.clear()
-        u = max((unit_roundoff(dtype) for dtype in self.old_weights.dtypes), default=2.0**-24)
+        u = self._roundoff()
         terms = max((_terms(array) for array in self.old_weights.values.values()), default=1)
         evaluation = (2.0 * terms + 8.0) * 2.0**-53
         series = roundings_in_series(self.new, self._changed())
@@ -192,6 +193,21 @@ class _Pair:
             if finding.fraction > worst.fraction:
                 worst = replace(finding, limit=limit)
         return worst
+
+    def weight_by_weight(self, held: Finding) -> Finding | None:
+        """Return what the sums of a probe that held have hidden; see `proportion`."""
+        tight = self.roundings < _ROUNDINGS  # then it is known what was done
+        if not tight and not (only_channelwise(self.old) and only_channelwise(self.new)):
+            return None
+        weights = self.old_weights, self.new_weights
+        relative, tiny = self.roundings * self._roundoff() + 2.0**-50, _tiny(weights[1])
+        # Some tools work where numbers below the smallest normal one are taken for zero.
+        rounding = Rounding(relative, relative * tiny if tight else tiny, tiny)
+        fraction, note = disproportion(self.old, self.new, weights, rounding)
+        return Finding(fraction * held.limit, note, held.limit) if fraction > 1 else None
+
+    def _roundoff(self) -> float:
+        return max((unit_roundoff(dtype) for dtype in self.old_weights.dtypes), default=2.0**-24)
 
     def _possible(self, batch: Mapping[str, Array]) -> Mapping[str, Array]:
         return {n: np.abs(a) if n in self.never_negative else a for n, a in batch.items()}
