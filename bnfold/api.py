@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 
 import onnx
 
-from bnfold.errors import ProviderError, RequestError, VerificationError
+from bnfold.errors import ModelError, ProviderError, RequestError, VerificationError
 from bnfold.files import OpenedModel, copy_model, open_model, save_model
 from bnfold.folding import Choice, Decision, carry_out, decide, function_names
 from bnfold.frozen import frozen
@@ -84,7 +84,7 @@ def fold_file(  # noqa: PLR0913 - each is an option of the command line
         Choice(bn_only, keep_overridable),
         digest,
     )
-    with _without_collection():
+    with _without_collection(), _naming(job.source, job.target):
         return job.check() if check else job.fold()
 
 
@@ -120,8 +120,19 @@ def _target(source: Path, target: str | Path | None, *, in_place: bool) -> Path:
         return source
     chosen = default_target(source) if target is None else Path(target)
     if source.exists() and chosen.exists() and chosen.samefile(source):
-        raise RequestError(f"{chosen}: this is the input; use --in-place to replace it")
+        raise RequestError(f"{chosen}: this is the input; in_place (--in-place) replaces it")
     return chosen
+
+
+@contextmanager
+def _naming(source: Path, target: Path) -> Iterator[None]:
+    """Let every refusal name a file: of many models it must be known which one is meant."""
+    try:
+        yield
+    except (ModelError, RequestError) as error:
+        if str(source) in str(error) or str(target) in str(error):
+            raise
+        raise type(error)(f"{source}: {error}") from error
 
 
 @contextmanager

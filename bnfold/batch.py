@@ -128,6 +128,8 @@ def _for_pipes(sources: Sequence[Path], request: Request) -> Request:
     """A model that comes from a pipe goes to a pipe, unless it is told otherwise."""
     if request.output == PIPE and sys.stdout is None:
         raise RequestError("standard output is closed")
+    if request.output == PIPE and sys.stdout.isatty():
+        raise RequestError("a model is not written to a terminal: redirect standard output")
     if PIPE not in sources:
         return request
     if sys.stdin is None:

@@ -26,6 +26,14 @@ if TYPE_CHECKING:
     from bnfold.batch import Outcome
     from bnfold.verification import VerifyOptions
 
+_CONTRADICTORY = (
+    ("quiet", "verbose"),
+    ("inputs", "shapes"),
+    *(("no_verify", other) for other in ("thorough", "providers", "inputs", "shapes")),
+)
+_SINGULAR = {"providers": "provider", "shapes": "shape"}
+"""Options that are given several times, and what they are called on the command line."""
+
 _BAD_REQUEST = 2
 _INTERRUPTED = 130  # as a shell says that SIGINT ended a process
 _PIPE_CLOSED = 141  # and SIGPIPE
@@ -154,10 +162,12 @@ def _with_verify_options(command: Any) -> Any:  # noqa: ANN401 - a click decorat
 def fold(models: Sequence[Path], **options: Any) -> None:  # noqa: ANN401 - click's keywords
     """Fold batch normalization, and other per-channel arithmetic, of ONNX models.
 
-    The folded model is verified on ONNX Runtime before it is written.
+    The folded model is verified on ONNX Runtime before it is written. As MODEL or OUT, '-' is a
+    pipe.
     """
     with _one_line_errors(verbose=options["verbose"]):
         _check_together(options)
+        _check_names(models)
         with interrupts_later():
             from bnfold.batch import Request, files_of, run_all
 
@@ -296,10 +306,20 @@ def _resume_collecting() -> None:
 
 def _check_together(options: dict[str, Any]) -> None:
     """Refuse options that contradict each other."""
-    for one, other in (("no_verify", "thorough"), ("quiet", "verbose")):
+    for one, other in _CONTRADICTORY:
         if options.get(one) and options.get(other):
-            names = (f"--{option.replace('_', '-')}" for option in (one, other))
-            raise RequestError(f"{' and '.join(names)} exclude each other")
+            names = (_SINGULAR.get(option, option.replace("_", "-")) for option in (one, other))
+            raise RequestError(f"{' and '.join(f'--{name}' for name in names)} exclude each other")
+
+
+def _check_names(models: Sequence[Path]) -> None:
+    """Refuse a misspelt word where a model is expected."""
+    word = str(models[0])
+    if len(models) > 1 and word.isalpha() and not models[0].exists():
+        from difflib import get_close_matches
+
+        for meant in get_close_matches(word, ["verify"]):
+            raise RequestError(f"{word}: no such file; is 'bnfold {meant}' meant?")
 
 
 def _check_report(path: Path, models: Sequence[Path]) -> None:

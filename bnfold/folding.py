@@ -221,7 +221,12 @@ def fold(
 
     Raises:
         ModelError: The graph makes no sense.
+        TypeError: This is no ModelProto.
     """
+    if not isinstance(model, onnx.ModelProto):
+        raise TypeError(
+            f"fold takes an onnx.ModelProto, not {type(model).__name__}; fold_file takes a path"
+        )
     with from_proto(model) as opened:
         choice = Choice(bn_only, keep_overridable)
         decision, folded = carry_out(decide(opened, choice), choice, _in_memory)

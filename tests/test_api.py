@@ -148,6 +148,27 @@ def test_a_model_that_cannot_be_read(tmp_path: Path) -> None:
         bnfold.verify(DIGITS, source)
 
 
+def test_whatever_is_refused_the_file_is_named(tmp_path: Path) -> None:
+    source = model_in(tmp_path)
+    options = bnfold.VerifyOptions(shapes={"pixels": (1,)})
+    with pytest.raises(bnfold.RequestError, match=r"digits\.onnx: the model has no input 'pixels'"):
+        bnfold.fold_file(source, verify=options)
+    model = load(source)
+    model.graph.node[-1].output[0] = model.graph.node[0].output[0]
+    with pytest.raises(bnfold.ModelError, match=r"broken\.onnx: the graph has a circle"):
+        bnfold.fold_file(write(model, tmp_path / "broken.onnx"))
+
+
+def test_a_path_is_no_model() -> None:
+    with pytest.raises(TypeError, match="not str; fold_file takes a path"):
+        bnfold.fold("net.onnx")  # type: ignore[arg-type]
+
+
+def test_inputs_may_be_named_by_a_string(tmp_path: Path) -> None:
+    options = bnfold.VerifyOptions(inputs=str(DIGITS.with_name("digits_test.npz")))
+    assert bnfold.fold_file(model_in(tmp_path), verify=options).exit_code == 0
+
+
 def test_verify_takes_paths_and_models(tmp_path: Path) -> None:
     model = load(DIGITS)
     folded = bnfold.fold(model).model

@@ -188,6 +188,22 @@ def test_requests_that_no_pipe_can_serve(tmp_path: Path, words: list[str]) -> No
     refused(run(*words, cwd=tmp_path), "standard")
 
 
+@pytest.mark.skipif(os.name != "posix", reason="a terminal is opened as POSIX does")
+def test_a_model_is_not_written_to_a_terminal(tmp_path: Path) -> None:
+    model_in(tmp_path)
+    ours, theirs = os.openpty()
+    try:
+        words = command("digits.onnx", "-o", "-")
+        done = subprocess.run(
+            words, cwd=tmp_path, env=ENVIRONMENT, stdout=theirs, stderr=subprocess.PIPE, check=False
+        )
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert done.returncode == 2
+    assert b"a model is not written to a terminal" in done.stderr
+
+
 def test_a_reader_that_leaves_early_is_no_error(tmp_path: Path) -> None:
     for words in (["ops"], ["--check", "-v", "digits.onnx"]):
         model_in(tmp_path)
@@ -386,6 +402,19 @@ BAD_REQUESTS = {
     "a target and in place": (["digits.onnx", "-o", "x.onnx", "--in-place"], "exclude"),
     "thorough and not at all": (["digits.onnx", "--thorough", "--no-verify"], "exclude"),
     "quiet and verbose": (["digits.onnx", "-q", "-v"], "exclude"),
+    "inputs and their shapes": (
+        ["digits.onnx", "--inputs", "x.npz", "--shape", "image=1,1,8,8"],
+        "--inputs and --shape exclude",
+    ),
+    "a provider and no verification": (
+        ["digits.onnx", "--provider", "cpu", "--no-verify"],
+        "--no-verify and --provider exclude",
+    ),
+    "inputs that are not there": (
+        ["digits.onnx", "--inputs", "x.npz"],
+        "x.npz: cannot be read as inputs: No such file or directory\n",
+    ),
+    "a misspelt word": (["verfy", "digits.onnx", "kept.onnx"], "is 'bnfold verify' meant?"),
     "an unknown provider": (["digits.onnx", "--provider", "abacus"], "abacus"),
     "a shape in words": (["digits.onnx", "--shape", "image=small"], "image=small"),
     "a shape without a name": (["digits.onnx", "--shape", "1,1,8,8"], "1,1,8,8"),

@@ -321,9 +321,19 @@ def _outline_graph(graph: onnx.GraphProto, drawn: onnx.GraphProto) -> None:
     _outline_nodes(graph.node, drawn)
 
 
+def _require_one_each(node: onnx.NodeProto) -> None:
+    """Refuse two attributes of one name: nobody can tell which of them counts."""
+    names = [attribute.name for attribute in node.attribute]
+    if len(names) > 1 and len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        label = node.name or next(iter(node.output), "")
+        raise ModelError(f"node '{label}' has the attribute '{twice}' twice")
+
+
 def _outline_nodes(nodes: Sequence[onnx.NodeProto], drawn: Container) -> None:
     for node in nodes:
         copy = drawn.node.add(op_type=node.op_type, input=node.input, output=node.output)
+        _require_one_each(node)
         for attribute in node.attribute:
             if attribute.HasField("g"):
                 body = copy.attribute.add(name=attribute.name, type=onnx.AttributeProto.GRAPH)

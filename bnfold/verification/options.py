@@ -25,7 +25,7 @@ class VerifyOptions:
     """
 
     providers: tuple[str, ...] = ()
-    inputs: Path | None = None
+    inputs: str | Path | None = None
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     thorough: bool = False
     seed: int = 0
@@ -35,10 +35,11 @@ class VerifyOptions:
         """Return the options as plain JSON-able data."""
         return {
             "providers": list(self.providers),
-            "inputs": None if self.inputs is None else str(self.inputs.absolute()),
+            "inputs": None if self.inputs is None else str(Path(self.inputs).absolute()),
             "shapes": {name: list(shape) for name, shape in self.shapes.items()},
             "thorough": self.thorough,
             "seed": self.seed,
+            "timeout": self.timeout,
         }
 
     @classmethod
@@ -50,4 +51,5 @@ class VerifyOptions:
             shapes={name: tuple(shape) for name, shape in data["shapes"].items()},
             thorough=data["thorough"],
             seed=data["seed"],
+            timeout=data["timeout"],
         )

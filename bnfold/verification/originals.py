@@ -105,7 +105,7 @@ class Originals:
         specs = input_specs(model)
         if self.options.inputs is not None:
             names = [output.name for output in model.graph.output]
-            fed, self.expected = load_inputs(self.options.inputs, specs, names)
+            fed, self.expected = load_inputs(Path(self.options.inputs), specs, names)
             return [fed]
         return generated(specs, self.options.shapes, seed=self.options.seed, count=1)
 

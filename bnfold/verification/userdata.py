@@ -55,7 +55,8 @@ def load_inputs(
         else:
             raise RequestError(f"{path}: inputs are .npz, .npy, .json or a folder of .pb files")
     except _UNREADABLE as error:
-        raise RequestError(f"{path}: cannot be read as inputs: {error}") from error
+        why = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise RequestError(f"{path}: cannot be read as inputs: {why}") from error
     if not feeds:
         raise RequestError(f"{path}: holds no inputs")
     return [_fitted(feed, specs, path) for feed in feeds], expected

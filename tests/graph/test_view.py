@@ -86,6 +86,12 @@ def test_a_circle_is_refused() -> None:
         _view(text)
 
 
+def test_an_attribute_that_is_there_twice_is_refused() -> None:
+    view = "g (float[1] x) => (float[1] y) { [name] y = Elu <alpha = 1.0, alpha = 2.0> (x) }"
+    with pytest.raises(ModelError, match="node 'name' has the attribute 'alpha' twice"):
+        _view(view)
+
+
 def test_a_tensor_that_is_made_twice_is_refused() -> None:
     text = """
         <ir_version: 8, opset_import: ["" : 17]>
