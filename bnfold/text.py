@@ -210,6 +210,7 @@ def _verification_lines(found: "Verification", reason: str, *, verbose: bool) ->
     if found.crash and found.crash not in found.reason:
         yield f"{_INDENT}{found.crash}"
     yield from _indented(_proof_lines(found, verbose=verbose))
+    yield from _indented(found.structure.narrowed)
     for provider in found.providers:
         if provider.failure and provider.failure in found.reason:
             continue

@@ -14,6 +14,7 @@ from bnfold.verification.cut import Cone, cut, linear_depth
 from bnfold.verification.evaluate import EvaluationError, default_domain
 from bnfold.verification.known import inlined_alike, joined, known_shapes, taps
 from bnfold.verification.matching import Key, Matcher, Numbered, equal_constants
+from bnfold.verification.narrowed import narrowed_inputs
 from bnfold.verification.probe import Finding, probe
 from bnfold.verification.samples import Shape
 from bnfold.verification.scopes import function_name, graph_scope
@@ -149,8 +150,9 @@ class _Prover:
         )  # fmt: skip
         reason = self._reason(old, new, unproved)
         return Structure(
-            proved=not reason, reason=reason, identical=self.matcher.identical, unproved=unproved
-        )
+            proved=not reason, reason=reason, identical=self.matcher.identical, unproved=unproved,
+            narrowed=narrowed_inputs(self.first.proto, self.second.proto),
+        )  # fmt: skip
 
     def _reason(self, old: Numbered, new: Numbered, unproved: Sequence[str]) -> str:
         if old.scope.outputs != new.scope.outputs:

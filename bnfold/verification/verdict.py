@@ -80,12 +80,14 @@ class Structure:
         reason: The first place where that is not so.
         identical: Number of the candidate's nodes that stand in the original as they are.
         unproved: The outputs for which there is no proof.
+        narrowed: The inputs that take fewer shapes than the original's, in sentences.
     """
 
     proved: bool
     reason: str = ""
     identical: int = 0
     unproved: tuple[str, ...] = ()
+    narrowed: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON-able data."""
@@ -94,6 +96,7 @@ class Structure:
             "reason": self.reason,
             "identical": self.identical,
             "unproved": list(self.unproved),
+            "narrowed": list(self.narrowed),
         }
 
 
