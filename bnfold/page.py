@@ -198,7 +198,10 @@ class _Model:
     def title(self) -> str:
         """The name of the model, or of both."""
         if "candidate" in self.data:
-            return f"{_name(self.data['candidate'])} against {_name(self.data['original'])}"
+            files = self.data["candidate"], self.data["original"]
+            names = {_name(file) for file in files}
+            shown = [_name(file) if len(names) > 1 else file["path"] for file in files]
+            return " against ".join(shown)
         return _name(self.data["source"])
 
     @property

@@ -161,6 +161,23 @@ def test_failures_are_shown_as_such(tmp_path: Path) -> None:
     assert seen["wide"] == []
 
 
+def test_models_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    model_in(tmp_path)
+    model_in(tmp_path / "other")
+    run("verify", "digits.onnx", "other/digits.onnx", "--report", "v.html", cwd=tmp_path)
+    page = (tmp_path / "v.html").read_text(encoding="utf-8")
+    assert "<title>other/digits.onnx against digits.onnx · bnfold</title>" in page
+
+
+def test_a_check_tells_what_would_be(tmp_path: Path) -> None:
+    model_in(tmp_path, "kept")
+    run("kept.onnx", "--check", "--report", "c.html", cwd=tmp_path)
+    page = (tmp_path / "c.html").read_text(encoding="utf-8")
+    assert "What would go, and where" in page
+    assert "What would stay, and what stands in the way" in page
+
+
 def test_numbers_that_are_not_finite(reports: list[dict[str, Any]]) -> None:
     report = json.loads(json.dumps(reports[0]))
     for output in report["verification"]["providers"][0]["outputs"]:
