@@ -83,8 +83,20 @@ def disproportion(
 
 
 def only_channelwise(cone: Cone) -> bool:
-    """Tell whether all that a cone does beside its linear operators is done channel by channel."""
-    return all(cone.scope.nodes[index].op_type in LINEAR | _CHANNELWISE for index in cone.nodes)
+    """Tell whether a cone is a chain, and multiplies and adds channel by channel only.
+
+    Where branches meet a weight can take up more than factors: a sum of x and Conv(x) is another
+    convolution.
+    """
+    varying = set(cone.leaves)
+    for index in cone.nodes:
+        node = cone.scope.nodes[index]
+        if sum(name in varying for name in node.input) > 1:
+            return False
+        if varying.intersection(node.input) and node.op_type not in LINEAR | _CHANNELWISE:
+            return False
+        varying.update(name for name in node.output if varying.intersection(node.input))
+    return True
 
 
 def _pairs(old: Cone, new: Cone) -> Iterator[tuple[onnx.NodeProto, onnx.NodeProto]]:

@@ -110,6 +110,18 @@ def model(*, folded: bool, change: Callable[[NDArray[np.float32]], None] | None)
     return net.model([1, 64, None, None], "y")
 
 
+def test_an_identity_that_a_convolution_took_up_is_no_wrong_weight() -> None:
+    """Conv(x) + x is a convolution, whose weight is not the other's times anything."""
+    rng = np.random.default_rng(0)
+    weight = rng.standard_normal((4, 4, 1, 1)).astype(np.float32)
+    old, new = Builder(rng), Builder(rng)
+    old.node("Conv", ["x", old.weight("W", weight)], "c")
+    old.node("Add", ["c", "x"], "y")
+    new.node("Conv", ["x", new.weight("W", weight + np.eye(4)[:, :, None, None])], "y")
+    models = [net.model([1, 4, None, None], "y") for net in (old, new)]
+    assert probed(*models, tight=False).held
+
+
 @pytest.mark.parametrize("tight", [True, False])
 @pytest.mark.parametrize(
     "change", [nudge((0, 0, 0, 0)), nudge((5, 33, 4, 4)), nudge((7, 63, 2, 2)), lost_zero]
