@@ -14,7 +14,7 @@ from bnfold.report import FileRecord, Report
 from bnfold.text import report_text, verification_text
 from bnfold.verification import Probe, ProviderReport, Structure, Verdict, Verification
 from bnfold.verification.outputs import OutputComparison, OutputVerdict
-from bnfold.verification.providers import ProviderState
+from bnfold.verification.runs.providers import ProviderState
 from bnfold.verification.verdict import ProbeVerdict
 
 BN = NodeRecord("BatchNormalization", "bn", "y")

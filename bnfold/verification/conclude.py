@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from bnfold.verification.options import VerifyOptions
 from bnfold.verification.outputs import OutputComparison, OutputVerdict
-from bnfold.verification.proof import Proof
-from bnfold.verification.providers import ProviderState
+from bnfold.verification.proof.prove import Proof
+from bnfold.verification.runs.providers import ProviderState
 from bnfold.verification.verdict import ProbeVerdict, ProviderReport, Verdict, Verification
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from bnfold.region import Region
 from bnfold.verification.outputs import OutputComparison, OutputVerdict, finite
-from bnfold.verification.providers import ProviderState
+from bnfold.verification.runs.providers import ProviderState
 
 
 class Verdict(StrEnum):

@@ -12,10 +12,10 @@ from bnfold.region import Region
 from bnfold.verification.conclude import conclude
 from bnfold.verification.options import VerifyOptions
 from bnfold.verification.outputs import OutputComparison, OutputVerdict, decode
-from bnfold.verification.proof import Proof, prove
-from bnfold.verification.providers import ProviderState, short_name
+from bnfold.verification.proof.prove import Proof, prove
+from bnfold.verification.runs.providers import ProviderState, short_name
+from bnfold.verification.runs.worker import ChildDiedError, Worker
 from bnfold.verification.verdict import ProviderReport, Verification
-from bnfold.verification.worker import ChildDiedError, Worker
 
 _NO_OPTIONS = VerifyOptions()
 

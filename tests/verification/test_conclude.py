@@ -8,8 +8,8 @@ from bnfold.region import Region
 from bnfold.verification.conclude import conclude
 from bnfold.verification.options import VerifyOptions
 from bnfold.verification.outputs import OutputComparison, OutputVerdict
-from bnfold.verification.proof import Proof
-from bnfold.verification.providers import ProviderState
+from bnfold.verification.proof.prove import Proof
+from bnfold.verification.runs.providers import ProviderState
 from bnfold.verification.verdict import (
     Probe,
     ProbeVerdict,

@@ -14,8 +14,9 @@ from handfold import Builder, Parameters, fold, network
 from onnx import TensorProto, helper
 
 from bnfold.errors import ModelError, RequestError
-from bnfold.verification import Verdict, Verifier, VerifyOptions, verify, worker
-from bnfold.verification.providers import ProviderState
+from bnfold.verification import Verdict, Verifier, VerifyOptions, verify
+from bnfold.verification.runs import worker
+from bnfold.verification.runs.providers import ProviderState
 
 
 def test_importing_the_package_is_cheap() -> None:

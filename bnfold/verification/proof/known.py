@@ -1,0 +1,85 @@
+"""What helps a proof without being part of it: shapes, layers, functions to inline."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import onnx
+import onnx.inliner
+
+from bnfold.files.opened import OpenedModel
+from bnfold.verification.proof.samples import Shape
+
+
+def known_shapes(model: onnx.ModelProto) -> tuple[dict[str, Shape], frozenset[str]]:
+    """Return the shapes that can be inferred, and the names of tensors that are no floats."""
+    try:
+        graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+    except Exception:  # noqa: BLE001  # shapes are a help, and the inference raises many things
+        graph = model.graph
+    shapes: dict[str, Shape] = {}
+    others: set[str] = set()
+    floats = {onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16,
+              onnx.TensorProto.BFLOAT16, onnx.TensorProto.UNDEFINED}  # fmt: skip
+    for value in (*graph.input, *graph.value_info, *graph.output):
+        tensor = value.type.tensor_type
+        if tensor.elem_type not in floats:
+            others.add(value.name)
+        if tensor.HasField("shape"):
+            shapes[value.name] = tuple(
+                dim.dim_value if dim.HasField("dim_value") and dim.dim_value > 0 else None
+                for dim in tensor.shape.dim
+            )
+    return shapes, frozenset(others)
+
+
+def taps(old: onnx.GraphProto, new: onnx.GraphProto) -> tuple[str, ...]:
+    """Return tensors that stand for layers: outputs of batch normalizations, where any are left.
+
+    What the readers of a fold see keeps its name; what is inside a fold may keep it too and mean
+    something else, so other tensors are taken only where there are no batch normalizations.
+    """
+    present = {name for node in new.node for name in node.output if name}
+    outputs = {value.name for value in (*old.output, *new.output)}
+    layers = [n for n in old.node if n.op_type == "BatchNormalization"] or [
+        n for n in old.node if n.op_type != "Constant"
+    ]
+    names = [node.output[0] for node in layers if node.output]
+    return tuple(name for name in names if name in present - outputs)
+
+
+def inlined_alike(first: OpenedModel, second: OpenedModel) -> OpenedModel:
+    """Return the original with those local functions inlined that the candidate has inlined.
+
+    ONNX's own inliner does it, as it is expected to have done it there. If it gave another
+    graph the proof will fail.
+    """
+    gone = function_calls(first.proto) - function_calls(second.proto)
+    if not gone:
+        return first
+    try:
+        flat = onnx.inliner.inline_selected_functions(first.proto, sorted(gone))
+    except Exception:  # noqa: BLE001 - the inliner refuses some models; there is no proof then
+        return first
+    return replace(first, proto=flat)
+
+
+def function_calls(model: onnx.ModelProto) -> set[tuple[str, str]]:
+    """Return the domain and name of every local function that is called anywhere."""
+    local = {(function.domain, function.name) for function in model.functions}
+    called: set[tuple[str, str]] = set()
+    pending = [*model.graph.node, *(node for f in model.functions for node in f.node)]
+    while pending:
+        node = pending.pop()
+        called.add((node.domain, node.op_type))
+        pending += [inner for a in node.attribute for inner in a.g.node]
+    return called & local
+
+
+def joined(first: Mapping[str, Shape], second: Mapping[str, Shape]) -> dict[str, Shape]:
+    """Return the shapes of `first`, completed by those of `second`."""
+    joined = {**second, **first}
+    for name in first.keys() & second.keys():
+        if None in first[name] and len(first[name]) == len(second[name]):
+            pairs = zip(first[name], second[name], strict=True)
+            joined[name] = tuple(a if a is not None else b for a, b in pairs)
+    return joined

@@ -1,0 +1,286 @@
+"""Which tensors of two models are the same, by construction.
+
+Every tensor of the original gets a number that stands for the expression that computes it: two
+tensors have one number only if they are the same operator, with the same attributes, of tensors
+with the same numbers. The candidate's tensors are numbered in the same table, in the order of
+computation. Where a tensor's number is not that of its namesake in the original, it may still
+be the same but for rounding: if a probe of what lies between it and tensors that are already
+known to be the same holds, it is given its namesake's number, and the proof goes on from there.
+
+So at the end equal numbers of the graph outputs mean that the candidate computes what the
+original computes, from the first node to the last: folds within their bounds, all else equal.
+Names are hints only; a renamed tensor costs a proof, a misleading name does not create one.
+Bodies of If, Loop and Scan and local functions are matched as part of the node they belong to.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx
+
+from bnfold.files.references import is_external
+from bnfold.verification.dtypes import Array
+from bnfold.verification.proof.evaluate import EvaluationError, default_domain
+from bnfold.verification.proof.scopes import Path, Scope, function_scope, graph_scope
+
+Key = tuple[object, ...]
+_SMALL = 1 << 10  # elements
+Explain = Callable[["Numbered", "Numbered", str], bool]
+
+
+@dataclass(slots=True)
+class Table:
+    """Numbers of expressions, shared by both models."""
+
+    numbers: dict[Key, int] = field(default_factory=dict)
+
+    def number(self, key: Key) -> int:
+        """Return the number of an expression."""
+        return self.numbers.setdefault(key, len(self.numbers))
+
+
+@dataclass(eq=False, slots=True)
+class Numbered:
+    """A scope whose tensors have numbers.
+
+    Attributes:
+        scope: The graph.
+        parent: The numbered graph around it.
+        numbers: The numbers of its tensors, without the constants that no node computes.
+        bodies: The numbered subgraphs, by `Scope.path`.
+        twin: For the candidate's scope, the original's.
+    """
+
+    scope: Scope
+    parent: "Numbered | None"
+    numbers: dict[str, int] = field(default_factory=dict)
+    bodies: dict[Path, "Numbered"] = field(default_factory=dict)
+    twin: "Numbered | None" = None
+
+    def home(self, name: str) -> "Numbered | None":
+        """Return the numbered scope that defines `name`."""
+        numbered: Numbered | None = self
+        while numbered is not None:
+            scope = numbered.scope
+            if name in scope.producers or name in scope.tensors or name in scope.inputs:
+                return numbered
+            numbered = numbered.parent
+        return None
+
+
+class Matcher:
+    """Numbers the tensors of both models."""
+
+    def __init__(
+        self,
+        originals: Mapping[str, onnx.FunctionProto],
+        candidates: Mapping[str, onnx.FunctionProto],
+        explain: Explain,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            originals: The original's local functions, by `domain::name`.
+            candidates: The candidate's.
+            explain: Asked whether a candidate's tensor equals its namesake but for rounding.
+        """
+        self.table = Table()
+        self._functions = {False: originals, True: candidates}
+        self._numbered: dict[tuple[bool, str], Numbered] = {}
+        self._explain = explain
+        self._equal: dict[tuple[int, str, int, str], bool] = {}
+        self.identical = 0
+
+    def number(self, scope: Scope, twin: Numbered | None, inputs: list[Key]) -> Numbered:
+        """Number the tensors of `scope`, which is the candidate's where there is a twin."""
+        numbered = Numbered(scope, None, twin=twin)
+        self._fill(numbered, inputs)
+        return numbered
+
+    def of(self, numbered: Numbered, name: str) -> int | None:
+        """Return the number of a tensor as seen from a scope; None if it has none."""
+        home = numbered.home(name)
+        if home is None:
+            return None
+        if name in home.numbers:
+            return home.numbers[name]
+        if name in home.scope.tensors:
+            home.numbers[name] = self._constant(home, name)
+            return home.numbers[name]
+        return None
+
+    def same(self, numbered: Numbered, name: str) -> bool:
+        """Tell whether the candidate's tensor is known to be the original's of that name."""
+        twin = numbered.twin
+        if twin is None:
+            return False
+        number = self.of(numbered, name)
+        return number is not None and number == self.of(twin, name)
+
+    def _fill(self, numbered: Numbered, inputs: list[Key]) -> None:
+        scope = numbered.scope
+        for name, key in zip(scope.inputs, inputs, strict=True):
+            numbered.numbers[name] = self.table.number(key)
+        for node in scope.nodes:
+            key = self._key(numbered, node)
+            for index, name in enumerate(node.output):
+                if name:
+                    numbered.numbers[name] = self._output(numbered, node, (*key, index), name)
+
+    def _output(self, numbered: Numbered, node: onnx.NodeProto, key: Key, name: str) -> int:
+        if node.op_type == "Constant" and default_domain(node):
+            number = self._constant(numbered, name)
+        elif (
+            node.op_type == "Identity"
+            and default_domain(node)
+            and (passed := self.of(numbered, node.input[0])) is not None
+        ):
+            number = passed
+        else:
+            number = self.table.number(key)
+        twin = numbered.twin
+        if twin is None or name not in twin.numbers:
+            return number
+        if number == twin.numbers[name]:
+            self.identical += 1
+            return number
+        if self._explain(numbered, twin, name):
+            return twin.numbers[name]
+        return number
+
+    def _key(self, numbered: Numbered, node: onnx.NodeProto) -> Key:
+        scope = numbered.scope
+        domain = "" if node.domain == "ai.onnx" else node.domain
+        inputs = [self.of(numbered, name) if name else None for name in node.input]
+        while inputs and not node.input[len(inputs) - 1]:
+            inputs.pop()
+        missing = [n for n in node.input if n and self.of(numbered, n) is None]
+        if missing:  # an invalid model; such a tensor equals nothing
+            inputs.append(self.table.number(("undefined", id(node))))
+        outputs = len(node.output)
+        while outputs and not node.output[outputs - 1]:
+            outputs -= 1
+        what: object = scope.opsets.get(domain)
+        function = self._function(numbered, f"{domain}::{node.op_type}", node.overload)
+        if function is not None:
+            what = function
+        attributes = tuple(
+            self._attribute(numbered, node, attribute)
+            for attribute in sorted(node.attribute, key=lambda a: a.name)
+        )
+        return (node.op_type, domain, what, attributes, tuple(inputs), outputs)
+
+    def _attribute(
+        self, numbered: Numbered, node: onnx.NodeProto, attribute: onnx.AttributeProto
+    ) -> Key:
+        if attribute.type == onnx.AttributeProto.GRAPH:
+            return (attribute.name, *self._body(numbered, node, attribute))
+        if attribute.type == onnx.AttributeProto.TENSOR:
+            array = numbered.scope.model.read(attribute.t)
+            return (attribute.name, str(array.dtype), array.shape, array.tobytes())
+        if attribute.type == onnx.AttributeProto.GRAPHS:
+            return (attribute.name, id(attribute))
+        plain = onnx.AttributeProto()
+        plain.CopyFrom(attribute)
+        plain.doc_string = ""
+        return (attribute.name, plain.SerializeToString(deterministic=True))
+
+    def _body(
+        self, numbered: Numbered, node: onnx.NodeProto, attribute: onnx.AttributeProto
+    ) -> Key:
+        first = next((name for name in node.output if name), "")
+        path = (*numbered.scope.path, (first, attribute.name))
+        scope = graph_scope(numbered.scope.model, attribute.g, path, numbered.scope)
+        twin = None
+        if numbered.twin is not None:
+            twin = numbered.twin.bodies.get(path)
+            if twin is not None and len(twin.scope.inputs) != len(scope.inputs):
+                twin = None
+        body = Numbered(scope, numbered, twin=twin)
+        numbered.bodies[path] = body
+        self._fill(body, [("argument", len(path), i) for i in range(len(scope.inputs))])
+        return (len(scope.inputs), tuple(self.of(body, name) for name in scope.outputs))
+
+    def _function(self, numbered: Numbered, name: str, overload: str) -> Key | None:
+        """Return what identifies a local function; None if there is none of that name."""
+        name = f"{name}:{overload}" if overload else name
+        is_candidate = numbered.twin is not None
+        function = self._functions[is_candidate].get(name)
+        if function is None:
+            return None
+        done = self._numbered.get((is_candidate, name))
+        if done is None:
+            twin = self._numbered.get((False, name)) if is_candidate else None
+            if is_candidate and twin is None:
+                return ("foreign function", name)
+            scope = function_scope(numbered.scope.model, function)
+            inputs: list[Key] = [("parameter", i) for i in range(len(scope.inputs))]
+            if twin is not None and len(twin.scope.inputs) != len(scope.inputs):
+                return ("foreign function", name)
+            done = self.number(scope, twin, inputs)
+            self._numbered[is_candidate, name] = done
+        defaults = tuple(a.SerializeToString(deterministic=True) for a in function.attribute_proto)
+        return ("function", defaults, tuple(function.attribute), len(done.scope.inputs),
+                tuple(self.of(done, name) for name in done.scope.outputs))  # fmt: skip
+
+    def _constant(self, home: Numbered, name: str) -> int:
+        """Return the number of a constant: by its content, or by its namesake if it is large."""
+        if _small(home.scope, name):
+            try:
+                array = home.scope.constant(name)
+            except EvaluationError:  # an invalid model; it equals what is written just so
+                made = home.scope.producers.get(name)
+                stated = home.scope.tensors[name] if made is None else made[0]
+                written = stated.SerializeToString(deterministic=True)
+                return self.table.number(("undefined", home.scope.path, written))
+            content = tuple(array.reshape(-1)) if array.dtype == object else array.tobytes()
+            return self.table.number(("content", str(array.dtype), array.shape, content))
+        twin = home.twin
+        if twin is not None:
+            other = twin.home(name)
+            if other is not None and equal_constants(home.scope, other.scope, name):
+                number = self.of(twin, name)
+                if number is not None:
+                    return number
+        return self.table.number(("constant", id(home.scope.model), home.scope.path, name))
+
+
+def _small(scope: Scope, name: str) -> bool:
+    """Tell whether a constant is so small that its content can be its name."""
+    tensor = scope.tensors.get(name)
+    if tensor is None:
+        stated = scope.producers[name][0].attribute
+        if not stated or stated[0].type != onnx.AttributeProto.TENSOR:
+            return True
+        tensor = stated[0].t
+    return bool(math.prod(tensor.dims) <= _SMALL)
+
+
+def equal_constants(a: Scope, b: Scope, name: str) -> bool:
+    """Tell whether a constant is the same in two scopes, to the last bit."""
+    if not (a.is_constant(name) and b.is_constant(name)):
+        return False
+    first, second = a.tensors.get(name), b.tensors.get(name)
+    if first is not None and second is not None:
+        unlike = first.data_type != second.data_type or list(first.dims) != list(second.dims)
+        if unlike:
+            return False
+        if is_external(first) and is_external(second):
+            return a.model.slice_of(first).same(b.model.slice_of(second))
+    try:
+        return same_bits(a.constant(name), b.constant(name))
+    except EvaluationError:
+        return False
+
+
+def same_bits(a: Array, b: Array) -> bool:
+    """Tell whether two arrays hold the same, NaN included."""
+    if a.dtype != b.dtype or a.shape != b.shape:
+        return False
+    if a.dtype == object:
+        return bool((a == b).all())
+    x = np.ascontiguousarray(a).reshape(-1).view(np.uint8).data
+    y = np.ascontiguousarray(b).reshape(-1).view(np.uint8).data
+    return bool(x == y)

@@ -1,0 +1,263 @@
+"""The local probe: one region of both models, in float64, on a few small inputs.
+
+The two results must satisfy, elementwise,
+
+    |new − old| ≤ (4 r u + (2 n + 8) 2⁻⁵³) · mag(old) + underflow
+
+with u the unit roundoff of the coarsest dtype that the original stores here, `mag` as in
+`magnitude`, and n the number of terms in the longest sum: float64 rounds too,
+in the probe as in the fold. r is how many changed constants a value meets on its way through the
+region, 1 behind a single convolution: where folds hang together over several linear operators
+each has rounded its own weights. A fold that is
+computed in float64 and rounded once is at a quarter of the bound at most; where a fold promises
+that, it is held to it, which leaves coarse dtypes no room for small mistakes.
+
+Where the candidate pads explicitly what the original padded with zeros, the pad value and the bias
+cancel at the border, each rounded by itself; so there the larger of the two magnitudes counts.
+
+The bound is about sums: behind a kernel of 4608 weights a relative error of 10⁻⁵ drowns in it
+when all inputs are alike. So most inputs are sparse: together they have an element of every
+channel, and each has few, so that a window sees few weights at a time; and they are large, so that
+the biases do not cover the weights. One is zero, so that the biases stand alone.
+"""
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from bnfold.frozen import frozen
+from bnfold.verification.dtypes import Array, smallest_normal, unit_roundoff
+from bnfold.verification.proof.cut import (
+    Cone,
+    Weights,
+    casts,
+    check_provable,
+    identical,
+    pads,
+    roundings_in_series,
+    subnormal,
+    tracked_of,
+    value_of,
+    weights_of,
+)
+from bnfold.verification.proof.evaluate import EvaluationError, UnsupportedError
+from bnfold.verification.proof.magnitude import Tracked
+from bnfold.verification.proof.proportion import Rounding, disproportion, only_channelwise
+from bnfold.verification.proof.reach import reach
+from bnfold.verification.proof.samples import VOLUME, Shape, batches, channel_hints, trials
+
+_ROUNDINGS = 4.0
+_ONCE = 1.05
+"""One rounding of each weight, and a little for what is of second order."""
+_TRIALS = 30
+
+
+@frozen
+class Finding:
+    """What a probe measured.
+
+    Attributes:
+        fraction: The largest |new − old| / bound.
+        note: Where that is.
+        limit: What the fraction may be.
+    """
+
+    fraction: float
+    note: str = ""
+    limit: float = 1.0
+
+    @property
+    def held(self) -> bool:
+        """The bound held everywhere."""
+        return self.fraction <= self.limit
+
+
+def probe(
+    old: Cone,
+    new: Cone,
+    shapes: Mapping[str, Shape],
+    seed: int,
+    *,
+    tight: bool = False,
+    never_negative: frozenset[str] = frozenset(),
+) -> Finding:
+    """Compare a region of the original with the candidate's.
+
+    Args:
+        old: The region in the original.
+        new: The region in the candidate.
+        shapes: What is known of the shapes of the tensors that enter.
+        seed: Seed of the inputs.
+        tight: Allow one rounding per weight only, as bnfold promises it.
+        never_negative: The tensors that enter and have no element below zero.
+
+    Raises:
+        EvaluationError: The region of the original cannot be computed here.
+    """
+    for cone in (old, new):
+        check_provable(cone)
+    if casts(new) - casts(old):
+        raise UnsupportedError("the candidate casts what the original does not")
+    roundings = _ONCE if tight else _ROUNDINGS
+    pair = _Pair(old, new, weights_of(old), weights_of(new), roundings, never_negative)
+    leaves = list(dict.fromkeys((*old.leaves, *new.leaves)))
+    hints = channel_hints(old, pair.old_weights)
+    reason = EvaluationError("no shapes for its inputs were found")
+    broken: Finding | None = None
+    least = reach(old, pair.old_weights)
+    tries = itertools.islice(trials(leaves, shapes, hints, least), _TRIALS)
+    for sizes, stacked in itertools.product(tries, (True, False)):
+        try:
+            finding = pair.compare(batches(sizes, seed, stacked=stacked))
+        except UnsupportedError:
+            raise
+        except EvaluationError as error:
+            reason = error
+            continue
+        if finding.held:
+            return pair.weight_by_weight(finding) or finding
+        broken = broken or finding
+        if not stacked:
+            break
+    if broken is None:
+        raise reason
+    return _at_declared_shapes(pair, leaves, shapes, seed) or broken
+
+
+def _at_declared_shapes(
+    pair: "_Pair", leaves: Sequence[str], shapes: Mapping[str, Shape], seed: int
+) -> Finding | None:
+    """Compare once more with the shapes that the model declares; None if it declares none.
+
+    Some tools write the declared shapes into the model, into a Reshape, say. For any other shape
+    the two are then different, and rightly so.
+    """
+    sizes: dict[str, tuple[int, ...]] = {}
+    for leaf in leaves:
+        shape = shapes.get(leaf, (None,))
+        sizes[leaf] = tuple(dim for dim in shape if dim is not None)
+        if len(sizes[leaf]) != len(shape):
+            return None
+    if sum(map(math.prod, sizes.values())) > VOLUME:
+        return None
+    try:
+        return pair.compare(batches(sizes, seed, stacked=False))
+    except EvaluationError:
+        return None
+
+
+@frozen
+class _Pair:
+    old: Cone
+    new: Cone
+    old_weights: Weights
+    new_weights: Weights
+    roundings: float
+    never_negative: frozenset[str] = frozenset()
+
+    def compare(self, inputs: Sequence[Mapping[str, Array]]) -> Finding:
+        """Return the worst of several inputs.
+
+        Raises:
+            EvaluationError: The original's region cannot be computed for such inputs.
+        """
+        inputs = [self._possible(batch) for batch in inputs]
+        constants = self.old_weights.tracked()
+        results = [tracked_of(self.old, constants, batch) for batch in inputs]
+        constants.clear()
+        u = self._roundoff()
+        terms = max((_terms(array) for array in self.old_weights.values.values()), default=1)
+        evaluation = (2.0 * terms + 8.0) * 2.0**-53
+        series = roundings_in_series(self.new, self._changed())
+        slack = _ROUNDINGS * series * u + evaluation
+        limit = (self.roundings * series * u + evaluation) / slack
+        underflow = subnormal(self.new_weights, _tiny(self.new_weights))
+        worst = Finding(0.0, limit=limit)
+        for batch, before in zip(inputs, results, strict=True):
+            try:
+                after = value_of(self.new, self.new_weights, batch)
+                magnitude = self._magnitude(before, batch)
+                extra = (
+                    0.0 if underflow is None else tracked_of(self.new, underflow, batch).magnitude
+                )
+            except EvaluationError as error:
+                return Finding(math.inf, f"the candidate's part cannot be computed: {error}")
+            if before.value.shape != after.shape:
+                shapes = f"{list(after.shape)} instead of {list(before.value.shape)}"
+                return Finding(math.inf, f"of shape {shapes}")
+            bound = np.asarray(slack * magnitude + 4.0 * u * extra)
+            finding = _fraction(before.value, after, bound)
+            if finding.fraction > worst.fraction:
+                worst = replace(finding, limit=limit)
+        return worst
+
+    def weight_by_weight(self, held: Finding) -> Finding | None:
+        """Return what the sums of a probe that held have hidden; see `proportion`."""
+        tight = self.roundings < _ROUNDINGS  # then it is known what was done
+        if not tight and not (only_channelwise(self.old) and only_channelwise(self.new)):
+            return None
+        weights = self.old_weights, self.new_weights
+        relative, tiny = self.roundings * self._roundoff() + 2.0**-50, _tiny(weights[1])
+        # Some tools work where numbers below the smallest normal one are taken for zero.
+        rounding = Rounding(relative, relative * tiny if tight else tiny, tiny)
+        fraction, note = disproportion(self.old, self.new, weights, rounding)
+        return Finding(fraction * held.limit, note, held.limit) if fraction > 1 else None
+
+    def _roundoff(self) -> float:
+        return max((unit_roundoff(dtype) for dtype in self.old_weights.dtypes), default=2.0**-24)
+
+    def _possible(self, batch: Mapping[str, Array]) -> Mapping[str, Array]:
+        return {n: np.abs(a) if n in self.never_negative else a for n, a in batch.items()}
+
+    def _magnitude(self, before: Tracked, batch: Mapping[str, Array]) -> Array:
+        if pads(self.new) <= pads(self.old):
+            return before.magnitude
+        after = tracked_of(self.new, self.new_weights.tracked(), batch).magnitude
+        return (
+            np.maximum(before.magnitude, after) if after.shape == before.magnitude.shape else after
+        )
+
+    def _changed(self) -> frozenset[str]:
+        """Return the constants of the candidate that the original does not have so."""
+        old = self.old_weights.values
+        return frozenset(
+            name
+            for name, array in self.new_weights.values.items()
+            if name not in old or not identical(old[name], array)
+        )
+
+
+def _tiny(weights: Weights) -> float:
+    """Return the largest number that is the smallest normal one of a stored dtype."""
+    return max(map(smallest_normal, weights.dtypes), default=0.0)
+
+
+def _terms(weight: Array) -> int:
+    """Return the number of terms in the sums that a weight can be part of, at most."""
+    lengths = (*weight.shape[:2], weight.size)
+    return max(int(weight.size // max(length, 1)) for length in lengths)
+
+
+def _fraction(old: Array, new: Array, bound: Array) -> Finding:
+    """Return the worst |new − old| / bound, 0 / 0 being 0."""
+    if old.dtype.kind != "f":
+        unequal = int(np.count_nonzero(old != new))
+        return Finding(math.inf if unequal else 0.0, f"{unequal} integers differ")
+    with np.errstate(invalid="ignore", divide="ignore"):
+        difference = np.abs(new - old)
+        same = (old == new) | (np.isnan(old) & np.isnan(new))
+        fraction = np.where(same, 0.0, difference / np.broadcast_to(bound, old.shape))
+    fraction = np.where(np.isnan(fraction), math.inf, fraction)
+    if not fraction.size:
+        return Finding(0.0)
+    place = np.unravel_index(int(np.argmax(fraction)), fraction.shape)
+    worst = float(fraction[place])
+    where = f" in channel {place[1]}" if len(place) > 1 else ""
+    return Finding(
+        worst,
+        f"{float(new[place]):.6g} instead of {float(old[place]):.6g}{where}, "
+        f"{worst:.3g} of the rounding bound",
+    )

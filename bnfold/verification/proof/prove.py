@@ -1,0 +1,288 @@
+"""The proof from the two files alone: folds are probed, all else must be identical."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from bnfold.files.opened import OpenedModel, open_model
+from bnfold.region import Region
+from bnfold.verification.proof.cut import Cone, cut, linear_depth
+from bnfold.verification.proof.evaluate import EvaluationError, default_domain
+from bnfold.verification.proof.known import inlined_alike, joined, known_shapes, taps
+from bnfold.verification.proof.matching import Key, Matcher, Numbered, equal_constants
+from bnfold.verification.proof.narrowed import narrowed_inputs
+from bnfold.verification.proof.probe import Finding, probe
+from bnfold.verification.proof.samples import Shape
+from bnfold.verification.proof.scopes import function_name, graph_scope
+from bnfold.verification.verdict import Probe, ProbeVerdict, Structure
+
+_FOUND_NODES = 40
+"""A region that nobody named is sought no further than this."""
+_FAILED_SEARCHES = 24
+"""After so many, and twice those that succeeded, the two files are taken to be unlike."""
+_SUSPECTS = 8
+"""Tensors that may be to blame together."""
+_NEVER_NEGATIVE = frozenset({"Relu", "Sigmoid", "HardSigmoid", "Abs", "Exp", "Softmax", "Sqrt"})
+"""Operators that make nothing below zero: what reads that need not bear anything else."""
+_ORDER = {ProbeVerdict.HELD: 0, ProbeVerdict.UNCHECKED: 1, ProbeVerdict.BROKEN: 2}
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What the files say.
+
+    Attributes:
+        structure: Whether the proof is complete.
+        probes: The probes of the regions that were named, and of those that were found.
+        first_difference: The first tensor that is not the original's, with its layer.
+        contradiction: Why the candidate is certainly wrong although nobody named a region.
+        taps: Tensors by which both models can be compared layer by layer.
+        unsure: Tensors whose shapes, were they known, might let a failed probe hold.
+    """
+
+    structure: Structure
+    probes: tuple[Probe, ...]
+    first_difference: str | None = None
+    contradiction: str | None = None
+    taps: tuple[str, ...] = ()
+    unsure: tuple[str, ...] = ()
+
+
+@np.errstate(all="ignore")  # what is not finite is told by what it is compared with
+def prove(
+    original: Path,
+    candidate: Path,
+    regions: Sequence[Region],
+    *,
+    seed: int,
+    shapes: Mapping[str, Shape] | None = None,
+) -> Proof:
+    """Try to prove that `candidate` computes what `original` does.
+
+    Args:
+        original: The original's file.
+        candidate: The candidate's file.
+        regions: Where they are said to differ.
+        seed: Seed of the probes' inputs.
+        shapes: Shapes of tensors that were seen when the original ran.
+
+    Raises:
+        ModelError: One of the files is not an ONNX model.
+    """
+    from threadpoolctl import threadpool_limits
+
+    # The products are small; threads that spin between them take the cores from ONNX Runtime.
+    limits = threadpool_limits(limits=1, user_api="blas")
+    with limits, open_model(original) as first, open_model(candidate) as second:
+        first = inlined_alike(first, second)  # noqa: PLW2901 - the same files behind it
+        return _Prover(first, second, regions, seed, shapes or {}).prove()
+
+
+class _Prover:
+    def __init__(
+        self,
+        first: OpenedModel,
+        second: OpenedModel,
+        regions: Sequence[Region],
+        seed: int,
+        shapes: Mapping[str, Shape],
+    ) -> None:
+        self.first, self.second, self.regions, self.seed = first, second, regions, seed
+        self.by_output = {(r.scope, name): r for r in regions for name in r.outputs}
+        self.findings: dict[tuple[Region, str], Finding | str] = {}
+        self.found: list[Probe] = []
+        self.suspects: list[str] = []
+        self.assumed: set[str] = set()
+        self.differing: list[str] = []
+        self.failed_searches = 0
+        # Shapes only choose the inputs of probes, so the candidate may add what it knows.
+        self.shapes, self.integers = known_shapes(first.proto)
+        self.shapes = joined(self.shapes, known_shapes(second.proto)[0])
+        self.shapes |= shapes
+        self.unsure: dict[str, None] = {}
+        self.matcher: Matcher
+
+    def prove(self) -> Proof:
+        """Match the models; where that fails, find out whether one tensor is to blame."""
+        structure = self._match()
+        probes = (*self._named_probes(), *self.found)
+        difference = self.differing[0] if self.differing else None
+        contradiction = None
+        if not structure.proved and not self.regions and self.suspects:
+            difference, contradiction = self._blame(difference)
+        return Proof(
+            structure, probes, None if structure.proved else difference, contradiction,
+            taps(self.first.proto.graph, self.second.proto.graph),
+            tuple(self.unsure) if not structure.proved else (),
+        )  # fmt: skip
+
+    def _blame(self, difference: str | None) -> tuple[str | None, str | None]:
+        """Return the first tensor that is to blame, and why, where a few explain everything."""
+        blamed: list[str] = []
+        while self.suspects and len(blamed) < _SUSPECTS:
+            blamed.append(self.suspects[0])
+            self.assumed = set(blamed)
+            if self._match().proved:
+                first, more = blamed[0], len(blamed) - 1
+                differ = f"and {more} more differ" if more else "differs"
+                return first, f"{first} {differ} by more than rounding, and all else is identical"
+        return difference, None
+
+    def _match(self) -> Structure:
+        self.suspects = []
+        self.differing, self.found, self.failed_searches = [], [], 0
+        originals = {function_name(f): f for f in self.first.proto.functions}
+        candidates = {function_name(f): f for f in self.second.proto.functions}
+        self.matcher = Matcher(originals, candidates, self._explain)
+        old_scope, new_scope = (
+            graph_scope(self.first, self.first.proto.graph),
+            graph_scope(self.second, self.second.proto.graph),
+        )
+        old = self.matcher.number(old_scope, None, _inputs(self.first.proto, old_scope.inputs))
+        new = self.matcher.number(new_scope, old, _inputs(self.second.proto, new_scope.inputs))
+        unproved = tuple(
+            name for name in old_scope.outputs
+            if name not in new_scope.outputs or not self.matcher.same(new, name)
+        )  # fmt: skip
+        reason = self._reason(old, new, unproved)
+        return Structure(
+            proved=not reason, reason=reason, identical=self.matcher.identical, unproved=unproved,
+            narrowed=narrowed_inputs(self.first.proto, self.second.proto),
+        )  # fmt: skip
+
+    def _reason(self, old: Numbered, new: Numbered, unproved: Sequence[str]) -> str:
+        if old.scope.outputs != new.scope.outputs:
+            return "the graph outputs are not the same"
+        if old.scope.inputs != new.scope.inputs:
+            return "the graph inputs are not the same"
+        if not unproved:
+            return ""
+        if self.differing:
+            return f"{self.differing[0]} is not computed as in the original"
+        return f"output {unproved[0]!r} is not computed as in the original"
+
+    def _named_probes(self) -> list[Probe]:
+        return [self._named_probe(region) for region in self.regions]
+
+    def _named_probe(self, region: Region) -> Probe:
+        """Return the worst of what was found at a region's outputs."""
+        probes = [
+            _as_probe(region, self.findings.get((region, name), f"{name} is not in both models"))
+            for name in region.outputs
+        ]
+        return max(
+            probes,
+            key=lambda p: (_ORDER[p.verdict], p.fraction),
+            default=Probe(region, 0.0, ProbeVerdict.UNCHECKED, "it has no outputs"),
+        )
+
+    def _explain(self, new: Numbered, old: Numbered, name: str) -> bool:
+        """Tell whether the candidate's tensor equals its namesake but for rounding."""
+        region = self.by_output.get((new.scope.path, name))
+        if region is not None:
+            explained = self._explain_named(new, old, region, name)
+        else:
+            explained = (
+                equal_constants(new.scope, old.scope, name)
+                or name in self.assumed
+                or self._explain_found(new, old, name)
+            )
+        if not explained and self._is_first(new, old, name):
+            self.differing.append(_layer(old, name))
+        return explained
+
+    def _explain_named(self, new: Numbered, old: Numbered, region: Region, name: str) -> bool:
+        stops = set(region.inputs) - self.integers
+        cones = [cut(n.scope, name, stops.__contains__, 1 << 30) for n in (old, new)]
+        assert cones[0] is not None  # noqa: S101  # there is no limit
+        assert cones[1] is not None  # noqa: S101
+        finding = self._probe(cones[0], cones[1], tight=True)
+        self.findings[region, name] = finding
+        if isinstance(finding, str) or not finding.held:
+            return False
+        return all(self.matcher.same(new, leaf) for cone in cones if cone for leaf in cone.leaves)
+
+    def _explain_found(self, new: Numbered, old: Numbered, name: str) -> bool:
+        """Seek a region around `name` that nobody named."""
+        # Where the folds are named everything else must be the same, not merely close; only a
+        # shape may be read from another tensor of that shape.
+        patience = _FAILED_SEARCHES + 2 * len(self.found)
+        if self.failed_searches >= patience or (self.regions and name not in self.integers):
+            return False
+
+        def stops(tensor: str) -> bool:
+            return tensor not in self.integers and self.matcher.same(new, tensor)
+
+        before, after = (cut(n.scope, name, stops, _FOUND_NODES) for n in (old, new))
+        if before is None or after is None or linear_depth(before) > 1 or linear_depth(after) > 1:
+            return False
+        leaves = dict.fromkeys((*before.leaves, *after.leaves))
+        if not all(self.matcher.same(new, leaf) for leaf in leaves):
+            return False
+        finding = self._probe(before, after)
+        bound = frozenset(n for n in leaves if self._is_never_negative(old, n))
+        if isinstance(finding, Finding) and not finding.held and bound:
+            finding = self._probe(before, after, never_negative=bound)
+        if isinstance(finding, Finding) and finding.held:
+            region = Region(new.scope.path, tuple(leaves), (name,))
+            self.found.append(Probe(region, finding.fraction, ProbeVerdict.HELD, found=True))
+            return True
+        self.failed_searches += 1
+        # A part that cannot be computed, is of another shape or reads something else tells that
+        # names are misleading, or that not all is possible that a probe lets in.
+        alike = set(before.leaves) == set(after.leaves)
+        if alike and isinstance(finding, Finding) and math.isfinite(finding.fraction):
+            self.suspects.append(name)
+        return False
+
+    def _is_never_negative(self, old: Numbered, name: str) -> bool:
+        made = old.scope.producers.get(name)
+        return made is not None and default_domain(made[0]) and made[0].op_type in _NEVER_NEGATIVE
+
+    def _probe(
+        self,
+        before: Cone,
+        after: Cone,
+        *,
+        tight: bool = False,
+        never_negative: frozenset[str] = frozenset(),
+    ) -> Finding | str:
+        try:
+            finding: Finding | str = probe(
+                before, after, self.shapes, self.seed, tight=tight, never_negative=never_negative
+            )
+        except EvaluationError as error:
+            finding = str(error)
+        if isinstance(finding, str) or not finding.held:
+            leaves = (*before.leaves, *after.leaves)
+            self.unsure |= dict.fromkeys(n for n in leaves if None in self.shapes.get(n, (None,)))
+        return finding
+
+    def _is_first(self, new: Numbered, old: Numbered, name: str) -> bool:
+        """Tell whether all that a differing tensor is computed from is the original's."""
+        node, _ = new.scope.producers[name]
+        data = [n for n in node.input if n and not new.scope.is_constant(n)]
+        return all(self.matcher.of(old, n) is not None and self.matcher.same(new, n) for n in data)
+
+
+def _as_probe(region: Region, finding: Finding | str) -> Probe:
+    if isinstance(finding, str):
+        return Probe(region, 0.0, ProbeVerdict.UNCHECKED, finding)
+    verdict = ProbeVerdict.HELD if finding.held else ProbeVerdict.BROKEN
+    note = "" if finding.held else finding.note
+    return Probe(region, finding.fraction, verdict, note)
+
+
+def _layer(old: Numbered, name: str) -> str:
+    node, _ = old.scope.producers[name]
+    what = f"{node.op_type} {node.name!r}" if node.name else node.op_type
+    return f"tensor {name!r} ({what})"
+
+
+def _inputs(model: onnx.ModelProto, names: Sequence[str]) -> list[Key]:
+    types = {value.name: value.type for value in model.graph.input}
+    return [("input", name, types[name].tensor_type.elem_type) for name in names]

@@ -1,0 +1,157 @@
+"""Inputs for a probe: small shapes to try, and dense and sparse numbers."""
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from bnfold import limits
+from bnfold.verification.dtypes import Array
+from bnfold.verification.proof.cut import Cone, Weights
+
+Shape = tuple[int | None, ...]
+
+VOLUME = 1 << 24
+"""Elements that one input may have."""
+_TARGETS = (6, 12, 24, 48, 1 << 20)
+"""Lengths to which the longest spatial axis is cut down, in the order of trying."""
+_TOGETHER = 64
+"""Indices of the longest axis that have nonzero elements in the same sparse sample, at most …"""
+_SPARSE = (2, 32)
+"""… as long as there are no fewer and no more sparse samples than these."""
+_CHEAP = 1 << 13
+"""Elements in all sparse samples; up to there they are made more, until each has but one."""
+_HUGE = (63.0, 126.0)
+"""Powers of two, of which the largest lifts the smallest normal float32 weight to 1."""
+
+
+def trials(
+    leaves: Sequence[str], shapes: Mapping[str, Shape], hints: Sequence[int], least: int
+) -> Iterator[dict[str, tuple[int, ...]]]:
+    """Yield shapes for all leaves, small ones first; the batch comes on top (`batches`).
+
+    Args:
+        leaves: The tensors that need a shape.
+        shapes: What is known of them.
+        hints: Numbers of channels to try where none is known.
+        least: The length to which spatial axes are cut down first.
+    """
+    seen: set[tuple[tuple[int, ...], ...]] = set()
+    ranks = (4, 3, 2, 5)
+    known = {leaf: shapes.get(leaf) for leaf in leaves}
+    if any(shape is not None and len(shape) > limits.RANK for shape in known.values()):
+        return
+    for rank, channels, target, first in itertools.product(
+        ranks if None in known.values() else ranks[:1],
+        hints if any(shape is None or None in shape[1:] for shape in known.values()) else [1],
+        (least, *(target for target in _TARGETS if target > least)),
+        (2, 1),
+    ):
+        sizes = _shrunk(
+            {leaf: shape or (None,) * rank for leaf, shape in known.items()},
+            channels, target, first,
+        )  # fmt: skip
+        key = tuple(sizes.values())
+        if key not in seen and max(map(math.prod, key), default=0) <= VOLUME:
+            seen.add(key)
+            yield sizes
+
+
+def _shrunk(
+    shapes: Mapping[str, Shape], channels: int, target: int, first: int
+) -> dict[str, tuple[int, ...]]:
+    """Cut the axes from `first` on down in proportion, until the shortest has `target`.
+
+    Axes of different tensors that count the same from the end are cut down by the same factor. An
+    unknown length is the number of channels on axis 1 (on the last one, where `first` is 1) and
+    `target` elsewhere.
+    """
+    factors: dict[int, float] = {}
+    for shape in shapes.values():
+        for axis in _spatial(shape, first):
+            dim, end = shape[axis], len(shape) - axis
+            if dim is not None and dim > target:
+                factors[end] = min(factors.get(end, math.inf), dim / target)
+    sizes: dict[str, tuple[int, ...]] = {}
+    for leaf, shape in shapes.items():
+        spatial = _spatial(shape, first)
+        dims = []
+        for axis, dim in enumerate(shape):
+            if axis not in spatial:
+                dims.append(dim if dim is not None else (channels if axis else 1))
+            elif dim is None:
+                dims.append(min(target, _TARGETS[-2]))
+            else:
+                factor = factors.get(len(shape) - axis, 1.0)
+                dims.append(max(math.ceil(dim / factor), min(dim, 2)))
+        sizes[leaf] = tuple(dims)
+    return sizes
+
+
+def _spatial(shape: Shape, first: int) -> range:
+    """Return the axes behind the channels, or before them."""
+    return range(first, len(shape)) if first > 1 else range(1, len(shape) - 1)
+
+
+def channel_hints(cone: Cone, weights: Weights) -> list[int]:
+    """Return numbers of channels that the constants suggest."""
+    hints: dict[int, None] = {}
+    for index in cone.nodes:
+        node = cone.scope.nodes[index]
+        groups = next((a.i for a in node.attribute if a.name == "group"), 1)
+        for name in node.input:
+            if name in weights.values and weights.values[name].ndim:
+                shape = weights.values[name].shape
+                hints |= dict.fromkeys((*(s * groups for s in shape[1:2]), shape[0], shape[-1]))
+    return list(hints)[:8] or [1]
+
+
+def batches(
+    sizes: Mapping[str, tuple[int, ...]], seed: int, *, stacked: bool
+) -> list[dict[str, Array]]:
+    """Return the samples; stacked along the batch where every input has one of length 1.
+
+    One is zero, one is dense, one is nearly empty. The others share the indices of the longest axis
+    among them, with one nonzero element for each: a fault of any one channel shows in a sum of few
+    terms. The last two have an element for all of them, so large that no bias covers the weights of
+    a dead channel, and so unlike that in most sums one weight stands out; once with either sign, so
+    that no Relu covers both.
+    """
+    rng = np.random.default_rng(seed)
+    longest = max((max(shape, default=1) for shape in sizes.values()), default=1)
+    volume = sum(map(math.prod, sizes.values()))
+    fewest, most = _SPARSE
+    most = min(most, VOLUME // max(volume, 1))
+    wanted = max(math.ceil(longest / _TOGETHER), min(longest, _CHEAP // max(volume, 1)))
+    count = max(min(wanted, most), fewest)
+    made = {leaf: _samples(rng, shape, count) for leaf, shape in sizes.items()}
+    samples = [{leaf: made[leaf][k] for leaf in sizes} for k in range(count + 5)]
+    if stacked and all(shape and shape[0] == 1 for shape in sizes.values()):
+        return [{leaf: np.concatenate([s[leaf] for s in samples]) for leaf in sizes}]
+    return samples
+
+
+def _samples(rng: np.random.Generator, shape: tuple[int, ...], count: int) -> list[Array]:
+    """Return numbers for one leaf: zeros, dense ones, a few, `count` sparse samples, huge ones."""
+    samples = [np.zeros(shape), rng.standard_normal(shape)]
+    samples += [_scattered(rng, shape, rng.integers(0, max(shape, default=1), 3)) * 256.0]
+    order = rng.permutation(max(shape, default=1))
+    samples += [
+        _scattered(rng, shape, order[k::count]) * 256.0 ** (2 + k % 3) for k in range(count)
+    ]
+    huge = _scattered(rng, shape, order)
+    huge *= 2.0 ** rng.uniform(*_HUGE, shape)
+    return [*samples, huge, -huge]
+
+
+def _scattered(rng: np.random.Generator, shape: tuple[int, ...], indices: Array) -> Array:
+    """Return zeros but for one element at each of some indices of the longest axis."""
+    sample = np.zeros(shape)
+    if sample.size:
+        longest = int(np.argmax(shape)) if shape else 0
+        place = [rng.integers(0, size, indices.size) for size in shape]
+        if shape:
+            place[longest] = indices
+        sample[tuple(place)] = rng.standard_normal(indices.size) if shape else rng.standard_normal()
+    return sample

@@ -1,0 +1,229 @@
+"""A model as the verifier sees it: graphs within graphs, their nodes and their constants.
+
+Written apart from the rest of bnfold on purpose: a mistake in how the folder reads a model must
+not be repeated by what checks it.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx
+
+from bnfold.files.opened import OpenedModel
+from bnfold.limits import COMPUTED, COMPUTED_GROWTH, TooLargeError, require_computable
+from bnfold.verification.dtypes import Array, is_float
+from bnfold.verification.proof.evaluate import (
+    EvaluationError,
+    Opsets,
+    constant_node,
+    default_domain,
+    opset_of,
+)
+
+Path = tuple[tuple[str, str], ...]
+
+_RANDOM = frozenset(
+    {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial",
+     "Bernoulli"}
+)  # fmt: skip
+_NARROW_FLOATS = frozenset(
+    {onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16, onnx.TensorProto.FLOAT}
+)
+_WORTH_KEEPING = 1 << 16
+"""Bytes; a computed constant larger than this is computed again when it is asked for again."""
+
+
+def opsets_of(imports: object) -> dict[str, int]:
+    """Return versions by domain, ONNX's own under the empty string."""
+    return {("" if o.domain == "ai.onnx" else o.domain): o.version for o in imports}  # type: ignore[attr-defined]
+
+
+@dataclass(eq=False, slots=True)
+class Scope:
+    """One graph: the main one, a subgraph's or a local function's body.
+
+    Attributes:
+        model: The opened model that holds it.
+        path: Where it is, as in `Region.scope`.
+        nodes: Its nodes, each after those whose outputs it reads.
+        inputs: Names of its inputs, in order, without those that have a default value.
+        outputs: Names of its outputs.
+        tensors: Its initializers by name.
+        opsets: Versions of the operator sets.
+        parent: The graph around it; None for the main graph and for functions.
+    """
+
+    model: OpenedModel
+    path: Path
+    nodes: list[onnx.NodeProto]
+    inputs: list[str]
+    outputs: list[str]
+    tensors: dict[str, onnx.TensorProto]
+    opsets: Opsets
+    parent: "Scope | None" = None
+    producers: dict[str, tuple[onnx.NodeProto, int]] = field(default_factory=dict)
+    _computed: dict[str, Array] = field(default_factory=dict)
+    _constant: dict[str, bool] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Index the producers and find the constants."""
+        for node in self.nodes:
+            for index, name in enumerate(node.output):
+                if name:
+                    self.producers[name] = (node, index)
+        for node in self.nodes:
+            constant = _pure(node) and all(self.is_constant(n) for n in node.input if n)
+            self._constant |= {name: constant for name in node.output if name}
+
+    def home(self, name: str) -> "Scope | None":
+        """Return the scope that defines `name`: this one or one around it."""
+        scope: Scope | None = self
+        while scope is not None:
+            if name in scope.producers or name in scope.tensors or name in scope.inputs:
+                return scope
+            scope = scope.parent
+        return None
+
+    def is_constant(self, name: str) -> bool:
+        """Tell whether a tensor depends on no input; nothing is computed."""
+        home = self.home(name)
+        return home is not None and (name in home.tensors or home._constant.get(name, False))  # noqa: SLF001
+
+    def constant(self, name: str) -> Array:
+        """Return the value of a constant in the dtype that the model gives it.
+
+        Raises:
+            EvaluationError: It cannot be computed.
+        """
+        home = self.home(name)
+        if home is None or not self.is_constant(name):
+            raise EvaluationError(f"{name} is no constant")
+        if name in home.tensors:
+            return home.model.read(home.tensors[name])
+        return home._compute(name)  # noqa: SLF001
+
+    def wide_constant(self, name: str) -> tuple[Array, np.dtype[np.generic]]:
+        """Return the value of a constant, floats in float64, and the dtype that it has.
+
+        Raises:
+            EvaluationError: It cannot be computed.
+        """
+        home = self.home(name)
+        stored = None if home is None else home.tensors.get(name)
+        if home is not None and stored is not None and stored.data_type in _NARROW_FLOATS:
+            dtype = onnx.helper.tensor_dtype_to_np_dtype(stored.data_type)
+            return home.model.read_wide(stored), dtype
+        array = self.constant(name)
+        return array.astype(np.float64) if is_float(array) else array, array.dtype
+
+    def _compute(self, name: str) -> Array:
+        """Compute a constant and those it is made of."""
+        values: dict[str, Array] = dict(self._computed)
+        room = max(COMPUTED, COMPUTED_GROWTH * self.model.size)
+        pending = [name]
+        while pending:
+            node, _ = self.producers[pending[-1]]
+            missing = [n for n in node.input if n in self.producers and n not in values]
+            pending += missing
+            if missing:
+                continue
+            pending.pop()
+            inputs = [values[n] if n in values else self.constant(n) if n else None
+                      for n in node.input]  # fmt: skip
+            made = self._values(node, inputs, room)
+            room -= sum(array.nbytes for array in made)
+            named = [output for output in node.output if output]
+            values |= dict(zip(named, made, strict=True))
+        self._computed |= {n: v for n, v in values.items() if v.nbytes <= _WORTH_KEEPING}
+        return values[name]
+
+    def _values(self, node: onnx.NodeProto, inputs: list[Array | None], room: int) -> list[Array]:
+        if node.op_type == "Constant":
+            return [constant_value(node, self.model)]
+        if default_domain(node):
+            try:
+                require_computable(node, opset_of(node, self.opsets), inputs, room)
+            except TooLargeError as error:
+                raise EvaluationError(f"{node.op_type}: {error}") from error
+        return constant_node(node, self.opsets, inputs)
+
+    def subgraphs(self, node: onnx.NodeProto) -> Iterator[tuple[str, "Scope"]]:
+        """Yield the bodies of a node by attribute."""
+        first = next((name for name in node.output if name), "")
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                path = (*self.path, (first, attribute.name))
+                yield attribute.name, graph_scope(self.model, attribute.g, path, self)
+
+
+def _pure(node: onnx.NodeProto) -> bool:
+    """Tell whether a node gives the same for the same inputs and can be computed by itself."""
+    if node.op_type in _RANDOM:
+        return False
+    return not any(
+        a.type in {onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS} or a.ref_attr_name
+        for a in node.attribute
+    )
+
+
+def constant_value(node: onnx.NodeProto, model: OpenedModel) -> Array:
+    """Return the value of a Constant node, in any of its forms.
+
+    Raises:
+        EvaluationError: It has none.
+    """
+    if not node.attribute:
+        raise EvaluationError("a Constant without a value")
+    attribute = node.attribute[0]
+    if attribute.name == "value":
+        return model.read(attribute.t)
+    value = onnx.helper.get_attribute_value(attribute)
+    if attribute.name == "sparse_value":
+        return dense(value, model)
+    kinds = {"value_float": np.float32, "value_floats": np.float32,
+             "value_int": np.int64, "value_ints": np.int64}  # fmt: skip
+    return np.asarray(value, kinds.get(attribute.name, object))
+
+
+def dense(sparse: onnx.SparseTensorProto, model: OpenedModel) -> Array:
+    """Return a sparse tensor as an ordinary array."""
+    values, indices = model.read(sparse.values), model.read(sparse.indices)
+    array = np.zeros(tuple(sparse.dims), values.dtype)
+    if indices.ndim == 1:
+        array.reshape(-1)[indices] = values
+    else:
+        array[tuple(indices.T)] = values
+    return array
+
+
+def graph_scope(
+    model: OpenedModel, graph: onnx.GraphProto, path: Path = (), parent: Scope | None = None
+) -> Scope:
+    """Return a graph as a scope."""
+    tensors = {tensor.name: tensor for tensor in graph.initializer}
+    for sparse in graph.sparse_initializer:
+        array = dense(sparse, model)
+        tensors[sparse.values.name] = onnx.numpy_helper.from_array(array, sparse.values.name)
+    return Scope(
+        model, path, list(graph.node),
+        [value.name for value in graph.input if value.name not in tensors],
+        [value.name for value in graph.output],
+        tensors,
+        parent.opsets if parent is not None else opsets_of(model.proto.opset_import),
+        parent,
+    )  # fmt: skip
+
+
+def function_scope(model: OpenedModel, function: onnx.FunctionProto) -> Scope:
+    """Return a local function's body as a scope."""
+    return Scope(
+        model, ((function_name(function), ""),), list(function.node), list(function.input),
+        list(function.output), {}, opsets_of(function.opset_import),
+    )  # fmt: skip
+
+
+def function_name(function: onnx.FunctionProto) -> str:
+    """Return a function's name as regions spell it."""
+    overload = f":{function.overload}" if function.overload else ""
+    return f"{function.domain}::{function.name}{overload}"

@@ -1,0 +1,183 @@
+"""Running the original and the candidate side by side, inside the child process.
+
+How far the original at ORT_DISABLE_ALL and at ORT_ENABLE_ALL are apart is its own rounding
+noise, by which the candidate is judged at both levels (`compare`). A candidate beyond that is
+not condemned yet: the noise is measured again, with all the original's weights and inputs moved
+by one ulp, which tells more where ONNX Runtime changes little between the levels.
+"""
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bnfold.files import opened
+from bnfold.verification.options import VerifyOptions
+from bnfold.verification.outputs import OutputComparison, Outputs, OutputVerdict, encode
+from bnfold.verification.proof.evaluate import EvaluationError
+from bnfold.verification.runs.compare import Rule, compare_all, compare_with_truth
+from bnfold.verification.runs.flips import judge_flips
+from bnfold.verification.runs.layers import compare_layers, tap
+from bnfold.verification.runs.originals import Baseline, Originals, stacked
+from bnfold.verification.runs.providers import resolve
+from bnfold.verification.runs.sessions import DISABLE_ALL, ENABLE_ALL, CannotRunError
+from bnfold.verification.runs.truth import true_outputs
+
+_EXPECTED = Rule(hopeless="the original itself is that far from the output that was expected")
+
+
+class Bench:
+    """The original and its outputs, and the candidates that are compared with it."""
+
+    def __init__(self, path: Path, options: VerifyOptions, announce: Callable[[str], None]) -> None:
+        """Prepare; `announce` is called before every step that may take long."""
+        self.path = path
+        self.options = options
+        self.announce = announce
+        self.originals = Originals(path, options, announce)
+        self._truth: Outputs | None = None
+
+    def start(self) -> dict[str, Any]:
+        """Run the original; see `Originals.start`."""
+        self.originals.start()
+        return {"feeds": len(self.originals.feeds)}
+
+    def compare(self, candidate: Path) -> dict[str, Any]:
+        """Run `candidate` wherever the original ran, and compare."""
+        baselines = self.originals.baselines
+        return {"providers": [self._compared(candidate, baseline) for baseline in baselines]}
+
+    def _compared(self, candidate: Path, baseline: Baseline) -> dict[str, Any]:
+        report: dict[str, Any] = {
+            "provider": baseline.provider,
+            "state": baseline.state,
+            "reason": baseline.reason,
+            "nodes": baseline.nodes,
+            "linear_nodes": baseline.linear_nodes,
+            "failure": "",
+            "outputs": [],
+        }
+        if not baseline.runs:
+            return report
+        try:
+            runs = {
+                level: stacked(self._run(candidate, level, baseline))
+                for level in (DISABLE_ALL, ENABLE_ALL)
+            }
+        except CannotRunError as error:
+            report["failure"] = f"the candidate cannot run where the original can: {error}"
+            return report
+        results = self._results(baseline, runs)
+        if any(result.verdict is OutputVerdict.DIFFERS for result in results):
+            self.originals.measure_jitter(baseline)
+            results = self._results(baseline, runs)
+        if self.originals.expected:
+            results += self._against_expected(baseline, runs)
+        if self.options.thorough:
+            results += self._against_truth(baseline, runs)
+        if any(result.verdict is OutputVerdict.DIFFERS for result in results):
+            results = self._flips_judged(candidate, baseline, runs, results)
+        report["outputs"] = [encode(result) for result in results]
+        return report
+
+    def _run(self, candidate: Path, level: str, baseline: Baseline) -> list[Outputs]:
+        return self.originals.run(candidate, level, baseline.provider, "the candidate").outputs
+
+    def _results(self, baseline: Baseline, runs: Mapping[str, Outputs]) -> list[OutputComparison]:
+        results = []
+        for level, outputs in runs.items():
+            original, variants = baseline.runs[level], baseline.variants(level)
+            results += compare_all(level, original, variants, outputs)
+        return results
+
+    def _against_expected(
+        self, baseline: Baseline, runs: Mapping[str, Outputs]
+    ) -> list[OutputComparison]:
+        """Compare with the outputs that came with the user's inputs.
+
+        How far the original is from them is the noise; it was another machine's or another
+        framework's rounding that made them.
+        """
+        expected = stacked(self.originals.expected)
+        originals = list(baseline.runs.values())
+        return [
+            result
+            for level, outputs in runs.items()
+            for result in compare_all(
+                f"{level} against the expected", expected, originals, outputs, _EXPECTED
+            )
+        ]
+
+    def _against_truth(
+        self, baseline: Baseline, runs: Mapping[str, Outputs]
+    ) -> list[OutputComparison]:
+        """Compare the errors against float64; nothing where float64 cannot be had."""
+        self.originals.measure_jitter(baseline)
+        if self._truth is None:
+            self.announce("computing the original in float64")
+            try:
+                with opened.open_model(self.path) as model:
+                    self._truth = stacked(
+                        [true_outputs(model, feed) for feed in self.originals.feeds]
+                    )
+            except EvaluationError:
+                self._truth = {}
+        originals = [*baseline.runs.values(), *baseline.jitters]
+        return compare_with_truth(self._truth, originals, runs)
+
+    def _flips_judged(
+        self,
+        candidate: Path,
+        baseline: Baseline,
+        runs: Mapping[str, Outputs],
+        results: Sequence[OutputComparison],
+    ) -> list[OutputComparison]:
+        """Look again at differing outputs that lie behind a decision."""
+        with opened.open_model(self.path) as model:
+            graph = model.proto.graph
+        if len(self.originals.feeds) != 1:
+            return list(results)
+        self.announce("judging decisions by their margins")
+        return [
+            judge_flips(
+                result, graph, (self.path, candidate), baseline.provider, self.originals.feeds,
+                baseline.runs[result.level], runs[result.level],
+            )
+            if result.verdict is OutputVerdict.DIFFERS and result.level in runs
+            else result
+            for result in results
+        ]  # fmt: skip
+
+    def shapes(self, names: Sequence[str]) -> dict[str, Any]:
+        """Return the shapes that tensors of the original have for the first feed."""
+        found: dict[str, tuple[int, ...]] = {
+            name: np.shape(value)
+            for name, value in self.originals.feeds[0].items()
+            if name in names
+        }
+        with opened.open_model(self.path) as model:
+            computed = {name for node in model.proto.graph.node for name in node.output}
+        rest = [name for name in names if name in computed]
+        provider = next(base.provider for base in self.originals.baselines if base.runs)
+        self.announce("looking at the shapes of the original's tensors")
+        with contextlib.suppress(CannotRunError):
+            seen = tap(self.path, rest, DISABLE_ALL, provider, self.originals.feeds[0])
+            found |= {name: array.shape for name, array in seen.items()}
+        return {"shapes": found}
+
+    def layers(
+        self, candidate: Path, names: Sequence[str], provider: str, *, everything: bool
+    ) -> dict[str, Any]:
+        """Compare tensors inside the models; see `layers.compare_layers`."""
+        [full_name] = resolve((provider,))
+        self.announce("comparing layers inside the models")
+        found = compare_layers(
+            (self.path, candidate),
+            names,
+            full_name,
+            self.originals.feeds[:1],
+            everything=everything,
+        )
+        return {"layers": [encode(result) for result in found]}

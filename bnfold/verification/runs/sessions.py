@@ -1,0 +1,153 @@
+"""Running a model on ONNX Runtime; only the child process does so.
+
+Both models always run with the same options. At most one session is alive at a time: a session
+holds a copy of the weights, and two of them are what a large network has no memory for.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bnfold.frozen import frozen
+from bnfold.verification.outputs import Outputs, flatten
+from bnfold.verification.runs.providers import CPU, PROVIDER_OPTIONS, assignment
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
+DISABLE_ALL = "ORT_DISABLE_ALL"
+ENABLE_ALL = "ORT_ENABLE_ALL"
+
+Feed = Mapping[str, Any]
+
+LINEAR = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "FusedConv", "FusedGemm"})
+"""The operators whose place says whether a provider did the work that a fold changes."""
+
+
+class CannotRunError(Exception):
+    """ONNX Runtime refuses the model or its inputs; the text is its reason.
+
+    Attributes:
+        loading: The model itself is refused, whatever the inputs.
+    """
+
+    def __init__(self, reason: str, *, loading: bool = False) -> None:
+        """Keep the reason."""
+        super().__init__(reason)
+        self.loading = loading
+
+
+@frozen
+class Run:
+    """What a model gave.
+
+    Attributes:
+        outputs: For each feed, the arrays by output name.
+        providers: The session's providers after the run.
+        nodes: Number of nodes by the provider they ran on, where ONNX Runtime tells.
+        linear_nodes: The same for the linear operators only.
+    """
+
+    outputs: list[Outputs]
+    providers: tuple[str, ...] = ()
+    nodes: dict[str, int] = field(default_factory=dict)
+    linear_nodes: dict[str, int] = field(default_factory=dict)
+
+
+@frozen
+class Target:
+    """What to run: a model file, or its bytes where outputs were added.
+
+    Attributes:
+        model: Path to the model, or a serialized model.
+        folder: Where the external data of a serialized model lies.
+    """
+
+    model: Path | bytes
+    folder: Path | None = None
+
+
+def _session(
+    target: Target, level: str, provider: str, overrides: Mapping[str, Any]
+) -> tuple["InferenceSession", list[Any]]:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    if target.folder is not None:
+        options.add_session_config_entry(
+            "session.model_external_initializers_file_folder_path", str(target.folder)
+        )
+    # ONNX Runtime does not own these: they must live as long as the session.
+    values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in overrides.values()]
+    for name, value in zip(overrides, values, strict=True):
+        options.add_initializer(name, value)
+    providers: list[Any] = [(provider, PROVIDER_OPTIONS.get(provider, {}))]
+    if provider != CPU:
+        providers.append(CPU)
+    model = target.model if isinstance(target.model, bytes) else str(target.model)
+    session = onnxruntime.InferenceSession(model, options, providers=providers)
+    session.disable_fallback()
+    return session, values
+
+
+def run(
+    target: Target,
+    level: str,
+    provider: str,
+    feeds: Sequence[Feed],
+    *,
+    names: Sequence[str] | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> Run:
+    """Load a model, run it on every feed and let go of it.
+
+    Args:
+        target: The model.
+        level: `DISABLE_ALL` or `ENABLE_ALL`.
+        provider: ONNX Runtime's name of the provider; the CPU takes what it leaves.
+        feeds: Input arrays by name, once per run.
+        names: The outputs to fetch; None means all.
+        overrides: Initializers to replace, by name.
+
+    Raises:
+        CannotRunError: ONNX Runtime refuses the model or its inputs.
+    """
+    try:
+        session, values = _session(target, level, provider, overrides or {})
+    except Exception as error:  # noqa: BLE001 - whatever a provider's library throws
+        raise CannotRunError(_first_line(error), loading=True) from None
+    try:
+        outputs = [_run_once(session, feed, names) for feed in feeds]
+    except Exception as error:  # noqa: BLE001 - likewise
+        raise CannotRunError(_first_line(error)) from None
+    result = _described(session, outputs)
+    del session, values  # in this order: the session reads the values
+    return result
+
+
+def _run_once(session: "InferenceSession", feed: Feed, names: Sequence[str] | None) -> Outputs:
+    wanted = [output.name for output in session.get_outputs()] if names is None else list(names)
+    values = session.run(wanted, dict(feed))
+    flat: dict[str, Any] = {}
+    for name, value in zip(wanted, values, strict=True):
+        flat.update(flatten(name, value))
+    return flat
+
+
+def _described(session: "InferenceSession", outputs: Sequence[Outputs]) -> Run:
+    nodes: Counter[str] = Counter()
+    linear: Counter[str] = Counter()
+    for provider, assigned in assignment(session):
+        nodes[provider] += len(assigned)
+        linear[provider] += sum(op_type in LINEAR for _, op_type in assigned)
+    return Run(list(outputs), tuple(session.get_providers()), dict(nodes), dict(linear))
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0][:500]

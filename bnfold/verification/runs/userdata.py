@@ -1,0 +1,158 @@
+"""The user's own inputs: .npz, .npy, ONNX test data folders, Polygraphy's JSON.
+
+Nothing here reads a pickle: a file from a stranger must not be able to run code. Tensors that
+refer to other files are refused for the same reason.
+"""
+
+import base64
+import binascii
+import io
+import json
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from numpy.typing import NDArray
+
+from bnfold.errors import RequestError
+from bnfold.verification.runs.inputs import InputSpec
+
+Feed = dict[str, Any]
+
+_UNREADABLE = (
+    OSError, ValueError, KeyError, TypeError, DecodeError, binascii.Error, zipfile.BadZipFile,
+)  # fmt: skip
+
+
+def load_inputs(
+    path: Path, specs: Sequence[InputSpec], outputs: Sequence[str]
+) -> tuple[list[Feed], list[Feed]]:
+    """Read feeds, and the outputs that are expected for them where the data holds any.
+
+    Args:
+        path: A file or a folder.
+        specs: The model's inputs.
+        outputs: The names of the model's outputs, in order.
+
+    Raises:
+        RequestError: The data cannot be read or does not fit the model.
+    """
+    expected: list[Feed] = []
+    try:
+        if path.is_dir():
+            feeds, expected = _folder(path, specs, outputs)
+        elif path.suffix == ".npz":
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+                feeds = [dict(archive)]
+        elif path.suffix == ".npy":
+            feeds = [{_only(specs, path): np.load(path, allow_pickle=False)}]
+        elif path.suffix == ".json":
+            feeds = _polygraphy(json.loads(path.read_text()))
+        else:
+            raise RequestError(f"{path}: inputs are .npz, .npy, .json or a folder of .pb files")
+    except _UNREADABLE as error:
+        why = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise RequestError(f"{path}: cannot be read as inputs: {why}") from error
+    if not feeds:
+        raise RequestError(f"{path}: holds no inputs")
+    return [_fitted(feed, specs, path) for feed in feeds], expected
+
+
+def _only(specs: Sequence[InputSpec], path: Path) -> str:
+    if len(specs) != 1:
+        raise RequestError(f"{path}: one array cannot feed the model's {len(specs)} inputs")
+    return specs[0].name
+
+
+def _folder(
+    path: Path, specs: Sequence[InputSpec], outputs: Sequence[str]
+) -> tuple[list[Feed], list[Feed]]:
+    sets = sorted(path.glob("test_data_set_*")) or [path]
+    names = [spec.name for spec in specs]
+    sequences = {spec.name for spec in specs if spec.sequence}
+    feeds = [_tensors(folder, "input", names, sequences) for folder in sets]
+    return feeds, [_tensors(folder, "output", outputs, set()) for folder in sets]
+
+
+def _tensors(folder: Path, kind: str, names: Sequence[str], sequences: set[str]) -> Feed:
+    values: Feed = {}
+    files = sorted(folder.glob(f"{kind}_*.pb"), key=lambda file: int(file.stem.split("_")[-1]))
+    for position, file in enumerate(files):
+        if position >= len(names) and kind == "input":
+            raise RequestError(f"{folder}: has more inputs than the model")
+        data = file.read_bytes()
+        if position < len(names) and names[position] in sequences:
+            sequence = onnx.SequenceProto.FromString(data)
+            values[names[position]] = [_array(tensor, file) for tensor in sequence.tensor_values]
+            continue
+        tensor = onnx.TensorProto.FromString(data)
+        # The files carry names, but exporters left old ones in them: the position decides then.
+        name = tensor.name if tensor.name in names else names[position]
+        values[name] = _array(tensor, file)
+    return values
+
+
+def _array(tensor: onnx.TensorProto, file: Path) -> NDArray[Any]:
+    if tensor.data_location == onnx.TensorProto.EXTERNAL:
+        raise RequestError(f"{file}: refers to another file")
+    return onnx.numpy_helper.to_array(tensor)
+
+
+def _polygraphy(data: object) -> list[Feed]:
+    """Read the list of feeds that `polygraphy run --save-inputs` writes."""
+    if not isinstance(data, list):
+        raise RequestError("Polygraphy's inputs are a list of feeds")
+    return [{name: _encoded(value) for name, value in feed.items()} for feed in data]
+
+
+def _encoded(value: object) -> NDArray[Any]:
+    if not isinstance(value, Mapping):
+        return np.asarray(value)
+    inner = value["array"] if "array" in value else value["values"]
+    if isinstance(inner, Mapping):
+        return _encoded(inner)
+    array: NDArray[Any] = np.load(
+        io.BytesIO(base64.b64decode(inner, validate=True)), allow_pickle=False
+    )
+    return array
+
+
+def _fitted(feed: Feed, specs: Sequence[InputSpec], path: Path) -> Feed:
+    """Return the model's inputs out of `feed`; unnamed arrays are taken by position."""
+    names = [spec.name for spec in specs]
+    if all(key.startswith("arr_") for key in feed) and not set(feed) & set(names):
+        feed = dict(zip(names, feed.values(), strict=False))
+    missing = [name for name in names if name not in feed]
+    if missing:
+        raise RequestError(f"{path}: lacks the input {missing[0]!r}")
+    for spec in specs:
+        _check_dtype(spec, feed[spec.name], path)
+        _check_shape(spec, feed[spec.name], path)
+    return {name: feed[name] for name in names}
+
+
+def _check_shape(spec: InputSpec, value: object, path: Path) -> None:
+    if spec.sequence or spec.dims is None:
+        return
+    shape = np.shape(np.asarray(value))
+    fits = len(shape) == len(spec.dims) and all(
+        size == dim or not isinstance(dim, int) for size, dim in zip(shape, spec.dims, strict=False)
+    )
+    if not fits:
+        raise RequestError(
+            f"{path}: the input {spec.name!r} is {list(spec.dims)}, not {list(shape)}"
+        )
+
+
+def _check_dtype(spec: InputSpec, value: object, path: Path) -> None:
+    if spec.sequence or spec.elem_type == onnx.TensorProto.STRING:
+        return
+    wanted = onnx.helper.tensor_dtype_to_np_dtype(spec.elem_type)
+    if np.asarray(value).dtype != wanted:
+        raise RequestError(
+            f"{path}: the input {spec.name!r} is {np.asarray(value).dtype}, not {wanted}"
+        )

@@ -1,0 +1,108 @@
+"""The parent's side of the child process in which ONNX Runtime runs.
+
+ONNX Runtime can take its process down with it, and some providers hang. So it gets a process of
+its own. The two speak JSON, one message a line; nothing that came from the child is executed or
+unpickled. Every step that the child begins is announced, so that a crash can be told with what
+was going on, and the time limit counts from the last announcement.
+"""
+
+import contextlib
+import json
+import os
+import queue
+import subprocess
+import sys
+import tempfile
+import threading
+from typing import IO, Any
+
+from bnfold.ending import ending
+from bnfold.errors import RequestError
+
+_COMMAND = ("-P", "-m", "bnfold.verification.runs.child")
+
+
+class ChildDiedError(Exception):
+    """The child process crashed, hung or ran out of memory; the text says which and when."""
+
+
+class Worker:
+    """A child process that answers commands in order."""
+
+    def __init__(self, timeout: float) -> None:
+        """Start the child; `timeout` is in seconds, for each step."""
+        self._timeout = timeout
+        self._doing = "starting"
+        self._died: ChildDiedError | None = None
+        self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed in `close`
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        self._process = subprocess.Popen(  # noqa: S603  # our own interpreter and module
+            [sys.executable, *_COMMAND],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            env=environment,
+        )
+        self._messages: queue.Queue[dict[str, Any] | None] = queue.Queue()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None  # noqa: S101  # it was asked for above
+        for line in self._process.stdout:
+            with contextlib.suppress(ValueError):
+                self._messages.put(json.loads(line))
+        self._messages.put(None)
+
+    def send(self, command: str, **arguments: Any) -> None:  # noqa: ANN401 - JSON
+        """Give the child something to do; its answer is fetched with `answer`."""
+        assert self._process.stdin is not None  # noqa: S101
+        message = json.dumps({"command": command, **arguments}) + "\n"
+        # A child that has died is noticed when its answer is fetched.
+        with contextlib.suppress(OSError):
+            self._process.stdin.write(message.encode())
+            self._process.stdin.flush()
+
+    def answer(self) -> dict[str, Any]:
+        """Wait for the answer to the oldest command that has none yet.
+
+        Raises:
+            RequestError: The child found that the request cannot be carried out.
+            ChildDiedError: There is no child any more, or it took too long.
+        """
+        while True:
+            if self._died is not None:
+                raise self._died
+            try:
+                message = self._messages.get(timeout=self._timeout)
+            except queue.Empty:
+                self._give_up(f"did not finish {self._doing} within {self._timeout:g} s")
+                continue
+            if message is None:
+                self._give_up(f"{ending(self._process.wait())} while {self._doing}")
+            elif "doing" in message:
+                self._doing = message["doing"]
+            elif "refused" in message:
+                raise RequestError(message["refused"])
+            else:
+                return message
+
+    def _give_up(self, what: str) -> None:
+        self._process.kill()
+        self._died = ChildDiedError(f"the ONNX Runtime process {what}{self._last_words()}")
+
+    def _last_words(self) -> str:
+        self._process.wait()
+        self._log.seek(0)
+        lines = self._log.read().decode(errors="replace").strip().splitlines()
+        return f"; its last words: {lines[-1].strip()[:300]}" if lines else ""
+
+    def close(self) -> None:
+        """End the child, however busy it is."""
+        self._process.kill()
+        self._process.wait()
+        self._reader.join()
+        for stream in (self._process.stdin, self._process.stdout, self._log):
+            with contextlib.suppress(OSError):
+                if stream is not None:
+                    stream.close()

@@ -1,0 +1,304 @@
+"""Two files against each other: what is proved, and that nothing wrong is."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from handfold import Builder, Parameters, fold, network
+from onnx import TensorProto, helper, numpy_helper
+
+from bnfold.region import Region
+from bnfold.verification.proof.prove import Proof, prove
+from bnfold.verification.verdict import ProbeVerdict
+
+
+def proved(
+    tmp_path: Path, old: onnx.ModelProto, new: onnx.ModelProto, regions: list[Region] | None = None
+) -> Proof:
+    paths = []
+    for name, model in (("old", old), ("new", new)):
+        paths.append(tmp_path / f"{name}.onnx")
+        paths[-1].write_bytes(model.SerializeToString())
+    return prove(paths[0], paths[1], regions or [], seed=0)
+
+
+def clone(model: onnx.ModelProto) -> onnx.ModelProto:
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    return copy
+
+
+@pytest.mark.parametrize("kind", ["plain", "residual", "depthwise"])
+@pytest.mark.parametrize("named", [True, False])
+def test_a_correct_fold_is_proved(tmp_path: Path, kind: str, *, named: bool) -> None:
+    model = network(0, kind=kind)
+    folded, regions = fold(model)
+    proof = proved(tmp_path, model, folded, regions if named else [])
+    assert proof.structure.proved, proof
+    assert {probe.found for probe in proof.probes} == {not named}
+    assert len(proof.probes) == len(regions)
+
+
+def test_a_model_proves_itself(tmp_path: Path) -> None:
+    model = network(0)
+    proof = proved(tmp_path, model, model)
+    assert proof.structure.proved
+    assert proof.probes == ()
+    assert proof.structure.identical == len(model.graph.node)
+
+
+def rewired(graph: onnx.GraphProto) -> None:
+    relu = next(node for node in graph.node if node.output[0] == "r2")
+    relu.input[0] = "c1_bn"
+
+
+def swapped(graph: onnx.GraphProto) -> None:
+    first, second = (
+        next(t for t in graph.initializer if t.name == name) for name in ("c1.W", "c2.W")
+    )
+    first.raw_data, second.raw_data = second.raw_data, first.raw_data
+
+
+def touched(graph: onnx.GraphProto) -> None:
+    head = next(t for t in graph.initializer if t.name == "head.W")
+    values = numpy_helper.to_array(head).copy()
+    values.reshape(-1)[0] *= 1.000001
+    head.CopyFrom(numpy_helper.from_array(values, "head.W"))
+
+
+def reattributed(graph: onnx.GraphProto) -> None:
+    gemm = next(node for node in graph.node if node.op_type == "Gemm")
+    gemm.attribute.append(helper.make_attribute("alpha", 1.00001))
+
+
+def leaky(graph: onnx.GraphProto) -> None:
+    next(node for node in graph.node if node.output[0] == "r1").op_type = "LeakyRelu"
+
+
+def renamed_output(graph: onnx.GraphProto) -> None:
+    graph.node[-1].output[0] = graph.output[0].name = "other"
+
+
+@pytest.mark.parametrize("change", [rewired, swapped, touched, reattributed, leaky, renamed_output])
+@pytest.mark.parametrize("named", [True, False])
+def test_a_change_outside_the_folds_is_not_proved(
+    tmp_path: Path, change: Callable[[onnx.GraphProto], None], *, named: bool
+) -> None:
+    model = network(0, kind="residual")
+    folded, regions = fold(model)
+    change(folded.graph)
+    proof = proved(tmp_path, model, folded, regions if named else [])
+    assert not proof.structure.proved
+    assert proof.structure.reason
+
+
+def test_where_the_folds_are_named_close_is_not_the_same(tmp_path: Path) -> None:
+    model = network(0)
+    folded, regions = fold(model)
+    gemm = next(node for node in folded.graph.node if node.op_type == "Gemm")
+    gemm.attribute.append(helper.make_attribute("alpha", 1.0000001))
+    assert not proved(tmp_path, model, folded, regions).structure.proved
+    assert proved(tmp_path, model, folded).structure.proved
+
+
+def test_the_first_difference_is_named(tmp_path: Path) -> None:
+    model = network(0)
+    folded, regions = fold(model)
+    leaky(folded.graph)
+    assert "'r1'" in str(proved(tmp_path, model, folded, regions).first_difference)
+
+
+def test_one_wrong_fold_of_a_stranger_is_a_contradiction(tmp_path: Path) -> None:
+    def fault(name: str, p: Parameters) -> Parameters:
+        return {**p, "gamma": p["gamma"] * (1.00001 if name == "c2_bn_node" else 1)}
+
+    model = network(0)
+    proof = proved(tmp_path, model, fold(model, fault)[0])
+    assert proof.contradiction is not None
+    assert "c2_bn" in proof.contradiction
+
+
+def test_a_wrong_region_makes_the_proof_fail(tmp_path: Path) -> None:
+    model = network(0)
+    folded, regions = fold(model)
+    regions[1] = Region((), ("x",), regions[1].outputs)
+    assert proved(tmp_path, model, folded, regions).structure.proved, "a larger one is no harm"
+    regions[1] = Region((), ("r0",), ("no such tensor",))
+    proof = proved(tmp_path, model, folded, regions)
+    assert proof.probes[1].verdict is ProbeVerdict.UNCHECKED
+
+
+def test_a_region_whose_inputs_differ_proves_nothing(tmp_path: Path) -> None:
+    model = network(0)
+    folded, regions = fold(model)
+    conv = next(node for node in folded.graph.node if node.output[0] == "c2_bn")
+    conv.input[0] = "r0"
+    regions = [
+        Region((), ("r1", "r0"), r.outputs) if r.outputs == ("c2_bn",) else r for r in regions
+    ]
+    assert not proved(tmp_path, model, folded, regions).structure.proved
+
+
+def test_renamed_tensors_are_no_difference(tmp_path: Path) -> None:
+    model = network(0)
+    other = clone(model)
+    for node in other.graph.node:
+        node.input[:] = [f"new_{n}" if n.startswith("r") else n for n in node.input]
+        node.output[:] = [f"new_{n}" if n.startswith("r") else n for n in node.output]
+    assert proved(tmp_path, model, other).structure.proved
+
+
+def test_nan_weights_are_compared_by_their_bits(tmp_path: Path) -> None:
+    model = network(0)
+    head = next(t for t in model.graph.initializer if t.name == "head.W")
+    values = numpy_helper.to_array(head).copy()
+    values[0, 0] = np.nan
+    head.CopyFrom(numpy_helper.from_array(values, "head.W"))
+    assert proved(tmp_path, model, clone(model)).structure.proved
+
+
+def subgraph_model(*, scale: float = 1.0) -> onnx.ModelProto:
+    """An If whose branches hold Conv and BN, with the weights outside."""
+    net = Builder(np.random.default_rng(0))
+    net.conv("x", "c", 3, 4)
+    net.bn("c", "t", 4)
+    inside = [*net.nodes]
+    then = helper.make_graph(inside, "then", [], [helper.make_empty_tensor_value_info("t")])
+    otherwise = helper.make_graph(
+        [helper.make_node("Conv", ["x", "c.W"], ["e"], pads=[1] * 4)],
+        "else", [], [helper.make_empty_tensor_value_info("e")],
+    )  # fmt: skip
+    net.nodes = [helper.make_node("If", ["flag"], ["y"], then_branch=then, else_branch=otherwise)]
+    net.initializers[0].name = "c.W"
+    model = net.model([1, 3, 8, 8], "y")
+    model.graph.input.append(helper.make_tensor_value_info("flag", TensorProto.BOOL, []))
+    if scale != 1.0:
+        bias = next(t for t in model.graph.initializer if t.name == "t.beta")
+        bias.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(bias) * scale, bias.name))
+    return model
+
+
+def fold_inside(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Fold the BN of the then-branch, into weights of its own."""
+    folded = clone(model)
+    branch = next(a.g for a in folded.graph.node[0].attribute if a.name == "then_branch")
+    flat = onnx.ModelProto()
+    flat.CopyFrom(model)
+    del flat.graph.node[:]
+    flat.graph.node.extend(branch.node)
+    done = fold(flat)[0]
+    del branch.node[:]
+    branch.node.extend(done.graph.node)
+    branch.node[0].input[1:] = ["own.W", "own.b"]
+    for tensor in done.graph.initializer:
+        own = branch.initializer.add()
+        own.CopyFrom(tensor)
+        own.name = own.name.replace("c.", "own.")
+    return folded
+
+
+def test_a_fold_inside_a_subgraph(tmp_path: Path) -> None:
+    model = subgraph_model()
+    region = Region((("y", "then_branch"),), ("x",), ("t",))
+    folded = fold_inside(model)
+    proof = proved(tmp_path, model, folded, [region])
+    assert proof.structure.proved, proof
+    assert proof.probes[0].verdict is ProbeVerdict.HELD
+    wrong = proved(tmp_path, subgraph_model(scale=1.001), folded, [region])
+    assert wrong.probes[0].verdict is ProbeVerdict.BROKEN
+    assert not wrong.structure.proved
+
+
+def function_model() -> onnx.ModelProto:
+    net = Builder(np.random.default_rng(0))
+    for array in ("W", "b"):
+        net.weight(f"f.{array}", np.zeros(0))
+    net.initializers.clear()
+    net.bn(net.conv("a", "c", 3, 4), "t", 4)
+    constants = [helper.make_node("Constant", [], [t.name], value=t) for t in net.initializers]
+    function = helper.make_function(
+        "own", "Block", ["a"], ["t"], [*constants, *net.nodes], [helper.make_opsetid("", 15)]
+    )
+    net.initializers, net.nodes = [], [helper.make_node("Block", ["x"], ["y"], domain="own")]
+    model = net.model([1, 3, 8, 8], "y")
+    model.functions.append(function)
+    model.opset_import.append(helper.make_opsetid("own", 1))
+    return model
+
+
+def test_a_difference_inside_a_function_is_seen(tmp_path: Path) -> None:
+    model = function_model()
+    assert proved(tmp_path, model, clone(model)).structure.proved
+    other = clone(model)
+    other.functions[0].node[0].attribute[0].t.raw_data = b"\0" * len(
+        other.functions[0].node[0].attribute[0].t.raw_data
+    )
+    assert not proved(tmp_path, model, other).structure.proved
+
+
+def test_an_inlined_function_is_no_difference(tmp_path: Path) -> None:
+    import onnx.inliner
+
+    model = function_model()
+    flat = onnx.inliner.inline_local_functions(model)
+    assert proved(tmp_path, model, flat).structure.proved
+    flat.graph.node[-1].attribute[-1].f = 0.5
+    assert not proved(tmp_path, model, flat).structure.proved
+
+
+def chain(gains: dict[int, float], layers: int = 8) -> onnx.ModelProto:
+    """Convolutions and Relus, some weights wrong, and which channel is the largest at the end."""
+    rng, nodes, stored, last = np.random.default_rng(0), [], [], "x"
+    for i in range(layers):
+        weight = rng.standard_normal((4, 4, 3, 3)) / 6 * gains.get(i, 1.0)
+        stored.append(numpy_helper.from_array(weight.astype(np.float32), f"w{i}"))
+        nodes.append(helper.make_node("Conv", [last, f"w{i}"], [f"c{i}"], pads=[1] * 4))
+        nodes.append(helper.make_node("Relu", [f"c{i}"], [f"r{i}"]))
+        last = f"r{i}"
+    nodes.append(helper.make_node("ArgMax", [last], ["y"], axis=1))
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 4, 8, 8])
+    y = helper.make_tensor_value_info("y", TensorProto.INT64, [1, 1, 8, 8])
+    graph = helper.make_graph(nodes, "chain", [x], [y], stored)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+@pytest.mark.parametrize("wrong", [(1,), (1, 5), (0, 2, 7)])
+def test_several_wrong_layers_that_no_output_shows_are_found(
+    tmp_path: Path, wrong: tuple[int, ...]
+) -> None:
+    paths = [tmp_path / "a.onnx", tmp_path / "b.onnx"]
+    for path, gains in zip(paths, ({}, dict.fromkeys(wrong, 1.01)), strict=True):
+        path.write_bytes(chain(gains).SerializeToString())
+    found = prove(paths[0], paths[1], (), seed=0)
+    assert not found.structure.proved
+    assert found.contradiction is not None
+    assert found.contradiction.startswith(f"c{wrong[0]} ")
+
+
+def test_what_reads_a_relu_need_not_bear_negative_numbers(tmp_path: Path) -> None:
+    paths = []
+    for name, nodes in (
+        ("a", "r = Relu (x)  s = Relu (r)  y = Conv (s, W)"),
+        ("b", "r = Relu (x)  y = Conv (r, W)"),
+    ):
+        text = f"""<ir_version: 8, opset_import: ["" : 17]>
+            g (float[1,1,4,4] x) => (float[1,1,4,4] y) <float[1,1,1,1] W = {{2}}> {{ {nodes} }}"""
+        paths.append(tmp_path / f"{name}.onnx")
+        paths[-1].write_bytes(onnx.parser.parse_model(text).SerializeToString())
+    found = prove(paths[0], paths[1], (), seed=0)
+    assert found.structure.proved
+    assert found.contradiction is None
+
+
+def test_an_operator_of_another_domain_is_not_the_one_of_its_name(tmp_path: Path) -> None:
+    paths = []
+    for factor in (2.0, 2.000001):
+        text = f"""<ir_version: 8, opset_import: ["" : 17, "my" : 1]>
+            g (float[4] x) => (float[4] y) {{ y = my.Identity (x) }}
+            <domain: "my", opset_import: ["" : 17]>
+            Identity (a) => (b) {{ c = Constant <value_float = {factor}> ()  b = Mul (a, c) }}"""
+        paths.append(tmp_path / f"{factor}.onnx")
+        paths[-1].write_bytes(onnx.parser.parse_model(text).SerializeToString())
+    assert not prove(paths[0], paths[1], (), seed=0).structure.proved

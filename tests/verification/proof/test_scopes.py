@@ -1,0 +1,70 @@
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+
+from bnfold.files.opened import from_proto
+from bnfold.verification.proof.evaluate import EvaluationError
+from bnfold.verification.proof.scopes import Scope, graph_scope
+
+node = helper.make_node
+
+
+def scope(nodes: list[onnx.NodeProto], initializers: dict[str, np.ndarray] | None = None) -> Scope:
+    tensors = [numpy_helper.from_array(v, k) for k, v in (initializers or {}).items()]
+    inputs = [helper.make_tensor_value_info("x", 1, [2])]
+    model = helper.make_model(
+        helper.make_graph(nodes, "g", inputs, [], tensors),
+        opset_imports=[helper.make_opsetid("", 15)],
+    )
+    return graph_scope(from_proto(model), model.graph)
+
+
+def test_constants_in_all_their_forms() -> None:
+    sparse = helper.make_sparse_tensor(
+        helper.make_tensor("v", 1, [2], [3.0, 4.0]), helper.make_tensor("i", 7, [2], [1, 4]), [5]
+    )
+    found = scope(
+        [
+            node("Constant", [], ["a"], value=numpy_helper.from_array(np.ones(2, np.float16))),
+            node("Constant", [], ["b"], value_float=0.5),
+            node("Constant", [], ["c"], value_ints=[1, 2]),
+            node("Constant", [], ["d"], sparse_value=sparse),
+            node("ConstantOfShape", ["n"], ["e"]),
+            node("Sqrt", ["a"], ["f"]),
+            node("Identity", ["f"], ["g"]),
+        ],
+        {"n": np.array([3])},
+    )
+    assert found.constant("a").dtype == np.float16
+    assert found.constant("b") == np.float32(0.5)
+    assert found.constant("c").dtype == np.int64
+    assert found.constant("d").tolist() == [0, 3, 0, 0, 4]
+    assert found.constant("e").tolist() == [0, 0, 0]
+    assert found.constant("g").dtype == np.float16, "computed in the dtype that the model says"
+
+
+def test_what_depends_on_inputs_or_chance_is_no_constant() -> None:
+    found = scope([
+        node("Neg", ["x"], ["a"]),
+        node("RandomNormal", [], ["b"], shape=[2]),
+        node("Neg", ["b"], ["c"]),
+        node("Add", ["a", "w"], ["d"]),
+    ], {"w": np.ones(2, np.float32)})  # fmt: skip
+    assert [name for name in "abcdwx" if found.is_constant(name)] == ["w"]
+    with pytest.raises(EvaluationError):
+        found.constant("a")
+
+
+def test_a_body_sees_the_constants_around_it() -> None:
+    empty = [helper.make_empty_tensor_value_info("y")]
+    body = helper.make_graph([node("Add", ["x", "w"], ["y"])], "b", [], empty)
+    outer = scope(
+        [node("If", ["flag"], ["z"], then_branch=body, else_branch=body)],
+        {"w": np.ones(2, np.float32), "flag": np.array(True)},  # noqa: FBT003
+    )
+    [(name, inner), _] = outer.subgraphs(outer.nodes[0])
+    assert inner.path == (("z", name),)
+    assert inner.is_constant("w")
+    assert not inner.is_constant("y")
+    assert inner.home("x") is outer
