@@ -170,9 +170,15 @@ class Affine:
         return np.broadcast_to(scale, (size,)), np.broadcast_to(shift, (size,))
 
     def take(self, axis: int, source: NDArray[np.intp]) -> "Affine":
-        """Return the affine whose value at j along `axis` is this one's at `source[j]`."""
+        """Return the affine whose value at j along `axis` is this one's at `source[j]`.
+
+        Raises:
+            Refusal: There is no j; a tensor without elements is not worth a fold.
+        """
         if self.scale.shape[axis] == 1:
             return self
+        if not source.size:
+            raise Refusal(Reason.BAD_PARAMETERS, f"nothing is left of axis {axis}")
         require_room((self.scale.size // self.scale.shape[axis], source.size))
         return Affine.of(self.scale.take(source, axis), self.shift.take(source, axis))
 

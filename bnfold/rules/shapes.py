@@ -383,7 +383,7 @@ def _pad_sources(op: Operator, axis: int) -> NDArray[np.intp] | None:
     if mode == "constant":
         before, after = amounts
         padded = np.pad(positions, [max(amount, 0) for amount in amounts], constant_values=-1)
-        return padded[max(-before, 0) : padded.size - max(-after, 0)]
+        return padded[max(-before, 0) : max(padded.size - max(-after, 0), 0)]
     if mode == "edge":
         return np.pad(positions, amounts, mode="edge")
     if mode in ("reflect", "wrap"):

@@ -10,7 +10,7 @@ from bnfold.reasons import Reason, Refusal
 from bnfold.rules.affine import Affine
 from bnfold.rules.carry import CARRY
 from bnfold.rules.operator import Attribute, Value
-from bnfold.rules.shapes import slice_down
+from bnfold.rules.shapes import pad_down, slice_down
 
 _SIZE = 5
 _LARGEST, _SMALLEST = (1 << 63) - 1, -(1 << 63)
@@ -80,3 +80,29 @@ def test_a_resize_by_one_scale_may_resize_what_keeps_its_size(
     with pytest.raises(Refusal) as caught:
         CARRY["Resize"].up(op, 0, _CHANNELS, 0)
     assert caught.value.obstacle.reason is Reason.CHANNELS_MIX
+
+
+def _padded(before: int, after: int) -> Affine:
+    op = operator("Pad", data(_SIZE), constant([before, after], elem_type=7))
+    return pad_down(op, Affine.along(0, 1, np.arange(_SIZE) + 1.0, np.zeros(_SIZE)))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "scales"),
+    [
+        (0, 0, [1, 2, 3, 4, 5]),
+        (-2, 0, [3, 4, 5]),
+        (0, -2, [1, 2, 3]),
+        (1, -3, [1, 1, 2]),
+        (-4, 2, [5, 1, 1]),
+    ],
+)
+def test_a_negative_pad_takes_away(before: int, after: int, scales: list[int]) -> None:
+    assert [float(scale) for scale in _padded(before, after).scale] == scales
+
+
+@pytest.mark.parametrize("amounts", [(-5, 0), (0, -5), (-3, -3), (0, -8), (_SMALLEST, 0)])
+def test_a_pad_that_leaves_nothing_lets_nothing_pass(amounts: tuple[int, int]) -> None:
+    with pytest.raises(Refusal) as caught:
+        _padded(*amounts)
+    assert caught.value.obstacle.reason is Reason.BAD_PARAMETERS
