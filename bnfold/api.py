@@ -227,9 +227,18 @@ class _Job:
             kept=kept_records(decision.graph, decision.plan, decision.rewritten.dropped),
             unlisted=decision.rewritten.unlisted,
             inlined=function_names(decision.inlined),
+            left_files=self._left_files(opened) if written else (),
             verification=verification,
             checked_only=checked_only,
         )
+
+    def _left_files(self, opened: OpenedModel) -> tuple[str, ...]:
+        """Return the data files that the model, which was replaced in place, reads no longer."""
+        if self.target != self.source or opened.data is None or not opened.data.by_location:
+            return ()
+        with open_model(self.target) as replaced:
+            read = () if replaced.data is None else replaced.data.by_location
+            return tuple(sorted(set(opened.data.by_location).difference(read)))
 
     def _file(self, path: Path, *, exists: bool) -> FileRecord:
         if not exists:

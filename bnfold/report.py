@@ -77,6 +77,7 @@ class Report:
         kept: What stayed, and why.
         unlisted: Initializers that are no longer listed as graph inputs.
         inlined: Local functions that were inlined because a fold goes across their boundary.
+        left_files: Data files of a model that was replaced in place, which it reads no longer.
         verification: What the verification found; None where there was none.
         checked_only: Whether only a check was asked for.
     """
@@ -90,6 +91,7 @@ class Report:
     kept: tuple[KeptRecord, ...] = ()
     unlisted: tuple[str, ...] = ()
     inlined: tuple[str, ...] = ()
+    left_files: tuple[str, ...] = ()
     verification: "Verification | None" = None
     checked_only: bool = False
 
@@ -120,6 +122,7 @@ class Report:
             "kept": [kept.to_dict() for kept in self.kept],
             "unlisted_inputs": list(self.unlisted),
             "inlined_functions": list(self.inlined),
+            "left_files": list(self.left_files),
             "verification": None if self.verification is None else self.verification.to_dict(),
             "versions": installed_versions(),
         }

@@ -193,6 +193,9 @@ def _side_effects(report: Report) -> Iterator[str]:
     if report.inlined:
         names = ", ".join(report.inlined)
         yield f"{_count(len(report.inlined), 'local function')} inlined: {names}"
+    if report.left_files:
+        names = ", ".join(report.left_files)
+        yield f"no longer read by the model, and as before: {names}"
     if report.unlisted:
         yield (
             f"{_count(len(report.unlisted), 'initializer')} no longer listed as graph inputs"

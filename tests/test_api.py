@@ -159,6 +159,22 @@ def test_whatever_is_refused_the_file_is_named(tmp_path: Path) -> None:
         bnfold.fold_file(write(model, tmp_path / "broken.onnx"))
 
 
+@pytest.mark.parametrize("location", ["weights.bin", "net.onnx.data"])
+def test_a_data_file_that_is_left_is_told(tmp_path: Path, location: str) -> None:
+    model = convolution(channels=512)
+    onnx.external_data_helper.convert_model_to_external_data(
+        model, location=location, size_threshold=0
+    )
+    onnx.external_data_helper.write_external_data_tensors(model, str(tmp_path))
+    source = write(model, tmp_path / "net.onnx")
+    before = (tmp_path / location).read_bytes()
+    report = bnfold.fold_file(source, in_place=True)
+    left = [] if location == "net.onnx.data" else [location]
+    assert (list(report.left_files), report.to_dict()["left_files"]) == (left, left)
+    assert ((tmp_path / location).read_bytes() == before) is bool(left)
+    assert bnfold.fold_file(source, tmp_path / "other.onnx").left_files == ()
+
+
 def test_a_path_is_no_model() -> None:
     with pytest.raises(TypeError, match="not str; fold_file takes a path"):
         bnfold.fold("net.onnx")  # type: ignore[arg-type]

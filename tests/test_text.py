@@ -203,7 +203,9 @@ def test_lines_are_wrapped_for_a_terminal_and_names_stay_whole(tmp_path: Path) -
 
 
 def test_effects_on_the_models_interface_are_told() -> None:
-    report = replace(REPORT, unlisted=("gamma", "beta"), inlined=("mine::norm",))
+    report = replace(
+        REPORT, unlisted=("gamma", "beta"), inlined=("mine::norm",), left_files=("weights.bin",)
+    )
     told = "\n".join(lines(report))
     assert "1 local function inlined: mine::norm" in told
     assert "2 initializers no longer listed as graph inputs" in told
