@@ -45,7 +45,12 @@ from bnfold.verification.proof.cut import (
 )
 from bnfold.verification.proof.evaluate import EvaluationError, UnsupportedError
 from bnfold.verification.proof.magnitude import Tracked
-from bnfold.verification.proof.proportion import Rounding, disproportion, only_channelwise
+from bnfold.verification.proof.proportion import (
+    Rounding,
+    determines_weights,
+    disproportion,
+    reads_stored_weights,
+)
 from bnfold.verification.proof.reach import reach
 from bnfold.verification.proof.samples import VOLUME, Shape, batches, channel_hints, trials
 
@@ -53,6 +58,8 @@ _ROUNDINGS = 4.0
 _ONCE = 1.05
 """One rounding of each weight, and a little for what is of second order."""
 _TRIALS = 30
+_ROUNDS = 4
+"""Sets of samples where they are restricted."""
 
 
 @frozen
@@ -101,17 +108,22 @@ def probe(
         check_provable(cone)
     if casts(new) - casts(old):
         raise UnsupportedError("the candidate casts what the original does not")
-    roundings = _ONCE if tight else _ROUNDINGS
+    roundings = _ROUNDINGS
+    if tight:  # what an operator makes of stored numbers, a DequantizeLinear, say, it rounds, too
+        roundings = _ONCE if all(map(reads_stored_weights, (old, new))) else 2 * _ONCE
     pair = _Pair(old, new, weights_of(old), weights_of(new), roundings, never_negative)
     leaves = list(dict.fromkeys((*old.leaves, *new.leaves)))
     hints = channel_hints(old, pair.old_weights)
     reason = EvaluationError("no shapes for its inputs were found")
     broken: Finding | None = None
     least = reach(old, pair.old_weights)
+    # What is not negative leaves a Relu closed more often than open.
+    seeds = range(seed, seed + (_ROUNDS if never_negative else 1))
     tries = itertools.islice(trials(leaves, shapes, hints, least), _TRIALS)
     for sizes, stacked in itertools.product(tries, (True, False)):
         try:
-            finding = pair.compare(batches(sizes, seed, stacked=stacked))
+            samples = [batch for s in seeds for batch in batches(sizes, s, stacked=stacked)]
+            finding = pair.compare(samples)
         except UnsupportedError:
             raise
         except EvaluationError as error:
@@ -144,9 +156,14 @@ def _at_declared_shapes(
     if sum(map(math.prod, sizes.values())) > VOLUME:
         return None
     try:
-        return pair.compare(batches(sizes, seed, stacked=False))
+        finding = Finding(0.0)
+        for s in range(seed, seed + _ROUNDS):  # in large inputs a sample sees less
+            finding = max(
+                finding, pair.compare(batches(sizes, s, stacked=False)), key=lambda f: f.fraction
+            )
     except EvaluationError:
         return None
+    return (pair.weight_by_weight(finding) or finding) if finding.held else finding
 
 
 @frozen
@@ -197,7 +214,7 @@ class _Pair:
     def weight_by_weight(self, held: Finding) -> Finding | None:
         """Return what the sums of a probe that held have hidden; see `proportion`."""
         tight = self.roundings < _ROUNDINGS  # then it is known what was done
-        if not tight and not (only_channelwise(self.old) and only_channelwise(self.new)):
+        if not tight and not (determines_weights(self.old) and determines_weights(self.new)):
             return None
         weights = self.old_weights, self.new_weights
         relative, tiny = self.roundings * self._roundoff() + 2.0**-50, _tiny(weights[1])
@@ -213,7 +230,7 @@ class _Pair:
         return {n: np.abs(a) if n in self.never_negative else a for n, a in batch.items()}
 
     def _magnitude(self, before: Tracked, batch: Mapping[str, Array]) -> Array:
-        if pads(self.new) <= pads(self.old):
+        if not pads(self.new):
             return before.magnitude
         after = tracked_of(self.new, self.new_weights.tracked(), batch).magnitude
         return (

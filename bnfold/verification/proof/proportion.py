@@ -5,17 +5,18 @@ fold only ever multiplies: along the outputs of a linear operator, along its inp
 
     W'[p, q, t] = a[p] · b[q] · W[p, q, t]
 
-for output (or input) p, input (or output) q and tap t of a kernel, group by group. What a and b are
-need not be known. Where the ratio r = W' / W at the largest tap is known, the other taps must have
-it too; and it must be the same all along a row, or else r[p, q] r[i, j] = r[p, j] r[i, q].
+for output p, input q and tap t of a kernel, group by group. What a and b are need not be known: the
+ratio W' / W must be the same all along an output's weights, or else, where inputs may have been
+multiplied too, of rank one.
 
-Each W' has been rounded, so two ratios of the same numbers differ by two roundings at most, and
-products of two by four. Below the smallest normal number nothing is known of a ratio.
+Each W' has been rounded, so two ratios of the same numbers differ by two roundings at most; what is
+told by another ratio is off by one more. Below the smallest normal number nothing is known of a
+ratio.
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -23,13 +24,19 @@ import onnx
 from bnfold.frozen import frozen
 from bnfold.verification.dtypes import Array
 from bnfold.verification.proof.cut import LINEAR, Cone, Weights
-from bnfold.verification.proof.evaluate import attributes_of
+from bnfold.verification.proof.magnitude import SHAPES
 
-_WEIGHT = 1
-"""The input that holds the weight; where it is not a constant nothing was folded into it."""
+_DENSE = frozenset({"Gemm", "MatMul"})
 _AT_A_TIME = 1 << 17
 """Elements that are looked at together."""
-_CHANNELWISE = frozenset({"BatchNormalization", "Add", "Sub", "Mul", "Div", "Neg", "Identity"})
+_DETERMINING = frozenset(
+    {
+        "BatchNormalization", "Add", "Sub", "Sum", "Mul", "Div", "Neg", "Identity", "Dropout",
+        "Cast", "Relu", "LeakyRelu", "PRelu", "Clip", "Abs", "Transpose", "Reshape", "Flatten",
+        "Squeeze", "Unsqueeze", "Concat", "Pad", "MaxPool", "AveragePool", "GlobalAveragePool",
+        "GlobalMaxPool",
+    }
+)  # fmt: skip
 """Operators beside which a linear operator computes the same only if its weight is as above."""
 
 
@@ -67,142 +74,223 @@ def disproportion(
     worst = 0.0, ""
     for mine, theirs in _pairs(old, new):
         before, after = (
-            _laid_out(node, known.values.get(node.input[_WEIGHT]))
+            _laid_out(node, known.values)
             for node, known in zip((mine, theirs), weights, strict=True)
         )
-        if before is None or after is None or before.shape != after.shape:
+        if before is None or after is None or before.shape != after.shape or not before.size:
             continue
-        # What an operator makes of stored numbers, a DequantizeLinear, say, it has rounded, too.
-        stored = _is_stored(old, mine) and _is_stored(new, theirs)
-        allowed = rounding if stored else replace(rounding, relative=2 * rounding.relative)
-        fraction = worst_of(before, after, allowed)
+        # Where nothing lies between what enters and the operator, no input was multiplied.
+        outputs_only = mine.data in old.leaves and theirs.data in new.leaves
+        fraction = worst_of(before, after, rounding, outputs_only=outputs_only)
         if fraction > worst[0]:
-            name = theirs.input[_WEIGHT]
-            worst = fraction, f"a weight of {name!r} is not the original's times its channel's"
+            note = f"a weight of {theirs.weight!r} is not the original's times its channel's"
+            worst = fraction, note
     return worst
 
 
-def only_channelwise(cone: Cone) -> bool:
-    """Tell whether a cone is a chain, and multiplies and adds channel by channel only.
+def reads_stored_weights(cone: Cone) -> bool:
+    """Tell whether the weights of a cone stand in the file, rather than being computed."""
+    homes = ((found.weight, cone.scope.home(found.weight)) for found in _linear_nodes(cone))
+    return all(home is not None and name in home.tensors for name, home in homes)
 
-    Where branches meet a weight can take up more than factors: a sum of x and Conv(x) is another
-    convolution.
+
+def determines_weights(cone: Cone) -> bool:
+    """Tell whether what a cone computes leaves its weights no freedom but factors.
+
+    It does where every tensor is read once, so that no two weights see the same input (a sum of x
+    and Conv(x) is another convolution), and where no operator loses channels or mixes them. An
+    activation that clips is open somewhere, or its channel is dead in both models.
     """
+    read = Counter(
+        name
+        for node in _varying_nodes(cone)
+        for name in node.input
+        if name and not cone.scope.is_constant(name)
+    )
+    return max(read.values(), default=0) <= 1 and all(
+        node.op_type in LINEAR | _DETERMINING for node in _varying_nodes(cone)
+    )
+
+
+def _varying_nodes(cone: Cone) -> Iterator[onnx.NodeProto]:
+    """Yield the nodes whose numbers depend on what enters; of a shape they do not."""
     varying = set(cone.leaves)
     for index in cone.nodes:
         node = cone.scope.nodes[index]
-        if sum(name in varying for name in node.input) > 1:
-            return False
-        if varying.intersection(node.input) and node.op_type not in LINEAR | _CHANNELWISE:
-            return False
-        varying.update(name for name in node.output if varying.intersection(node.input))
-    return True
+        if varying.intersection(node.input) and node.op_type not in SHAPES:
+            varying.update(node.output)
+            yield node
 
 
-def _pairs(old: Cone, new: Cone) -> Iterator[tuple[onnx.NodeProto, onnx.NodeProto]]:
-    """Yield the linear operators that correspond, if all of them do."""
-    mine, theirs = (
-        [
-            node
-            for node in (cone.scope.nodes[index] for index in cone.nodes)
-            if node.op_type in LINEAR and len(node.input) > _WEIGHT
-        ]
-        for cone in (old, new)
-    )
-    if [_kind(node) for node in mine] == [_kind(node) for node in theirs]:
+@frozen
+class _Linear:
+    """A linear operator with a constant weight, and the leaves that its input is computed from."""
+
+    node: onnx.NodeProto
+    index: int
+    below: tuple[str, ...]
+
+    @property
+    def weight(self) -> str:
+        return str(self.node.input[self.index])
+
+    @property
+    def data(self) -> str:
+        return str(self.node.input[1 - self.index])
+
+    @property
+    def output(self) -> str:
+        return str(self.node.output[0])
+
+    @property
+    def kind(self) -> tuple[object, ...]:
+        """What must be alike; a Gemm is a MatMul in another spelling."""
+        dense = self.node.op_type in _DENSE
+        return self.below, "dense" if dense else self.node.op_type, _groups(self.node)
+
+
+def _pairs(old: Cone, new: Cone) -> Iterator[tuple[_Linear, _Linear]]:
+    """Yield the linear operators that correspond, if all of them do: by what they are read from."""
+    mine, theirs = _linear_nodes(old), _linear_nodes(new)
+    if {found.output for found in mine} == {found.output for found in theirs}:
+        mine, theirs = (
+            sorted(found, key=lambda f: (f.below, f.output)) for found in (mine, theirs)
+        )
+    if [found.kind for found in mine] == [found.kind for found in theirs]:
         yield from zip(mine, theirs, strict=True)
 
 
-def _is_stored(cone: Cone, node: onnx.NodeProto) -> bool:
-    name = node.input[_WEIGHT]
-    home = cone.scope.home(name)
-    return home is not None and name in home.tensors
+def _linear_nodes(cone: Cone) -> list[_Linear]:
+    """Return the linear operators, those of the same leaves in their order."""
+    below = {leaf: {leaf} for leaf in cone.leaves}
+    found = []
+    for node in _varying_nodes(cone):
+        leaves = set[str]().union(*(below.get(name, ()) for name in node.input))
+        below |= dict.fromkeys(node.output, leaves)
+        constant = [i for i, name in enumerate(node.input[:2]) if cone.scope.is_constant(name)]
+        if node.op_type in LINEAR and len(constant) == 1:
+            found.append(_Linear(node, constant[0], tuple(sorted(leaves))))
+    return sorted(found, key=lambda linear: linear.below)
 
 
-def _kind(node: onnx.NodeProto) -> tuple[str, Mapping[str, object]]:
-    return node.op_type, attributes_of(node)
+def _groups(node: onnx.NodeProto) -> int:
+    return next((a.i for a in node.attribute if a.name == "group"), 1)
 
 
-def _laid_out(node: onnx.NodeProto, weight: Array | None) -> Array | None:
-    """Return a weight as (groups, p, q, taps); None where it is no constant."""
+def _laid_out(linear: _Linear, values: Mapping[str, Array]) -> Array | None:
+    """Return a weight as (groups, outputs, inputs, taps); None where it is not that."""
+    weight = values.get(linear.weight)
     if weight is None or weight.dtype.kind != "f" or weight.ndim < 2:  # noqa: PLR2004 - a matrix
         return None
-    if node.op_type in {"Gemm", "MatMul"}:
-        return weight.reshape(-1, *weight.shape[-2:], 1)
-    groups = next((a.i for a in node.attribute if a.name == "group"), 1)
+    node = linear.node
+    if node.op_type in _DENSE:
+        transposed = linear.index == 0 or any(a.name == "transB" and a.i for a in node.attribute)
+        matrices = weight.reshape(-1, *weight.shape[-2:], 1)
+        return matrices if transposed else matrices.swapaxes(1, 2)
+    groups = _groups(node)
     if groups < 1 or weight.shape[0] % groups:
         return None
     taps = math.prod(weight.shape[2:])
-    return weight.reshape(groups, weight.shape[0] // groups, weight.shape[1], taps)
+    kernels = weight.reshape(groups, weight.shape[0] // groups, weight.shape[1], taps)
+    return kernels.swapaxes(1, 2) if node.op_type == "ConvTranspose" else kernels
 
 
-def worst_of(before: Array, after: Array, rounding: Rounding) -> float:
-    """Return the largest error of weights (groups, p, q, taps), in parts of what is allowed."""
-    if not before.size:
-        return 0.0
-    long = -1, math.prod(before.shape[2:])
-    if _rows_alike(before.reshape(long), after.reshape(long), rounding):
-        return 0.0
-    ratios = np.empty(before.shape[:3])
+def worst_of(
+    before: Array, after: Array, rounding: Rounding, *, outputs_only: bool = False
+) -> float:
+    """Return the largest error of weights, as a fraction of what is allowed.
+
+    Args:
+        before: The original's, of shape (groups, outputs, inputs, taps).
+        after: The candidate's.
+        rounding: What each of these may be off by.
+        outputs_only: Inputs were not multiplied.
+    """
     worst = 0.0
-    step = max(1, _AT_A_TIME // math.prod(before.shape[2:]))
-    for group in range(before.shape[0]):
-        for start in range(0, before.shape[1], step):
-            part = group, slice(start, start + step)
-            ratios[part], fraction = _ratio_of_taps(before[part], after[part], rounding)
-            worst = max(worst, fraction)
-    return max(worst, *(_of_rank_one(ratio, rounding.relative) for ratio in ratios))
+    for old, new in zip(before, after, strict=True):
+        fraction = _along_rows(old, new, rounding, stop=not outputs_only)
+        if fraction > 1 and not outputs_only:
+            fraction = _of_rank_one(old, new, rounding)
+        worst = max(worst, fraction)
+    return worst
 
 
-def _rows_alike(before: Array, after: Array, rounding: Rounding) -> bool:
-    """Tell whether each row has one ratio throughout, as where only outputs were multiplied."""
-    step = max(1, _AT_A_TIME // before.shape[1])
+def _along_rows(before: Array, after: Array, rounding: Rounding, *, stop: bool) -> float:
+    """Return how far each output's weights are from one multiple; `stop` where that is above 1."""
+    worst = 0.0
+    step = max(1, _AT_A_TIME // max(1, math.prod(before.shape[1:])))
     for start in range(0, before.shape[0], step):
-        rows, made = before[start : start + step], after[start : start + step]
-        size = np.abs(made)
-        place = np.argmax(size, axis=1)[:, None]
+        stretch = slice(start, start + step)
+        rows, made = (np.ascontiguousarray(a[stretch]).reshape(-1, math.prod(a.shape[1:]))
+                      for a in (before, after))  # fmt: skip
+        place = np.argmax(np.abs(made), axis=1)[:, None]
         one, other = (np.take_along_axis(array, place, 1) for array in (rows, made))
         known = np.abs(other) >= rounding.tiny
-        exact = rows * np.where(known, other / one, 0.0)
-        np.subtract(exact, made, out=exact)
-        np.abs(exact, out=exact)
+        off = rows * np.where(known, other / one, 0.0)
+        off -= made
+        np.abs(off, out=off)
         # Both sides of a comparison are off by one rounding each.
-        size *= 2 * rounding.relative
-        size += np.where(known, 2 * rounding.absolute, rounding.tiny)
-        if not (exact <= size).all():
-            return False
+        allowed = np.abs(made)
+        allowed *= 2 * rounding.relative
+        allowed += np.where(known, 2 * rounding.absolute, rounding.tiny)
+        worst = max(worst, _largest(off, allowed))
+        if stop and worst > 1:
+            break
+    return worst
+
+
+def _of_rank_one(before: Array, after: Array, rounding: Rounding) -> float:
+    """Return how far weights (outputs, inputs, taps) are from a[p] b[q] times the original's.
+
+    The ratio at a tap's largest weight is a[p] b[q]. One output is given a factor of 1, and from
+    then on what is known of one side tells the other; each step adds the error of a ratio.
+    """
+    place = np.argmax(np.abs(after), axis=-1)[..., None]
+    one, other = (np.take_along_axis(array, place, -1)[..., 0] for array in (before, after))
+    known = (np.abs(other) >= rounding.tiny) & (one != 0)
+    ratio = np.where(known, other / one, 0.0)
+    a, b, steps_a, steps_b = _factors(ratio, known)
+    factor = (a[:, None] * b)[..., None]
+    steps = (steps_a[:, None] + steps_b)[..., None]
+    exact = before * factor
+    allowed = (1 + steps) * rounding.relative * np.maximum(np.abs(exact), np.abs(after))
+    allowed += 2 * rounding.absolute
+    # Of rows and columns without a ratio nothing is known but that zero stays zero.
+    told = np.isfinite(factor)
+    off = np.where(told, np.abs(exact - after), np.where(before == 0, np.abs(after), 0.0))
+    return _largest(off, np.where(told, allowed, rounding.tiny))
+
+
+def _factors(ratio: Array, known: Array) -> tuple[Array, Array, Array, Array]:
+    """Return a and b of ratio = a[p] b[q], NaN where they are unknown, and the steps to each."""
+    a, b = (np.full(size, np.nan) for size in ratio.shape)
+    steps_a, steps_b = np.zeros_like(a), np.zeros_like(b)
+    while (free := known & np.isnan(a)[:, None] & np.isnan(b)).any():
+        a[np.argmax(free.sum(axis=1))] = 1.0
+        grown = True
+        while grown:
+            grown = _told(b, steps_b, a, steps_a, ratio.T, known.T)
+            grown |= _told(a, steps_a, b, steps_b, ratio, known)
+    return a, b, steps_a, steps_b
+
+
+def _told(
+    mine: Array, steps: Array, theirs: Array, their_steps: Array, ratio: Array, known: Array
+) -> bool:
+    """Learn factors of one side from those of the other; return whether there were any."""
+    telling = known & np.isnan(mine)[:, None] & ~np.isnan(theirs)
+    rows = np.flatnonzero(telling.any(axis=1))
+    if not rows.size:
+        return False
+    source = np.argmax(telling[rows], axis=1)
+    mine[rows] = ratio[rows, source] / theirs[source]
+    steps[rows] = their_steps[source] + 1
     return True
 
 
-def _ratio_of_taps(before: Array, after: Array, rounding: Rounding) -> tuple[Array, float]:
-    """Return W' / W per (p, q), NaN where it is unknown, and how unlike the taps have it."""
-    if before.shape[-1] == 1:
-        ratio = (after / before)[..., 0]
-        one, other = before[..., 0], after[..., 0]
-    else:
-        place = np.argmax(np.abs(after), axis=-1)[..., None]
-        one = np.take_along_axis(before, place, -1)[..., 0]
-        other = np.take_along_axis(after, place, -1)[..., 0]
-        ratio = other / one
-    # What is zero in the original is zero in the candidate, whatever the factor is.
-    lost = (one == 0) & (np.abs(other) > rounding.absolute)
-    ratio[(np.abs(other) < rounding.tiny) | (one == 0)] = np.nan
-    worst = math.inf if lost.any() else 0.0
-    if before.shape[-1] > 1:
-        exact = before * ratio[..., None]
-        off = np.abs(after - exact)
-        np.abs(exact, out=exact)
-        off /= 2 * (rounding.relative * exact + rounding.absolute)
-        worst = max(worst, float(np.nanmax(off, initial=0.0)))
-    return ratio, worst
-
-
-def _of_rank_one(ratio: Array, error: float) -> float:
-    """Return how far r[p, q] r[i, j] = r[p, j] r[i, q] is from holding, as a fraction."""
-    known = ~np.isnan(ratio)
-    i = int(np.argmax(known.sum(axis=1)))
-    j = int(np.argmax(known.sum(axis=0) * known[i]))
-    one = ratio * ratio[i, j]
-    other = ratio[:, j, None] * ratio[i]
-    off = np.abs(one - other) / (4 * error * np.abs(other))
-    return float(np.nanmax(off, initial=0.0))
+def _largest(off: Array, allowed: Array) -> float:
+    """Return the largest quotient, of which one that is no number is beyond all."""
+    if (off <= allowed).all():
+        return float(np.max(off / np.maximum(allowed, np.finfo(np.float64).tiny), initial=0.0))
+    quotient = np.where(off == 0, 0.0, off / allowed)
+    return float(np.nan_to_num(quotient, nan=math.inf, posinf=math.inf).max(initial=0.0))
