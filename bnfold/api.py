@@ -185,7 +185,7 @@ class _Job:
     def _save(self, opened: OpenedModel, verifying: "_Verifying", decision: Decision) -> Report:
         if not decision.plan.changes:
             if self.target != self.source:
-                copy_model(opened, self.target)
+                self._copy(opened)
             return self._report(opened, decision, written=self.target != self.source)
         rewritten, regions = decision.rewritten, decision.plan.regions
 
@@ -207,6 +207,14 @@ class _Job:
             check=check if self.options is not None else None,
         )
         return self._report(opened, decision, verification=verifying.result, written=True)
+
+    def _copy(self, opened: OpenedModel) -> None:
+        """Write the model as it is, or with its numbers inside if that was asked for."""
+        has_data = opened.data is not None and opened.data.by_location
+        if has_data and self.saving.external_data is False:
+            save_model(opened, opened.proto, {}, self.target, external_data=False)
+        else:
+            copy_model(opened, self.target)
 
     def _report(
         self,

@@ -9,11 +9,11 @@ from pathlib import Path
 from shutil import copyfileobj
 from typing import TYPE_CHECKING
 
+from bnfold.apart import own_process
 from bnfold.api import default_target, fold_file
 from bnfold.errors import BnfoldError, ProviderError, RequestError, VerificationError
 from bnfold.files.janitor import removed_if_killed
 from bnfold.frozen import frozen
-from bnfold.memory import own_process
 from bnfold.report import Entry, Exit, Failure, FileRecord, Report
 
 if TYPE_CHECKING:
@@ -126,19 +126,26 @@ def _died(task: Task, how: str) -> Outcome:
 
 def _for_pipes(sources: Sequence[Path], request: Request) -> Request:
     """A model that comes from a pipe goes to a pipe, unless it is told otherwise."""
-    if request.output == PIPE and sys.stdout is None:
-        raise RequestError("standard output is closed")
-    if request.output == PIPE and sys.stdout.isatty():
-        raise RequestError("a model is not written to a terminal: redirect standard output")
-    if PIPE not in sources:
+    if PIPE in sources:
+        if sys.stdin is None:
+            raise RequestError("standard input is closed")
+        if len(sources) > 1:
+            raise RequestError("standard input is one model; it cannot be one of several")
+        if request.in_place or request.directory is not None:
+            raise RequestError(
+                "a model from standard input goes to --output or standard output,"
+                " not to --directory or --in-place"
+            )
+        request = request if request.output is not None else replace(request, output=PIPE)
+    if request.output != PIPE or request.check:
         return request
-    if sys.stdin is None:
-        raise RequestError("standard input is closed")
-    if len(sources) > 1:
-        raise RequestError("standard input is one model; it cannot be one of several")
-    if request.in_place or request.directory is not None:
-        raise RequestError("a model from standard input needs --output, or goes to standard output")
-    return request if request.output is not None else replace(request, output=PIPE)
+    if sys.stdout is None:
+        raise RequestError("standard output is closed")
+    if sys.stdout.isatty():
+        raise RequestError("a model is not written to a terminal: redirect standard output")
+    if request.external_data or request.share_data:
+        raise RequestError("a model on standard output has no data file beside it")
+    return replace(request, external_data=False)
 
 
 def _targets(sources: Sequence[Path], request: Request) -> list[Path | None]:
@@ -163,8 +170,6 @@ def _targets(sources: Sequence[Path], request: Request) -> list[Path | None]:
 def _one_target(sources: Sequence[Path], request: Request) -> list[Path | None]:
     if len(sources) > 1:
         raise RequestError("--output takes one model; use --directory for several")
-    if request.output == PIPE and (request.external_data or request.share_data):
-        raise RequestError("a model on standard output has no data file beside it")
     return [request.output]
 
 
@@ -198,7 +203,12 @@ def _run_in(folder: Path, source: Path, target: Path | None, request: Request) -
         with real_target.open("rb") as file:
             copyfileobj(file, sys.stdout.buffer)
         sys.stdout.buffer.flush()
-    return _renamed(outcome, {str(real_source): source, str(real_target): target or source})
+    known = {str(real_source): source, str(real_target): target or source}
+    said = {
+        str(folder / "stdin.onnx"): "standard input",
+        str(folder / "stdout.onnx"): "standard output",
+    }
+    return _renamed(outcome, known, said)
 
 
 def _outcome(source: Path, target: Path | None, request: Request) -> Outcome:
@@ -220,11 +230,11 @@ def _outcome(source: Path, target: Path | None, request: Request) -> Outcome:
     return Outcome(source, report.exit_code, report)
 
 
-def _renamed(outcome: Outcome, known: Mapping[str, Path]) -> Outcome:
+def _renamed(outcome: Outcome, known: Mapping[str, Path], said: Mapping[str, str]) -> Outcome:
     """Put what the user called the files in the place of what they are called here."""
     error = outcome.error
-    for here, name in known.items():
-        error = error.replace(here, str(name))
+    for here, name in said.items():
+        error = error.replace(here, name)
     report = outcome.report
     if report is not None:
         report = replace(

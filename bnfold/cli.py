@@ -234,7 +234,7 @@ def verify(original: Path, candidate: Path, **options: Any) -> None:  # noqa: AN
             failed = bool(comparison.error)
             text = verification_text(found, verbose=options["verbose"], width=_width(err=failed))
             click.echo(text, err=failed)
-        elif comparison.error:
+        if comparison.error and (options["quiet"] or found.ok):
             click.echo(f"bnfold: {one_line(f'{candidate}: {comparison.error}')}", err=True)
         sys.exit(comparison.exit_code)
 
@@ -260,7 +260,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # Measured: numpy's idle threads take a third of the time that importing it takes, and
         # bnfold's own products, of which the verification has some, run beside ONNX Runtime.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-        from bnfold.memory import own_process
+        from bnfold.apart import own_process
 
         own_process()
     try:

@@ -89,15 +89,15 @@ def _indented(lines: Iterable[str]) -> Iterator[str]:
 
 
 def _headline(report: Report) -> str:
+    source = "standard input" if report.source.path == "-" else report.source.path
     if report.target is None:
-        return report.source.path
-    if report.source.path == report.target.path == "-":
-        place = "standard input → standard output"
-    elif report.target.path == report.source.path:
+        return source
+    if report.target.path == report.source.path != "-":
         unchanged = "" if report.written or report.folds else ", unchanged"
-        place = f"{report.source.path} (in place{unchanged})"
+        place = f"{source} (in place{unchanged})"
     else:
-        place = f"{report.source.path} → {report.target.path}"
+        target = "standard output" if report.target.path == "-" else report.target.path
+        place = f"{source} → {target}"
     return place if report.written or not report.folds else f"{place} (not written)"
 
 

@@ -166,7 +166,7 @@ def test_one_end_may_be_a_pipe(tmp_path: Path) -> None:
     model = model_in(tmp_path).read_bytes()
     to_file = run("-", "-o", "out.onnx", "--no-verify", cwd=tmp_path, stdin=model)
     assert to_file.code == 0
-    assert to_file.text.startswith("- → out.onnx\n")
+    assert to_file.text.startswith("standard input → out.onnx\n")
     from_file = run("digits.onnx", "-o", "-", "--no-verify", cwd=tmp_path)
     assert from_file.out == (tmp_path / "out.onnx").read_bytes()
     check = run("-", "--check", cwd=tmp_path, stdin=model)
@@ -175,8 +175,8 @@ def test_one_end_may_be_a_pipe(tmp_path: Path) -> None:
 
 
 def test_bad_input_from_a_pipe_is_told_by_the_name_of_the_pipe(tmp_path: Path) -> None:
-    refused(run("-", cwd=tmp_path, stdin=b""), "bnfold: -: ")
-    refused(run("-", cwd=tmp_path, stdin=b"some text, no model"), "bnfold: -: ")
+    refused(run("-", cwd=tmp_path, stdin=b""), "bnfold: standard input: ")
+    refused(run("-", cwd=tmp_path, stdin=b"some text, no model"), "bnfold: standard input: ")
 
 
 @pytest.mark.parametrize(
@@ -188,12 +188,29 @@ def test_requests_that_no_pipe_can_serve(tmp_path: Path, words: list[str]) -> No
     refused(run(*words, cwd=tmp_path), "standard")
 
 
+@pytest.mark.parametrize("name", ["net", "folded"])
+def test_a_model_with_a_data_file_goes_through_a_pipe_in_one_piece(
+    tmp_path: Path, name: str
+) -> None:
+    model = convolution(channels=512)
+    if name == "folded":  # and there is nothing left to do
+        model = bnfold.fold(model).model
+    onnx.external_data_helper.convert_model_to_external_data(model, size_threshold=0)
+    (tmp_path / "data").mkdir()
+    onnx.external_data_helper.write_external_data_tensors(model, str(tmp_path / "data"))
+    write(model, tmp_path / "data" / "net.onnx")
+    result = run("data/net.onnx", "-o", "-", cwd=tmp_path)
+    (tmp_path / "out.onnx").write_bytes(result.out)
+    assert run("verify", "data/net.onnx", "out.onnx", cwd=tmp_path).code == 0
+
+
 @pytest.mark.skipif(os.name != "posix", reason="a terminal is opened as POSIX does")
-def test_a_model_is_not_written_to_a_terminal(tmp_path: Path) -> None:
+@pytest.mark.parametrize("said", [["digits.onnx", "-o", "-"], ["-"]])
+def test_a_model_is_not_written_to_a_terminal(tmp_path: Path, said: list[str]) -> None:
     model_in(tmp_path)
     ours, theirs = os.openpty()
     try:
-        words = command("digits.onnx", "-o", "-")
+        words = command(*said)
         done = subprocess.run(
             words, cwd=tmp_path, env=ENVIRONMENT, stdout=theirs, stderr=subprocess.PIPE, check=False
         )
@@ -428,6 +445,9 @@ BAD_REQUESTS = {
     "an unknown option": (["digits.onnx", "--fast"], "--fast"),
     "no jobs": (["digits.onnx", "-j", "0"], "0"),
     "no time": (["digits.onnx", "--timeout", "0"], "0"),
+    "no number of seconds": (["digits.onnx", "--timeout", "nan"], "time limit"),
+    "all time": (["digits.onnx", "--timeout", "inf"], "time limit"),
+    "a negative seed": (["digits.onnx", "--seed", "-1"], "seed"),
     "verify: one model": (["verify", "digits.onnx"], "CANDIDATE"),
     "verify: no such model": (["verify", "digits.onnx", "missing.onnx"], "missing.onnx"),
     "verify: quiet and verbose": (["verify", "digits.onnx", "kept.onnx", "-q", "-v"], "exclude"),

@@ -5,11 +5,11 @@ reads it, and that is how most shapes are found. It does so without any limit: a
 tensor with itself, forty times in a row, is held element by element, and so is whatever vector
 a Cast, Gather, Add or Concat reads; a function that calls another twice which calls another twice
 is gone through call by call; and calls that are nested deep enough overflow the stack. So the
-numbers are counted here first, as an upper bound, and where bnfold is a program of its own its
-memory is bounded meanwhile.
+numbers are counted here first, as an upper bound. And where bnfold is a program of its own,
+inference is done apart, in bounded memory: some models that make no sense, such as a Slice of what
+is shorter than nothing, make it end the process.
 """
 
-import contextlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from math import prod
@@ -17,11 +17,11 @@ from typing import Final
 
 import onnx
 
+from bnfold.apart import done_apart
 from bnfold.files.references import is_external
 from bnfold.files.walk import node_count
 from bnfold.graph.calls import FunctionId, expansion
 from bnfold.limits import AXIS, INLINED, NESTED
-from bnfold.memory import at_most
 
 _SHAPE_LENGTH: Final = 64
 """No tensor has more dimensions, so what says its shape is no longer."""
@@ -45,7 +45,7 @@ _INTEGERS: Final = frozenset(
 
 
 def infer(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return a model with the shapes that inference finds, in bounded memory.
+    """Return a model with the shapes that inference finds; as it is where inference fails.
 
     Args:
         model: A copy that is made for it; it is changed.
@@ -53,11 +53,19 @@ def infer(model: onnx.ModelProto) -> onnx.ModelProto:
     size, depth = expansion(model)
     if size > INLINED or depth > NESTED:
         del model.functions[:]
-    if _Lengths(model).total <= _FOLLOWED and not _is_vast(model):
-        room = _MEMORY + _MEMORY_PER_NODE * node_count(model)
-        with contextlib.suppress(MemoryError), at_most(room):
-            return onnx.shape_inference.infer_shapes(model, data_prop=True)
-    return onnx.shape_inference.infer_shapes(model)
+    follow = _Lengths(model).total <= _FOLLOWED and not _is_vast(model)
+    room = _MEMORY + _MEMORY_PER_NODE * node_count(model)
+    for data_prop in (True, False) if follow else (False,):
+
+        def work(data_prop: bool = data_prop) -> bytes:  # noqa: FBT001
+            inferred = onnx.shape_inference.infer_shapes(model, data_prop=data_prop)
+            return bytes(inferred.SerializeToString())
+
+        made = done_apart(work, room)
+        if made is not None:
+            found: onnx.ModelProto = onnx.ModelProto.FromString(made)
+            return found
+    return model
 
 
 def _is_vast(model: onnx.ModelProto) -> bool:

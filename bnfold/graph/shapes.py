@@ -153,13 +153,7 @@ def _infer(model: onnx.ModelProto, computed: Mapping[str, NDArray[np.generic]]) 
         nodes = [node for node in copy.graph.node if not small.keys() & set(node.output)]
         del copy.graph.node[:]
         copy.graph.node.extend(nodes)
-    try:
-        return infer(copy)
-    except Exception:
-        import logging
-
-        logging.getLogger(__name__).debug("shape inference failed", exc_info=True)
-        return copy
+    return infer(copy)
 
 
 def _typed(name: str, value: NDArray[np.generic]) -> onnx.ValueInfoProto:

@@ -5,7 +5,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bnfold.errors import RequestError
+
 DEFAULT_TIMEOUT = 900.0
+_LONGEST = 10_000_000
+"""Seconds, a third of a year; systems do not wait much longer at once."""
+_LARGEST_SEED = 2**63
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +35,21 @@ class VerifyOptions:
     thorough: bool = False
     seed: int = 0
     timeout: float = DEFAULT_TIMEOUT
+
+    def __post_init__(self) -> None:
+        """Check what the types do not say.
+
+        Raises:
+            RequestError: A value cannot be used.
+        """
+        if isinstance(self.providers, str):
+            raise RequestError(f"providers is a tuple of names, not {self.providers!r}")
+        if not 0 <= self.seed < _LARGEST_SEED:
+            raise RequestError(f"the seed is {self.seed}; it must be 0 or more, and below 2^63")
+        if not 0 < self.timeout <= _LONGEST:
+            raise RequestError(
+                f"the time limit is {self.timeout:g} s; it must be above 0, and at most {_LONGEST}"
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the options as plain JSON-able data."""

@@ -15,9 +15,9 @@ import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
+from bnfold.apart import own_process
 from bnfold.folding import fold
 from bnfold.graph import propagation
-from bnfold.memory import own_process
 
 HUGE = 2_000_000_000
 PLANE = [1, 4, 2, 2]

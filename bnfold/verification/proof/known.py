@@ -7,15 +7,15 @@ import onnx
 import onnx.inliner
 
 from bnfold.files.opened import OpenedModel
+from bnfold.graph.propagation import infer
 from bnfold.verification.proof.samples import Shape
 
 
 def known_shapes(model: onnx.ModelProto) -> tuple[dict[str, Shape], frozenset[str]]:
     """Return the shapes that can be inferred, and the names of tensors that are no floats."""
-    try:
-        graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
-    except Exception:  # noqa: BLE001  # shapes are a help, and the inference raises many things
-        graph = model.graph
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    graph = infer(copy).graph
     shapes: dict[str, Shape] = {}
     others: set[str] = set()
     floats = {onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16,

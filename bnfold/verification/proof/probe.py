@@ -47,9 +47,9 @@ from bnfold.verification.proof.evaluate import EvaluationError, UnsupportedError
 from bnfold.verification.proof.magnitude import Tracked
 from bnfold.verification.proof.proportion import (
     Rounding,
-    determines_weights,
     disproportion,
     reads_stored_weights,
+    weights_are_bound,
 )
 from bnfold.verification.proof.reach import reach
 from bnfold.verification.proof.samples import VOLUME, Shape, batches, channel_hints, trials
@@ -214,7 +214,7 @@ class _Pair:
     def weight_by_weight(self, held: Finding) -> Finding | None:
         """Return what the sums of a probe that held have hidden; see `proportion`."""
         tight = self.roundings < _ROUNDINGS  # then it is known what was done
-        if not tight and not (determines_weights(self.old) and determines_weights(self.new)):
+        if not tight and not weights_are_bound(self.old, self.new):
             return None
         weights = self.old_weights, self.new_weights
         relative, tiny = self.roundings * self._roundoff() + 2.0**-50, _tiny(weights[1])

@@ -29,6 +29,10 @@ from bnfold.verification.proof.magnitude import SHAPES
 _DENSE = frozenset({"Gemm", "MatMul"})
 _AT_A_TIME = 1 << 17
 """Elements that are looked at together."""
+_FOLDED = frozenset(
+    {"BatchNormalization", "Add", "Sub", "Sum", "Mul", "Div", "Neg", "Identity", "Dropout", "Cast"}
+)
+"""Operators that are nothing but channel affines where only one branch enters."""
 _DETERMINING = frozenset(
     {
         "BatchNormalization", "Add", "Sub", "Sum", "Mul", "Div", "Neg", "Identity", "Dropout",
@@ -94,13 +98,30 @@ def reads_stored_weights(cone: Cone) -> bool:
     return all(home is not None and name in home.tensors for name, home in homes)
 
 
-def determines_weights(cone: Cone) -> bool:
-    """Tell whether what a cone computes leaves its weights no freedom but factors.
+def weights_are_bound(old: Cone, new: Cone) -> bool:
+    """Tell whether a candidate's weights can be nothing but the original's times factors.
 
-    It does where every tensor is read once, so that no two weights see the same input (a sum of x
-    and Conv(x) is another convolution), and where no operator loses channels or mixes them. An
-    activation that clips is open somewhere, or its channel is dead in both models.
+    They can where branches meet as they did: then nothing was merged. (A sum of x and Conv(x) is
+    another convolution, whose weight is not the other's times anything.) And they can where no
+    tensor is read twice, so that no two weights see the same input, and no operator loses channels
+    or mixes them. An activation that clips is open somewhere, or its channel is dead in both.
     """
+    return _skeleton(old) == _skeleton(new) or (_is_tree(old) and _is_tree(new))
+
+
+def _skeleton(cone: Cone) -> Counter[str]:
+    """Count the operators by type, without those that a fold takes away."""
+    varying = set(cone.leaves)
+    counted: Counter[str] = Counter()
+    for node in _varying_nodes(cone):
+        branches = sum(name in varying for name in node.input)
+        varying.update(node.output)
+        if branches > 1 or node.op_type not in _FOLDED:
+            counted["dense" if node.op_type in _DENSE else node.op_type] += 1
+    return counted
+
+
+def _is_tree(cone: Cone) -> bool:
     read = Counter(
         name
         for node in _varying_nodes(cone)

@@ -8,6 +8,13 @@ from pathlib import Path
 from typing import IO
 
 _PR_SET_PDEATHSIG = 1  # of Linux's prctl
+_PARENT = "BNFOLD_PARENT"
+
+
+def environment() -> dict[str, str]:
+    """Return the environment for a process that calls `become_expendable`."""
+    path = os.pathsep.join(filter(None, sys.path))
+    return {**os.environ, "PYTHONPATH": path, _PARENT: str(os.getpid())}
 
 
 def become_expendable() -> IO[str]:
@@ -30,5 +37,5 @@ def _die_with_parent() -> None:
         import ctypes
 
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() == 1:  # it was gone before
+        if os.environ.get(_PARENT, "") not in {"", str(os.getppid())}:  # it was gone before
             os._exit(1)

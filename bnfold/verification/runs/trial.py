@@ -13,7 +13,7 @@ import time
 from typing import IO
 
 from bnfold.ending import ending
-from bnfold.verification.runs.expendable import become_expendable
+from bnfold.verification.runs.expendable import become_expendable, environment
 from bnfold.verification.runs.providers import (
     CPU,
     Availability,
@@ -25,6 +25,8 @@ from bnfold.verification.runs.providers import (
 _COMMAND = ("-P", "-m", "bnfold.verification.runs.trial")
 _OF_THE_LIMIT = 0.9
 """Who waits for an answer shall hear that the trial took too long before giving up."""
+_AT_LEAST = 1.0
+"""Seconds; a process that has ended long ago is waited for, too."""
 
 
 class Trial:
@@ -42,15 +44,18 @@ class Trial:
         self._timeout = _OF_THE_LIMIT * timeout
         self._until = time.monotonic() + self._timeout
         self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-            [sys.executable, *_COMMAND, provider], stdout=subprocess.PIPE, stderr=self._log
-        )
+            [sys.executable, *_COMMAND, provider], stdout=subprocess.PIPE, stderr=self._log,
+            env=environment(),
+        )  # fmt: skip
 
     def result(self) -> Availability:
         """Wait for what came of it."""
         if self._process is None:
             return availability(self._provider)
         try:
-            answer, _ = self._process.communicate(timeout=max(0, self._until - time.monotonic()))
+            answer, _ = self._process.communicate(
+                timeout=max(_AT_LEAST, self._until - time.monotonic())
+            )
             what = ending(self._process.returncode)
         except subprocess.TimeoutExpired:
             answer, what = b"", f"did not end within {self._timeout:g} s"
@@ -60,7 +65,7 @@ class Trial:
             log.seek(0)
             said = log.read().decode(errors="replace")
         if answer.endswith(b"\n"):
-            state, reason = json.loads(answer)
+            state, reason = json.loads(answer.splitlines()[-1])
             return Availability(self._provider, ProviderState(state), reason)
         reason = f"the process that tried it {what}: {reason_in(said)}"
         return Availability(self._provider, ProviderState.NO_DEVICE, reason)

@@ -8,7 +8,6 @@ was going on, and the time limit counts from the last announcement.
 
 import contextlib
 import json
-import os
 import queue
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from typing import IO, Any
 
 from bnfold.ending import ending
 from bnfold.errors import RequestError
+from bnfold.verification.runs.expendable import environment
 
 _COMMAND = ("-P", "-m", "bnfold.verification.runs.child")
 
@@ -35,13 +35,12 @@ class Worker:
         self._doing = "starting"
         self._died: ChildDiedError | None = None
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed in `close`
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         self._process = subprocess.Popen(  # noqa: S603  # our own interpreter and module
             [sys.executable, *_COMMAND],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
-            env=environment,
+            env=environment(),
         )
         self._messages: queue.Queue[dict[str, Any] | None] = queue.Queue()
         self._reader = threading.Thread(target=self._read, daemon=True)

@@ -6,9 +6,11 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from commandline import MODELS, load
 from handfold import Builder, Parameters, fold, network
 from onnx import TensorProto, helper, numpy_helper
 
+import bnfold
 from bnfold.region import Region
 from bnfold.verification.proof.prove import Proof, prove
 from bnfold.verification.verdict import ProbeVerdict
@@ -302,3 +304,88 @@ def test_an_operator_of_another_domain_is_not_the_one_of_its_name(tmp_path: Path
         paths.append(tmp_path / f"{factor}.onnx")
         paths[-1].write_bytes(onnx.parser.parse_model(text).SerializeToString())
     assert not prove(paths[0], paths[1], (), seed=0).structure.proved
+
+
+def weights_behind_linear(graph: onnx.GraphProto) -> list[onnx.TensorProto]:
+    read = {node.input[1] for node in graph.node if node.op_type in {"Conv", "Gemm"}}
+    return [tensor for tensor in graph.initializer if tensor.name in read]
+
+
+@pytest.mark.parametrize("elem_type", [TensorProto.FLOAT, TensorProto.FLOAT16])
+@pytest.mark.parametrize("kind", ["plain", "residual", "depthwise"])
+def test_no_wider_region_explains_a_single_weight_away(
+    tmp_path: Path, kind: str, elem_type: int
+) -> None:
+    """Behind a Relu, beside a shortcut, a wrong weight is still a wrong weight."""
+    model = network(0, kind=kind, elem_type=elem_type)
+    folded, _ = fold(model)
+    dice = np.random.default_rng(0)
+    for _ in range(10):
+        wrong = clone(folded)
+        tensors = weights_behind_linear(wrong.graph)
+        tensor = tensors[dice.integers(len(tensors))]
+        values = numpy_helper.to_array(tensor).copy()
+        flat = values.reshape(-1)
+        place = dice.integers(flat.size)
+        if abs(flat[place]) < np.median(np.abs(flat)) / 2:
+            continue
+        flat[place] *= values.dtype.type(-1 if dice.integers(2) else 1.1)
+        tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+        assert not proved(tmp_path, model, wrong).structure.proved, (tensor.name, place)
+
+
+def keeping_names(rng_seed: int, *, folded: bool) -> onnx.ModelProto:
+    """Conv → BN → Conv → Relu; folded as tools do that leave the convolution its name."""
+    net = Builder(np.random.default_rng(rng_seed))
+    net.conv("x", "c", 8, 8)
+    net.bn("c", "d", 8)
+    net.conv("d", "e", 8, 8)
+    net.node("Relu", ["e"], "y")
+    model = net.model([1, 8, 6, 6], "y")
+    if not folded:
+        return model
+    model, _ = fold(model)
+    for node in model.graph.node:
+        for names in (node.input, node.output):
+            for index, name in enumerate(names):
+                names[index] = "c" if name == "d" else name
+    return model
+
+
+def test_a_name_that_means_another_tensor_blames_nobody(tmp_path: Path) -> None:
+    for seed in range(5):
+        proof = proved(
+            tmp_path, keeping_names(seed, folded=False), keeping_names(seed, folded=True)
+        )
+        assert proof.contradiction is None
+
+
+@pytest.mark.parametrize("kernel", [1, 3, 5])
+@pytest.mark.parametrize("named", [True, False])
+def test_a_fold_behind_a_pad_of_zeros(tmp_path: Path, kernel: int, *, named: bool) -> None:
+    """The pad value takes the shift, and at the border it and the bias cancel."""
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        net = Builder(rng)
+        margin = max(kernel // 2, 1)
+        sides = net.weight("p", np.zeros(8))
+        net.initializers[-1].CopyFrom(
+            numpy_helper.from_array(np.array([0, 0, margin, margin] * 2), sides)
+        )
+        net.node("Sub", ["x", net.weight("m", np.array(0.1307))], "c")
+        net.node("Div", ["c", net.weight("s", np.array(0.3081))], "d")
+        net.node("Pad", ["d", "p"], "e")
+        net.node("Conv", ["e", net.weight("W", rng.standard_normal((16, 1, kernel, kernel)))], "y")
+        model = net.model([1, 1, 28, 28], "y")
+        folding = bnfold.fold(model)
+        assert len(folding.folds) == 1
+        regions = list(folding.plan.regions) if named else []
+        assert proved(tmp_path, model, folding.model, regions).structure.proved
+
+
+def test_outputs_that_nobody_needs_are_no_unchecked_folds(tmp_path: Path) -> None:
+    model = load(MODELS / "shufflenet_raw.onnx")
+    folding = bnfold.fold(model)
+    proof = proved(tmp_path, model, folding.model, list(folding.plan.regions))
+    assert proof.structure.proved
+    assert {probe.verdict for probe in proof.probes} == {ProbeVerdict.HELD}

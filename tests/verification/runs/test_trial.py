@@ -1,7 +1,6 @@
 """Providers are tried where nothing is lost if they crash."""
 
 import os
-import sys
 from pathlib import Path
 from typing import Final
 
@@ -65,7 +64,7 @@ def test_what_comes_of_a_trial(monkeypatch: pytest.MonkeyPatch, script: str, rea
 @pytest.mark.skipif(CUDA in onnxruntime.get_available_providers(), reason="a build with CUDA")
 def test_a_real_trial_process_answers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(BUILD_WITH_CUDA)
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *filter(None, sys.path)]))
+    monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [CUDA, CPU])
     found = Trial(CUDA, 60).result()
     assert found.state is ProviderState.NO_DEVICE

@@ -1,0 +1,78 @@
+"""What is done apart harms nobody."""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from bnfold import apart
+from bnfold.apart import done_apart
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing is done apart")
+ROOM = 1 << 26
+
+
+@pytest.fixture(autouse=True)
+def own(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let this process pass for bnfold's own."""
+    monkeypatch.setattr(apart, "_own_process", True)
+    yield
+    with pytest.raises(ChildProcessError):  # nobody is left
+        os.waitpid(-1, os.WNOHANG)
+
+
+def test_what_is_made_comes_back() -> None:
+    there = os.urandom(1 << 20)
+    assert done_apart(lambda: there + str(os.getpid()).encode(), ROOM) not in (None, there)
+    assert done_apart(lambda: there, ROOM) == there
+    assert done_apart(lambda: b"", ROOM) == b""
+
+
+def _fail() -> bytes:
+    raise ValueError
+
+
+def _abort() -> bytes:
+    os.abort()
+
+
+def _end() -> bytes:
+    os.kill(os.getpid(), signal.SIGSEGV)
+    return b"never"
+
+
+def _sleep() -> bytes:
+    time.sleep(60)
+    return b""
+
+
+def _hungry() -> bytes:
+    return bytes(8 * ROOM)
+
+
+@pytest.mark.parametrize("work", [_fail, _abort, _end, _hungry])
+def test_what_fails_gives_nothing(
+    work: Callable[[], bytes], capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert done_apart(work, ROOM) is None
+    assert capfd.readouterr() == ("", "")
+
+
+def test_an_interrupt_ends_the_copy_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(apart, "open", interrupted, raising=False)
+    begin = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        done_apart(_sleep, ROOM)
+    assert time.monotonic() - begin < 30
+
+
+def test_as_a_library_it_is_done_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(apart, "_own_process", False)
+    assert done_apart(lambda: str(os.getpid()).encode(), ROOM) == str(os.getpid()).encode()
+    assert done_apart(_fail, ROOM) is None
