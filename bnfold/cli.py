@@ -118,7 +118,9 @@ def _with_verify_options(command: Any) -> Any:  # noqa: ANN401 - a click decorat
     help="Write the folded models into this folder, under their own names.",
 )
 @click.option("--in-place", is_flag=True, help="Replace the model by the folded one.")
-@click.option("--check", is_flag=True, help="Say what would be folded, write no model.")
+@click.option(
+    "--check", is_flag=True, help="Say what would be folded; write no model, verify nothing."
+)
 @click.option(
     "--report",
     type=click.Path(path_type=Path),

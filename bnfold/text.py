@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 _SHORT = 6
 """So many kinds of kept nodes are told unless all are asked for."""
 
-_EXACT = 100
-"""Ratios below are told with two digits, others as whole numbers."""
 
 _WAYS = {
     "output": "into the operator before",
@@ -224,7 +222,7 @@ def _verification_lines(found: "Verification", reason: str, *, verbose: bool) ->
         yield f"{_INDENT}not in this build of ONNX Runtime: {', '.join(missing)}"
     if verbose and found.layers:
         yield f"{_INDENT}layers, in the order of computation:"
-        texts = (f"{layer.name}: {_numbers(layer)}{_remarks(layer)}" for layer in found.layers)
+        texts = (f"{layer.name}: {layer.numbers()}{_remarks(layer)}" for layer in found.layers)
         yield from _indented(_indented(texts))
 
 
@@ -255,7 +253,7 @@ def _provider_lines(provider: "ProviderReport") -> Iterator[str]:
         return
     number = len({output.name for output in provider.outputs})
     which = f"of {number} outputs, " if number > 1 else ""
-    yield f"{provider.name}: {which}{worst.name} {_numbers(worst)}{_remarks(worst)}"
+    yield f"{provider.name}: {which}{worst.name} {worst.numbers()}{_remarks(worst)}"
 
 
 def _provider_details(provider: "ProviderReport") -> Iterator[str]:
@@ -266,7 +264,7 @@ def _provider_details(provider: "ProviderReport") -> Iterator[str]:
         yield f"{provider.name}: ran" + (f" (nodes: {nodes})" if nodes else "")
     for output in provider.outputs:
         at = output.level.removeprefix("ORT_")
-        yield f"{_INDENT}{output.name} at {at} {_numbers(output)}{_remarks(output)}"
+        yield f"{_INDENT}{output.name} at {at} {output.numbers()}{_remarks(output)}"
 
 
 def _state(provider: "ProviderReport") -> Iterator[str]:
@@ -288,19 +286,6 @@ def _remarks(output: "OutputComparison") -> str:
     verdict = "" if output.verdict == "agrees" else f": {output.verdict}"
     note = f" ({output.note})" if output.note else ""
     return f"{missing}{verdict}{note}"
-
-
-def _numbers(output: "OutputComparison") -> str:
-    """Say how large a difference is, in proportion to the output and to its noise."""
-    if output.difference == 0:
-        return "is the same to the last bit"
-    if not output.magnitude:
-        return "differs"
-    relative = f"differs by {output.difference / output.magnitude:.1e} of its magnitude"
-    if not output.noise:
-        return f"{relative}, {output.used:.2g} of what is allowed"
-    ratio = f"{output.ratio:.2g}" if output.ratio < _EXACT else f"{output.ratio:,.0f}"
-    return f"{relative}, {ratio} × {output.noise_is}"
 
 
 def _count(number: int, noun: str, plural: str | None = None) -> str:

@@ -15,6 +15,7 @@ else stands in the way. A graph output and a tensor that a subgraph captures can
 """
 
 import heapq
+import math
 from collections.abc import Mapping
 from math import prod
 
@@ -432,9 +433,15 @@ class Search:
 
     def _check_stated(self, node: Node, value: float | None) -> None:
         """Refuse a pad value that a Pad's attribute, a float32, would round away from float64."""
-        if value is None or self._view.scopes[node.scope].opset >= _PAD_INPUT_OPSET:
+        if value is None:
             return
         elem_type = self._draft.graph.shapes.elem_types.get(node.outputs[0])
+        if elem_type is not None and not math.isinf(value):
+            dtype = onnx.helper.tensor_dtype_to_np_dtype(elem_type)
+            if not np.isfinite(np.float64(value).astype(dtype).astype(np.float64)):
+                raise Refusal(Reason.OVERFLOW, f"the pad value {value:.3g}", node.label)
+        if self._view.scopes[node.scope].opset >= _PAD_INPUT_OPSET:
+            return
         if elem_type == onnx.TensorProto.DOUBLE and float(np.float32(value)) != value:
             raise Refusal(Reason.PAD_VALUE, f"{value} is no float32", node.label)
 

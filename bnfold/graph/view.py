@@ -127,6 +127,9 @@ class View:
         self._stored: dict[int, dict[str, onnx.TensorProto]] = {}
         self._inputs: dict[int, set[str]] = {}
         self._kept_alive: list[object] = []
+        _require_made(model.graph, frozenset())
+        for function in model.functions:
+            _require_made(function, frozenset())
         imported = _import(_outline(model))
         self._add_scope(model.graph, imported, NONE, (), _opset(model.opset_import))
         default = _opset(model.opset_import)
@@ -319,6 +322,31 @@ def _outline_graph(graph: onnx.GraphProto, drawn: onnx.GraphProto) -> None:
     for value in graph.output:
         drawn.output.add(name=value.name)
     _outline_nodes(graph.node, drawn)
+
+
+def _require_made(scope: Container, outside: frozenset[str]) -> None:
+    """Refuse a name that is read, and that nothing in its scope or around it stands for."""
+    known = set(outside)
+    if isinstance(scope, onnx.GraphProto):
+        known.update(value.name for value in scope.input)
+        known.update(tensor.name for tensor in scope.initializer)
+        known.update(sparse.values.name for sparse in scope.sparse_initializer)
+        outputs = [value.name for value in scope.output]
+    else:
+        known.update(scope.input)
+        outputs = list(scope.output)
+    known.update(name for node in scope.node for name in node.output)
+    for node in scope.node:
+        for name in node.input:
+            if name and name not in known:
+                label = node.name or next(iter(node.output), "")
+                raise ModelError(f"node '{label}' reads '{name}', which nothing makes")
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                _require_made(attribute.g, frozenset(known))
+    for name in outputs:
+        if name and name not in known:
+            raise ModelError(f"nothing makes the output '{name}'")
 
 
 def _require_one_each(node: onnx.NodeProto) -> None:

@@ -12,6 +12,9 @@ from bnfold.verification.dtypes import Array
 
 Outputs = Mapping[str, Array]
 
+_EXACT = 100
+"""A ratio from here on is told by all its digits."""
+
 
 class OutputVerdict(StrEnum):
     """What one output says."""
@@ -77,18 +80,16 @@ class OutputComparison:
         return f"{self.name} at {self.level} {self.numbers()}{missing}: {self.verdict}{note}"
 
     def numbers(self) -> str:
-        """Say how large the difference is."""
+        """Say how large the difference is, in proportion to the output and to its noise."""
         if self.difference == 0:
             return "is the same to the last bit"
+        if not self.magnitude:
+            return "differs"
+        relative = f"differs by {self.difference / self.magnitude:.1e} of its magnitude"
         if not self.noise:
-            return (
-                f"differs by {self.difference:.2g} of {self.magnitude:.2g}, "
-                "where the original has no noise"
-            )
-        return (
-            f"differs by {self.difference:.2g}, "
-            f"{self.ratio:.2g} times {self.noise_is} ({self.noise:.2g})"
-        )
+            return f"{relative}, {self.used:.2g} of what is allowed"
+        ratio = f"{self.ratio:.2g}" if self.ratio < _EXACT else f"{self.ratio:,.0f}"
+        return f"{relative}, {ratio} × {self.noise_is}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON-able data; what is not finite becomes None."""

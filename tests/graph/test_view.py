@@ -86,6 +86,18 @@ def test_a_circle_is_refused() -> None:
         _view(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("g (float[1] x) => (float[1] y) { [n] y = Relu (nowhere) }", "'n' reads 'nowhere'"),
+        ("g (float[1] x) => (float[1] z) { y = Relu (x) }", "nothing makes the output 'z'"),
+    ],
+)
+def test_a_name_that_nothing_stands_for_is_refused(text: str, told: str) -> None:
+    with pytest.raises(ModelError, match=told):
+        _view(text)
+
+
 def test_an_attribute_that_is_there_twice_is_refused() -> None:
     view = "g (float[1] x) => (float[1] y) { [name] y = Elu <alpha = 1.0, alpha = 2.0> (x) }"
     with pytest.raises(ModelError, match="node 'name' has the attribute 'alpha' twice"):

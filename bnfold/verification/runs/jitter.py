@@ -1,6 +1,6 @@
 """The original, moved by rounding only: every weight and every input by at most one ulp."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,11 @@ _FLOATS = frozenset(
 )
 
 
+_EXACT = {"Pow": (1,), "Resize": (1, 2), "Upsample": (1,)}
+"""Inputs that decide what is computed, rather than being computed with: the square of a negative
+number is one, its power of 2.0000002 is none."""
+
+
 def jittered(values: Array, rng: np.random.Generator) -> Array:
     """Return `values` with each element multiplied by 1 or 1 ± 2u, which is about one ulp."""
     steps = rng.integers(-1, 2, values.shape) * (2 * unit_roundoff(values.dtype))
@@ -32,13 +37,23 @@ def jittered_weights(model: OpenedModel, seed: int) -> tuple[dict[str, Any], dic
     """
     rng = np.random.default_rng(seed)
     inputs = {value.name for value in model.proto.graph.input}
+    exact = set(_exact_names(model.proto.graph))
     own: dict[str, Any] = {}
     overridable: dict[str, Any] = {}
     for tensor in model.proto.graph.initializer:
-        if tensor.data_type in _FLOATS:
+        if tensor.data_type in _FLOATS and tensor.name not in exact:
             place = overridable if tensor.name in inputs else own
             place[tensor.name] = jittered(model.read(tensor), rng)
     return own, overridable
+
+
+def _exact_names(graph: onnx.GraphProto) -> Iterator[str]:
+    for node in graph.node:
+        for index in _EXACT.get(node.op_type, ()):
+            yield from node.input[index : index + 1]
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from _exact_names(attribute.g)
 
 
 def jittered_feeds(feed: Mapping[str, Any], seed: int) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 from handfold import network
-from onnx import helper
+from onnx import helper, numpy_helper
 
 from bnfold.files.opened import from_proto
 from bnfold.verification.dtypes import Array, unit_roundoff
@@ -36,3 +36,11 @@ def test_integers_stay() -> None:
     assert moved["i"] is feed["i"]
     assert moved["s"] is feed["s"]
     assert (moved["x"] != 1).any()
+
+
+def test_an_exponent_stays() -> None:
+    model = network(0)
+    model.graph.initializer.append(numpy_helper.from_array(np.full(64, 2.0, np.float32), "two"))
+    model.graph.node.append(helper.make_node("Pow", ["x", "two"], ["squared"]))
+    own, _ = jittered_weights(from_proto(model), 0)
+    assert "two" not in own
