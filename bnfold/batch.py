@@ -160,7 +160,8 @@ def _targets(sources: Sequence[Path], request: Request) -> list[Path | None]:
     if request.directory is None:
         return [None] * len(sources)
     if not request.directory.is_dir() and not request.check:
-        raise RequestError(f"{request.directory}: this folder does not exist")
+        why = "this is not a folder" if request.directory.exists() else "this folder does not exist"
+        raise RequestError(f"{request.directory}: {why}")
     targets = [request.directory / source.name for source in sources]
     if len(set(targets)) < len(targets):
         raise RequestError("two models of the same name cannot go into one folder")

@@ -369,7 +369,7 @@ def _shape(text: str) -> tuple[str, tuple[int, ...]]:
 def _print_results(
     results: "Sequence[Outcome]", options: dict[str, Any], *, to_stderr: bool
 ) -> None:
-    from bnfold.text import report_text
+    from bnfold.text import report_text, summary
 
     for result in results:
         if result.error:
@@ -380,6 +380,8 @@ def _print_results(
             err = to_stderr or bool(result.error)
             text = report_text(result.report, verbose=options["verbose"], width=_width(err=err))
             click.echo(text, err=err)
+    if len(results) > 1 and not options["quiet"]:
+        click.echo(summary([(result.exit_code, result.report) for result in results]))
 
 
 def _width(*, err: bool) -> int | None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bnfold.records import FoldRecord, KeptRecord, NodeRecord
-from bnfold.report import Report
+from bnfold.report import Exit, Report
 from bnfold.rules.affine_nodes import NORMALIZATION
 
 if TYPE_CHECKING:
@@ -84,6 +84,22 @@ def _report_lines(report: Report, *, verbose: bool) -> Iterator[str]:
 
 def _indented(lines: Iterable[str]) -> Iterator[str]:
     return (_INDENT + line for line in lines)
+
+
+def summary(results: Sequence[tuple[Exit, Report | None]]) -> str:
+    """Return what became of several models, in one line."""
+    reports = [report for _, report in results if report is not None]
+    counts = {
+        "can be folded": sum(code is Exit.FOLDABLE for code, _ in results),
+        "written": sum(report.written for report in reports),
+        "as before": sum(
+            code is Exit.DONE and report is not None and not report.written
+            for code, report in results
+        ),
+        "failed": sum(code not in (Exit.DONE, Exit.FOLDABLE) for code, _ in results),
+    }
+    told = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+    return f"{len(results)} models: {told}"
 
 
 def _headline(report: Report) -> str:

@@ -97,6 +97,10 @@ def test_directory_takes_several_models_under_their_own_names(tmp_path: Path) ->
     assert files(tmp_path / "out") == set(names)
     told = [line.split(" → ")[0] for line in result.text.splitlines() if " → out/" in line]
     assert told == list(names), "in the order in which they were named"
+    assert result.text.splitlines()[-1] == "3 models: 3 written"
+    check = run(*names, "missing.onnx", "--check", cwd=tmp_path)
+    assert check.code == 2
+    assert check.out.decode().splitlines()[-1] == "4 models: 3 can be folded, 1 failed"
 
 
 def test_in_place_replaces_the_source(tmp_path: Path) -> None:
@@ -287,7 +291,9 @@ def test_a_provider_that_was_asked_for_and_cannot_run(tmp_path: Path) -> None:
     assert files(tmp_path) == {"digits.onnx", "digits.folded.onnx"}
     quiet = run("digits.onnx", "--provider", name, "-q", cwd=tmp_path)
     refused(quiet, name, code=4)
-    assert run("verify", "digits.onnx", "digits.onnx", "--provider", name, cwd=tmp_path).code == 4
+    verified = run("verify", "digits.onnx", "digits.onnx", "--provider", name, cwd=tmp_path)
+    assert verified.code == 4
+    assert f"asked for by name but cannot run: {name}" in verified.err
 
 
 def plant_wrong_weights(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from bnfold.errors import RequestError
 from bnfold.verification.runs import worker
+from bnfold.verification.runs.expendable import environment
 from bnfold.verification.runs.worker import ChildDiedError, Worker
 
 CHILD = """
@@ -119,3 +120,16 @@ def test_a_busy_child_does_not_outlive_a_parent_that_is_killed() -> None:
     while child.exists() and child.read_text().split()[2] != "Z":
         assert time.monotonic() < end
         time.sleep(0.05)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it is Linux that ends the child")
+@pytest.mark.parametrize(("parent", "ends"), [("ours", False), ("1", True), ("", False)])
+def test_only_a_child_whose_parent_is_gone_ends_at_once(parent: str, *, ends: bool) -> None:
+    """In a container bnfold itself may be process 1, which elsewhere takes in orphans."""
+    code = "from bnfold.verification.runs.expendable import become_expendable as b; b().write('ok')"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment() if parent == "ours" else {**environment(), "BNFOLD_PARENT": parent},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == ((1, "") if ends else (0, "ok"))
