@@ -244,14 +244,14 @@ def _along_rows(before: Array, after: Array, rounding: Rounding, *, stop: bool) 
         stretch = slice(start, start + step)
         rows, made = (np.ascontiguousarray(a[stretch]).reshape(-1, math.prod(a.shape[1:]))
                       for a in (before, after))  # fmt: skip
-        place = np.argmax(np.abs(made), axis=1)[:, None]
+        allowed = np.abs(made)
+        place = np.argmax(allowed, axis=1)[:, None]
         one, other = (np.take_along_axis(array, place, 1) for array in (rows, made))
         known = np.abs(other) >= rounding.tiny
         off = rows * np.where(known, other / one, 0.0)
         off -= made
         np.abs(off, out=off)
         # Both sides of a comparison are off by one rounding each.
-        allowed = np.abs(made)
         allowed *= 2 * rounding.relative
         allowed += np.where(known, 2 * rounding.absolute, rounding.tiny)
         worst = max(worst, _largest(off, allowed))
@@ -310,8 +310,8 @@ def _told(
 
 
 def _largest(off: Array, allowed: Array) -> float:
-    """Return the largest quotient, of which one that is no number is beyond all."""
+    """Return the largest quotient, or 0 if none is above 1; what is no number is beyond all."""
     if (off <= allowed).all():
-        return float(np.max(off / np.maximum(allowed, np.finfo(np.float64).tiny), initial=0.0))
+        return 0.0
     quotient = np.where(off == 0, 0.0, off / allowed)
     return float(np.nan_to_num(quotient, nan=math.inf, posinf=math.inf).max(initial=0.0))
