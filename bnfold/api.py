@@ -185,7 +185,7 @@ class _Job:
     def _save(self, opened: OpenedModel, verifying: "_Verifying", decision: Decision) -> Report:
         if not decision.plan.changes:
             if self.target != self.source:
-                self._copy(opened)
+                copy_model(opened, self.target, external_data=self.saving.external_data)
             return self._report(opened, decision, written=self.target != self.source)
         rewritten, regions = decision.rewritten, decision.plan.regions
 
@@ -207,14 +207,6 @@ class _Job:
             check=check if self.options is not None else None,
         )
         return self._report(opened, decision, verification=verifying.result, written=True)
-
-    def _copy(self, opened: OpenedModel) -> None:
-        """Write the model as it is, or with its numbers inside if that was asked for."""
-        has_data = opened.data is not None and opened.data.by_location
-        if has_data and self.saving.external_data is False:
-            save_model(opened, opened.proto, {}, self.target, external_data=False)
-        else:
-            copy_model(opened, self.target)
 
     def _report(
         self,
@@ -242,11 +234,10 @@ class _Job:
 
     def _left_files(self, opened: OpenedModel) -> tuple[str, ...]:
         """Return the data files that the model, which was replaced in place, reads no longer."""
-        if self.target != self.source or opened.data is None or not opened.data.by_location:
+        if self.target != self.source or not opened.locations:
             return ()
         with open_model(self.target) as replaced:
-            read = () if replaced.data is None else replaced.data.by_location
-            return tuple(sorted(set(opened.data.by_location).difference(read)))
+            return tuple(sorted(set(opened.locations).difference(replaced.locations)))
 
     def _file(self, path: Path, *, exists: bool) -> FileRecord:
         if not exists:

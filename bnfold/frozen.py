@@ -1,9 +1,9 @@
 """Data classes that nobody changes, and that cost little to define.
 
 A program that ends within half a second notices what its classes cost: `dataclass(frozen=True)`
-compiles six methods for each of them, which took an eighth of the time of a fold of 45 MB. Here
-only `__init__` is compiled; the others are the same functions for all. That nothing is assigned to
-later is for the type checker to see, as it does for any frozen data class.
+compiles six methods for each of them, which over sixty classes took a twentieth of the time of a
+fold of 45 MB. Here only `__init__` is compiled; the others are the same functions for all. That
+nothing is assigned to later is for the type checker to see, as it does for any frozen data class.
 """
 
 from collections.abc import Callable

@@ -20,19 +20,20 @@ from bnfold.files.stores import FileStore
 from bnfold.files.transfer import write_pieces
 
 
-def copy_model(opened: OpenedModel, target: Path) -> None:
+def copy_model(opened: OpenedModel, target: Path, *, external_data: bool | None = None) -> None:
     """Write the model that was opened to `target`, unchanged.
 
     A model refers to its data files by their names, so a copy in the same folder shares them and
     one in another folder gets its own, under the same names. Where such a name is taken by
-    another file, the copy is saved with a data file of its own instead.
+    another file, the copy is saved with a data file of its own instead, and where `external_data`
+    is False with its numbers inside.
 
     Raises:
         RequestError: The target cannot be written.
         ModelError: The source changed while it was being read.
     """
-    if opened.file is None:
-        save_model(opened, opened.proto, {}, target)
+    if opened.file is None or (opened.locations and external_data is False):
+        save_model(opened, opened.proto, {}, target, external_data=external_data)
         return
     real = real_target(target)
     require_apart(opened, real, target)

@@ -3,7 +3,7 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -97,6 +97,11 @@ class OpenedModel:
         """Raise `ModelError` if a file was written to since it was opened."""
         for store in self.stores:
             store.require_unchanged()
+
+    @property
+    def locations(self) -> Collection[str]:
+        """The locations of the data files that the model reads."""
+        return () if self.data is None else self.data.by_location.keys()
 
     @property
     def for_threads(self) -> bool:

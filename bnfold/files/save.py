@@ -58,9 +58,8 @@ def save_model(
     require_apart(opened, real, target)
     pieces = assemble(opened, proto, recipes, lambda *_: None)
     size = sum(map(len, pieces))
-    has_data = opened.data is not None and bool(opened.data.by_location)
     if external_data is None:
-        external_data = size > LARGEST_FILE or has_data
+        external_data = size > LARGEST_FILE or bool(opened.locations)
     with explained(target), unwinding_when_terminated():
         if not (external_data or share_data):
             _require_size(size, str(target))

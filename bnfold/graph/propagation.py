@@ -12,6 +12,7 @@ is shorter than nothing, make it end the process.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from math import prod
 from typing import Final
 
@@ -56,16 +57,16 @@ def infer(model: onnx.ModelProto) -> onnx.ModelProto:
     follow = _Lengths(model).total <= _FOLLOWED and not _is_vast(model)
     room = _MEMORY + _MEMORY_PER_NODE * node_count(model)
     for data_prop in (True, False) if follow else (False,):
-
-        def work(data_prop: bool = data_prop) -> bytes:  # noqa: FBT001
-            inferred = onnx.shape_inference.infer_shapes(model, data_prop=data_prop)
-            return bytes(inferred.SerializeToString())
-
-        made = done_apart(work, room)
+        made = done_apart(partial(_inferred, model, data_prop=data_prop), room)
         if made is not None:
             found: onnx.ModelProto = onnx.ModelProto.FromString(made)
             return found
     return model
+
+
+def _inferred(model: onnx.ModelProto, *, data_prop: bool) -> bytes:
+    inferred = onnx.shape_inference.infer_shapes(model, data_prop=data_prop)
+    return bytes(inferred.SerializeToString())
 
 
 def _is_vast(model: onnx.ModelProto) -> bool:

@@ -55,10 +55,7 @@ def conclude(
 
 def _not_run(proof: Proof, crash: str | None) -> tuple[Verdict, str]:
     """Say what the files say; where running is what takes a process down, that is not enough."""
-    files = _proved(proof) if proof.structure.proved else (
-        f"not proved from the files: {proof.structure.reason}"
-    )  # fmt: skip
-    return Verdict.INCONCLUSIVE, f"the original could not be run: {crash}; {files}"
+    return Verdict.INCONCLUSIVE, f"the original could not be run: {crash}; {_by_the_files(proof)}"
 
 
 def _weigh(
@@ -70,17 +67,12 @@ def _weigh(
     ran = [report for report in providers if report.outputs]
     agrees = bool(ran) and all(report.verdict is OutputVerdict.AGREES for report in ran)
     if proof.structure.proved and agrees:
-        return Verdict.PASSED, f"{_proved(proof)}; {_end_to_end(ran)}"
-    if proof.structure.proved:
-        return Verdict.PASSED_BY_PROOF, (
-            f"{_proved(proof)}; inconclusive end to end: {_why_not(providers)}"
-        )
-    if agrees and not strict:
-        return Verdict.PASSED_BY_OUTPUTS, (
-            f"{_end_to_end(ran)}; not proved from the files: {proof.structure.reason}"
-        )
+        return Verdict.PASSED, f"{_by_the_files(proof)}; {_end_to_end(ran)}"
     what = _end_to_end(ran) if agrees else f"inconclusive end to end: {_why_not(providers)}"
-    return Verdict.INCONCLUSIVE, f"{what}; not proved from the files: {proof.structure.reason}"
+    if proof.structure.proved:
+        return Verdict.PASSED_BY_PROOF, f"{_by_the_files(proof)}; {what}"
+    verdict = Verdict.PASSED_BY_OUTPUTS if agrees and not strict else Verdict.INCONCLUSIVE
+    return verdict, f"{what}; {_by_the_files(proof)}"
 
 
 def _failure(
@@ -111,7 +103,9 @@ def _differs(report: ProviderReport) -> str:
     return f"{what} ({worst.note})" if worst.note else what
 
 
-def _proved(proof: Proof) -> str:
+def _by_the_files(proof: Proof) -> str:
+    if not proof.structure.proved:
+        return f"not proved from the files: {proof.structure.reason}"
     probed = [probe for probe in proof.probes if probe.verdict is ProbeVerdict.HELD]
     if not probed:
         return "the models are the same"

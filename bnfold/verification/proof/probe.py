@@ -108,22 +108,18 @@ def probe(
         check_provable(cone)
     if casts(new) - casts(old):
         raise UnsupportedError("the candidate casts what the original does not")
-    roundings = _ROUNDINGS
-    if tight:  # what an operator makes of stored numbers, a DequantizeLinear, say, it rounds, too
-        roundings = _ONCE if all(map(reads_stored_weights, (old, new))) else 2 * _ONCE
-    pair = _Pair(old, new, weights_of(old), weights_of(new), roundings, never_negative)
+    pair = _Pair(old, new, weights_of(old), weights_of(new), tight, never_negative)
     leaves = list(dict.fromkeys((*old.leaves, *new.leaves)))
     hints = channel_hints(old, pair.old_weights)
     reason = EvaluationError("no shapes for its inputs were found")
     broken: Finding | None = None
     least = reach(old, pair.old_weights)
     # What is not negative leaves a Relu closed more often than open.
-    seeds = range(seed, seed + (_ROUNDS if never_negative else 1))
+    rounds = _ROUNDS if never_negative else 1
     tries = itertools.islice(trials(leaves, shapes, hints, least), _TRIALS)
     for sizes, stacked in itertools.product(tries, (True, False)):
         try:
-            samples = [batch for s in seeds for batch in batches(sizes, s, stacked=stacked)]
-            finding = pair.compare(samples)
+            finding = pair.compare_rounds(sizes, seed, rounds, stacked=stacked)
         except UnsupportedError:
             raise
         except EvaluationError as error:
@@ -156,11 +152,8 @@ def _at_declared_shapes(
     if sum(map(math.prod, sizes.values())) > VOLUME:
         return None
     try:
-        finding = Finding(0.0)
-        for s in range(seed, seed + _ROUNDS):  # in large inputs a sample sees less
-            finding = max(
-                finding, pair.compare(batches(sizes, s, stacked=False)), key=lambda f: f.fraction
-            )
+        # In large inputs a sample sees less.
+        finding = pair.compare_rounds(sizes, seed, _ROUNDS, stacked=False)
     except EvaluationError:
         return None
     return (pair.weight_by_weight(finding) or finding) if finding.held else finding
@@ -172,8 +165,27 @@ class _Pair:
     new: Cone
     old_weights: Weights
     new_weights: Weights
-    roundings: float
+    tight: bool
     never_negative: frozenset[str] = frozenset()
+
+    @property
+    def roundings(self) -> float:
+        """How often a weight may have been rounded."""
+        if not self.tight:
+            return _ROUNDINGS
+        # What an operator makes of stored numbers, a DequantizeLinear, say, it rounds, too.
+        stored = reads_stored_weights(self.old) and reads_stored_weights(self.new)
+        return _ONCE if stored else 2 * _ONCE
+
+    def compare_rounds(
+        self, sizes: Mapping[str, tuple[int, ...]], seed: int, rounds: int, *, stacked: bool
+    ) -> Finding:
+        """Return the worst of several sets of samples; see `compare`."""
+        findings = (
+            self.compare(batches(sizes, each, stacked=stacked))
+            for each in range(seed, seed + rounds)
+        )
+        return max(findings, key=lambda finding: finding.fraction)
 
     def compare(self, inputs: Sequence[Mapping[str, Array]]) -> Finding:
         """Return the worst of several inputs.
@@ -213,13 +225,13 @@ class _Pair:
 
     def weight_by_weight(self, held: Finding) -> Finding | None:
         """Return what the sums of a probe that held have hidden; see `proportion`."""
-        tight = self.roundings < _ROUNDINGS  # then it is known what was done
-        if not tight and not weights_are_bound(self.old, self.new):
+        # Where it is tight it is known what was done.
+        if not self.tight and not weights_are_bound(self.old, self.new):
             return None
         weights = self.old_weights, self.new_weights
         relative, tiny = self.roundings * self._roundoff() + 2.0**-50, _tiny(weights[1])
         # Some tools work where numbers below the smallest normal one are taken for zero.
-        rounding = Rounding(relative, relative * tiny if tight else tiny, tiny)
+        rounding = Rounding(relative, relative * tiny if self.tight else tiny, tiny)
         fraction, note = disproportion(self.old, self.new, weights, rounding)
         return Finding(fraction * held.limit, note, held.limit) if fraction > 1 else None
 

@@ -33,14 +33,10 @@ _FOLDED = frozenset(
     {"BatchNormalization", "Add", "Sub", "Sum", "Mul", "Div", "Neg", "Identity", "Dropout", "Cast"}
 )
 """Operators that are nothing but channel affines where only one branch enters."""
-_DETERMINING = frozenset(
-    {
-        "BatchNormalization", "Add", "Sub", "Sum", "Mul", "Div", "Neg", "Identity", "Dropout",
-        "Cast", "Relu", "LeakyRelu", "PRelu", "Clip", "Abs", "Transpose", "Reshape", "Flatten",
-        "Squeeze", "Unsqueeze", "Concat", "Pad", "MaxPool", "AveragePool", "GlobalAveragePool",
-        "GlobalMaxPool",
-    }
-)  # fmt: skip
+_DETERMINING = _FOLDED | {
+    "Relu", "LeakyRelu", "PRelu", "Clip", "Abs", "Transpose", "Reshape", "Flatten", "Squeeze",
+    "Unsqueeze", "Concat", "Pad", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool",
+}  # fmt: skip
 """Operators beside which a linear operator computes the same only if its weight is as above."""
 
 
@@ -72,8 +68,9 @@ def disproportion(
         rounding: What a weight may be off by.
 
     Returns:
-        The largest error as a fraction of what is allowed; 0 where the linear operators of the two
-        regions do not correspond, so that nothing can be said.
+        The largest error as a fraction of what is allowed; 0 where none is more than that, and
+        where the linear operators of the two regions do not correspond, so that nothing can be
+        said.
     """
     worst = 0.0, ""
     for mine, theirs in _pairs(old, new):
@@ -219,7 +216,7 @@ def _laid_out(linear: _Linear, values: Mapping[str, Array]) -> Array | None:
 def worst_of(
     before: Array, after: Array, rounding: Rounding, *, outputs_only: bool = False
 ) -> float:
-    """Return the largest error of weights, as a fraction of what is allowed.
+    """Return the largest error of weights, as a fraction of what is allowed; 0 if all are.
 
     Args:
         before: The original's, of shape (groups, outputs, inputs, taps).

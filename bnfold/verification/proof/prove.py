@@ -24,7 +24,6 @@ _FOUND_NODES = 40
 """A region that nobody named is sought no further than this."""
 _FAILED_SEARCHES = 24
 """After so many, and twice those that succeeded, the two files are taken to be unlike."""
-_TWO = 2
 _SUSPECTS = 8
 """Tensors that may be to blame together."""
 _NEVER_NEGATIVE = frozenset({"Relu", "Sigmoid", "HardSigmoid", "Abs", "Exp", "Softmax", "Sqrt"})
@@ -104,6 +103,7 @@ class _Prover:
         self.shapes, self.integers = known_shapes(first.proto)
         self.shapes = joined(self.shapes, known_shapes(second.proto)[0])
         self.shapes |= shapes
+        self.narrowed = narrowed_inputs(first.proto, second.proto)
         self.unsure: dict[str, None] = {}
         self.matcher: Matcher
         self.numbered: tuple[Numbered, Numbered]
@@ -148,7 +148,7 @@ class _Prover:
         if last not in new.scope.producers or last not in old.scope.producers:
             return False
         before, after = self._cones(new, old, last)
-        if before is None or after is None or max(map(linear_depth, (before, after))) < _TWO:
+        if before is None or after is None or max(map(linear_depth, (before, after))) <= 1:
             return False
         finding = self._probe(before, after)
         return isinstance(finding, Finding) and finding.held
@@ -173,7 +173,7 @@ class _Prover:
         reason = self._reason(old, new, unproved)
         return Structure(
             proved=not reason, reason=reason, identical=self.matcher.identical, unproved=unproved,
-            narrowed=narrowed_inputs(self.first.proto, self.second.proto),
+            narrowed=self.narrowed,
         )  # fmt: skip
 
     def _reason(self, old: Numbered, new: Numbered, unproved: Sequence[str]) -> str:
