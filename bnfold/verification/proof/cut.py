@@ -1,7 +1,7 @@
 """Cutting a piece out of a graph and computing it."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -99,22 +99,30 @@ def weights_of(cone: Cone) -> Weights:
     return Weights(values, tuple(dtypes))
 
 
-def subnormal(weights: Weights, tiny: float) -> dict[str, Tracked] | None:
-    """Return the constants with magnitudes of underflow only; None where there is none.
+def lifted(weights: Weights, originals: Weights, tiny: float) -> dict[str, Tracked] | None:
+    """Return the constants with the magnitudes that underflow gives them; None if it gives none.
 
     A number below the smallest normal one of its dtype has an absolute error instead of a
-    relative one: u·tiny. So its magnitude is `tiny`.
+    relative one: u·tiny. So its magnitude is `tiny`. What stands in the same place of the
+    original's constant of this name was not rounded.
     """
-    below = {name for name, array in weights.values.items() if _some_below(array, tiny)}
-    if not below:
-        return None
-    tracked: dict[str, Tracked] = {}
+    sizes: dict[str, Tracked] = {}
     for name, array in weights.values.items():
-        size = np.zeros(array.shape)
-        if name in below:
-            size[np.abs(array) < tiny] = tiny
-        tracked[name] = Tracked(array, size, constant=True) if _is_wide(array) else exact(array)
-    return tracked
+        old = originals.values.get(name)
+        if old is None or old.shape != array.shape:
+            old = np.broadcast_to(np.nan, array.shape)
+        if _is_wide(array) and any(
+            _underflown(block, before, tiny).any()
+            for block, before in zip(_blocks(array), _blocks(old), strict=True)
+        ):
+            size = np.abs(array)
+            size[_underflown(array, old, tiny)] = tiny
+            sizes[name] = Tracked(array, size, constant=True)
+    return weights.tracked() | sizes if sizes else None
+
+
+def _underflown(array: Array, original: Array, tiny: float) -> Array:
+    return np.asarray((np.abs(array) < tiny) & (array != original))
 
 
 _BLOCK = 1 << 16
@@ -125,23 +133,16 @@ def _is_wide(array: Array) -> bool:
     return array.dtype.kind == "f"
 
 
-def _some_below(array: Array, tiny: float) -> bool:
-    if not _is_wide(array):
-        return False
+def _blocks(array: Array) -> Iterator[Array]:
     flat = array.reshape(-1)
-    blocks = (flat[at : at + _BLOCK] for at in range(0, flat.size, _BLOCK))
-    return any(bool((np.abs(block) < tiny).any()) for block in blocks)
+    return (flat[at : at + _BLOCK] for at in range(0, flat.size, _BLOCK))
 
 
 def identical(one: Array, other: Array) -> bool:
     """Tell whether two constants are the same; quick where they are not."""
     if one.shape != other.shape:
         return False
-    first, second = one.reshape(-1), other.reshape(-1)
-    return all(
-        np.array_equal(first[at : at + _BLOCK], second[at : at + _BLOCK])
-        for at in range(0, first.size, _BLOCK)
-    )
+    return all(map(np.array_equal, _blocks(one), _blocks(other)))
 
 
 LINEAR = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
@@ -152,16 +153,7 @@ def linear_depth(cone: Cone) -> int:
 
     The magnitude grows with every one of them, so a bound over many says little.
     """
-    depth: dict[str, int] = dict.fromkeys(cone.leaves, 0)
-    deepest = 0
-    for index in cone.nodes:
-        node = cone.scope.nodes[index]
-        varying = [depth[name] for name in node.input if name in depth]
-        if varying:
-            here = max(varying) + (node.op_type in LINEAR)
-            depth |= dict.fromkeys(node.output, here)
-            deepest = max(deepest, here)
-    return deepest
+    return _in_series(cone, lambda node, entering: max(entering) + (node.op_type in LINEAR))
 
 
 def roundings_in_series(cone: Cone, changed: Collection[str]) -> int:
@@ -171,15 +163,31 @@ def roundings_in_series(cone: Cone, changed: Collection[str]) -> int:
     count once: each adds its share to a different part of the magnitude. In a product of two
     tensors the errors of both come together.
     """
+
+    def met(node: onnx.NodeProto, entering: Sequence[int]) -> int:
+        here = sum(entering) if node.op_type == "Mul" else max(entering, default=0)
+        return here + any(name in changed for name in node.input)
+
+    return max(1, _in_series(cone, met))
+
+
+def normalizations_in_series(cone: Cone) -> int:
+    """Return how many batch normalizations a value meets at most on its way."""
+    return _in_series(
+        cone, lambda node, entering: max(entering) + (node.op_type == "BatchNormalization")
+    )
+
+
+def _in_series(cone: Cone, count: Callable[[onnx.NodeProto, Sequence[int]], int]) -> int:
+    """Return the largest count of any tensor that varies, from those that enter its node."""
     depth: dict[str, int] = dict.fromkeys(cone.leaves, 0)
-    deepest = 1
+    deepest = 0
     for index in cone.nodes:
         node = cone.scope.nodes[index]
         entering = [depth[name] for name in node.input if name in depth]
-        here = sum(entering) if node.op_type == "Mul" else max(entering, default=0)
-        here += any(name in changed for name in node.input)
-        depth |= dict.fromkeys(node.output, here)
-        deepest = max(deepest, here)
+        if entering:
+            depth |= dict.fromkeys(node.output, count(node, entering))
+            deepest = max(deepest, *(depth[name] for name in node.output))
     return deepest
 
 

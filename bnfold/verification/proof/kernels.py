@@ -8,7 +8,7 @@ kernel, each a matrix product over a strided view.
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,8 @@ Attributes = Mapping[str, Any]
 
 _LARGE_KERNEL = 49
 """Elements from which it is worth looking for those that are zero in all channels."""
+_LARGE_WEIGHT = 1 << 18
+"""Elements from which it pays to pick those that a sample meets."""
 _WINDOWS = 1 << 23
 """Elements of the input's windows that are in memory at a time."""
 _LEGACY_BROADCAST = 7  # the opset from which operands broadcast as in numpy
@@ -86,7 +88,6 @@ def conv(inputs: Sequence[Array | None], attributes: Attributes) -> Array:
     out = [(d - e) // s + 1 for d, e, s in zip(padded.shape[2:], extents, strides, strict=True)]
     if min(out) < 1:
         raise ValueError(f"X {X.shape} is smaller than the kernel of W {W.shape}")
-    # One product per group: the samples lie side by side in its columns.
     samples, channels = X.shape[0], W.shape[1]
     grouped = W.reshape(g, W.shape[0] // g, channels, -1)
     spread = np.moveaxis(padded.reshape(samples, g, channels, *padded.shape[2:]), 0, 2)
@@ -94,16 +95,48 @@ def conv(inputs: Sequence[Array | None], attributes: Attributes) -> Array:
     if len(positions) > _LARGE_KERNEL:  # perhaps a dilated one that was written out
         kept = np.flatnonzero(grouped.any(axis=(0, 1, 2)))
         grouped, positions = grouped[..., kept], [positions[k] for k in kept]
-    Y = np.zeros((g, W.shape[0] // g, samples * math.prod(out)))
-    step = max(_WINDOWS // max(g * channels * Y.shape[2], 1), 1)
-    for first in range(0, len(positions), step):
-        some = slice(first, first + step)
-        views = [_window(p, dilations, strides, out) for p in positions[some]]
-        windows = np.stack([spread[(slice(None),) * 3 + view] for view in views], axis=2)
-        part = grouped[..., some]
-        Y += part.reshape(*part.shape[:2], -1) @ windows.reshape(g, -1, Y.shape[2])
+    views = [_window(p, dilations, strides, out) for p in positions]
+    Y = np.zeros((g, W.shape[0] // g, samples, math.prod(out)))
+    for some, met in _alike(spread, W.size):
+        Y[:, :, some] = _product(grouped[:, :, met], spread[:, met, some], views, out)
     Y = np.moveaxis(Y.reshape(W.shape[0], samples, -1), 1, 0)
     return _with_bias(Y.reshape(samples, W.shape[0], *out), b)
+
+
+def _alike(spread: Array, weights: int) -> Iterator[tuple[slice | Array, slice]]:
+    """Yield samples that can be computed together, and the channels in which they are not zero.
+
+    Most samples of a probe have elements in a few channels only, and need few of a large weight.
+    """
+    everything = slice(None)
+    if weights < _LARGE_WEIGHT:
+        yield everything, everything
+        return
+    alive = np.asarray(spread.any(axis=(0, *range(3, spread.ndim))))
+    first, last = np.argmax(alive, axis=0), alive.shape[0] - np.argmax(alive[::-1], axis=0)
+    wide = (last - first) * 2 > alive.shape[0]
+    if wide.any():
+        yield np.flatnonzero(wide), everything
+    for sample in np.flatnonzero(~wide):
+        yield slice(sample, sample + 1), slice(first[sample], last[sample])
+
+
+def _product(
+    grouped: Array, spread: Array, views: Sequence[tuple[slice, ...]], out: Sequence[int]
+) -> Array:
+    """Return weights (g, Cout/g, Cin/g, positions) times windows of (g, Cin/g, samples, d…).
+
+    It is one product per group: the samples lie side by side in its columns.
+    """
+    g, channels, samples = spread.shape[:3]
+    Y = np.zeros((g, grouped.shape[1], samples * math.prod(out)))
+    step = max(_WINDOWS // max(g * channels * Y.shape[2], 1), 1)
+    for first in range(0, len(views), step):
+        some = slice(first, first + step)
+        windows = np.stack([spread[(slice(None),) * 3 + view] for view in views[some]], axis=2)
+        part = grouped[..., some]
+        Y += part.reshape(*part.shape[:2], -1) @ windows.reshape(g, -1, Y.shape[2])
+    return Y.reshape(g, grouped.shape[1], samples, -1)
 
 
 def _window(

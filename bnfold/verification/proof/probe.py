@@ -5,12 +5,16 @@ The two results must satisfy, elementwise,
     |new − old| ≤ (4 r u + (2 n + 8) 2⁻⁵³) · mag(old) + underflow
 
 with u the unit roundoff of the coarsest dtype that the original stores here, `mag` as in
-`magnitude`, and n the number of terms in the longest sum: float64 rounds too,
-in the probe as in the fold. r is how many changed constants a value meets on its way through the
-region, 1 behind a single convolution: where folds hang together over several linear operators
-each has rounded its own weights. A fold that is
-computed in float64 and rounded once is at a quarter of the bound at most; where a fold promises
-that, it is held to it, which leaves coarse dtypes no room for small mistakes.
+`magnitude`, and n the number of terms in the longest sum: float64 rounds too, in the probe as in
+the fold. r is how many changed constants a value meets on its way through the region, 1 behind a
+single convolution: where folds hang together over several linear operators each has rounded its own
+weights. Where nobody says how it was folded, r is no less than the number of normalizations in
+series that are gone: each was perhaps folded by itself. A fold that is computed in float64 and
+rounded once is at a quarter of the bound at most; where a fold promises that, it is held to it,
+which leaves coarse dtypes no room for small mistakes.
+
+Underflow adds 4 u times what the candidate's magnitude grows by when all of its constants that were
+rounded below the smallest normal number are as large as that.
 
 Where the candidate pads explicitly what the original padded with zeros, the pad value and the bias
 cancel at the border, each rounded by itself; so there the larger of the two magnitudes counts.
@@ -36,9 +40,10 @@ from bnfold.verification.proof.cut import (
     casts,
     check_provable,
     identical,
+    lifted,
+    normalizations_in_series,
     pads,
     roundings_in_series,
-    subnormal,
     tracked_of,
     value_of,
     weights_of,
@@ -70,11 +75,13 @@ class Finding:
         fraction: The largest |new − old| / bound.
         note: Where that is.
         limit: What the fraction may be.
+        zero: The original gives nothing but zeros, whatever enters.
     """
 
     fraction: float
     note: str = ""
     limit: float = 1.0
+    zero: bool = False
 
     @property
     def held(self) -> bool:
@@ -200,18 +207,15 @@ class _Pair:
         u = self._roundoff()
         terms = max((_terms(array) for array in self.old_weights.values.values()), default=1)
         evaluation = (2.0 * terms + 8.0) * 2.0**-53
-        series = roundings_in_series(self.new, self._changed())
+        series = self._series()
         slack = _ROUNDINGS * series * u + evaluation
         limit = (self.roundings * series * u + evaluation) / slack
-        underflow = subnormal(self.new_weights, _tiny(self.new_weights))
-        worst = Finding(0.0, limit=limit)
+        underflow = lifted(self.new_weights, self.old_weights, _tiny(self.new_weights))
+        zero = not any(before.value.any() for before in results)
+        worst = Finding(0.0, limit=limit, zero=zero)
         for batch, before in zip(inputs, results, strict=True):
             try:
-                after = value_of(self.new, self.new_weights, batch)
-                magnitude = self._magnitude(before, batch)
-                extra = (
-                    0.0 if underflow is None else tracked_of(self.new, underflow, batch).magnitude
-                )
+                after, magnitude, extra = self._candidate(before.magnitude, underflow, batch)
             except EvaluationError as error:
                 return Finding(math.inf, f"the candidate's part cannot be computed: {error}")
             if before.value.shape != after.shape:
@@ -220,7 +224,7 @@ class _Pair:
             bound = np.asarray(slack * magnitude + 4.0 * u * extra)
             finding = _fraction(before.value, after, bound)
             if finding.fraction > worst.fraction:
-                worst = replace(finding, limit=limit)
+                worst = replace(finding, limit=limit, zero=zero)
         return worst
 
     def weight_by_weight(self, held: Finding) -> Finding | None:
@@ -241,13 +245,36 @@ class _Pair:
     def _possible(self, batch: Mapping[str, Array]) -> Mapping[str, Array]:
         return {n: np.abs(a) if n in self.never_negative else a for n, a in batch.items()}
 
-    def _magnitude(self, before: Tracked, batch: Mapping[str, Array]) -> Array:
-        if not pads(self.new):
-            return before.magnitude
-        after = tracked_of(self.new, self.new_weights.tracked(), batch).magnitude
-        return (
-            np.maximum(before.magnitude, after) if after.shape == before.magnitude.shape else after
-        )
+    def _candidate(
+        self, magnitude: Array, underflow: Mapping[str, Tracked] | None, batch: Mapping[str, Array]
+    ) -> tuple[Array, Array, Array | float]:
+        """Return what the candidate computes, its magnitude, and what underflow adds to that.
+
+        The magnitude is the original's, or the candidate's own where it is larger and it pads.
+        """
+        padding = pads(self.new) > 0
+        if not padding and underflow is None:
+            return value_of(self.new, self.new_weights, batch), magnitude, 0.0
+        after = tracked_of(self.new, self.new_weights.tracked(), batch)
+        extra: Array | float = 0.0
+        if underflow is not None:
+            more = tracked_of(self.new, underflow, batch).magnitude
+            extra = np.where(more > after.magnitude, more - after.magnitude, 0.0)
+        if padding:
+            alike = after.magnitude.shape == magnitude.shape
+            magnitude = np.maximum(magnitude, after.magnitude) if alike else after.magnitude
+        return after.value, magnitude, extra
+
+    def _series(self) -> int:
+        """Return how many rounded constants a value meets on its way.
+
+        Where it is not known how it was folded, every normalization was perhaps folded by itself.
+        """
+        series = roundings_in_series(self.new, self._changed())
+        if self.tight:
+            return series
+        before, after = (normalizations_in_series(cone) for cone in (self.old, self.new))
+        return max(series, before - after)
 
     def _changed(self) -> frozenset[str]:
         """Return the constants of the candidate that the original does not have so."""

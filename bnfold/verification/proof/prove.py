@@ -1,14 +1,15 @@
 """The proof from the two files alone: folds are probed, all else must be identical."""
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import onnx
 
 from bnfold.files.opened import OpenedModel, open_model
+from bnfold.frozen import frozen
 from bnfold.region import Region
 from bnfold.verification.proof.cut import Cone, cut, linear_depth
 from bnfold.verification.proof.evaluate import EvaluationError, default_domain
@@ -82,6 +83,25 @@ def prove(
         return _Prover(first, second, regions, seed, shapes or {}).prove()
 
 
+@frozen
+class _Sought:
+    """What a region that nobody named has shown.
+
+    Attributes:
+        finding: What a probe found, or why there was none.
+        leaves: Where the region begins, in either model.
+        alike: It begins at the same tensors in both.
+    """
+
+    finding: Finding | str
+    leaves: tuple[str, ...]
+    alike: bool
+
+    @property
+    def held(self) -> bool:
+        return isinstance(self.finding, Finding) and self.finding.held
+
+
 class _Prover:
     def __init__(
         self,
@@ -97,6 +117,7 @@ class _Prover:
         self.found: list[Probe] = []
         self.suspects: list[str] = []
         self.assumed: set[str] = set()
+        self.zeros: set[str] = set()
         self.differing: list[str] = []
         self.failed_searches = 0
         # Shapes only choose the inputs of probes, so the candidate may add what it knows.
@@ -239,33 +260,60 @@ class _Prover:
         if self.failed_searches >= patience or (self.regions and name not in self.integers):
             return False
 
-        before, after = self._cones(new, old, name)
-        if before is None or after is None or linear_depth(before) > 1 or linear_depth(after) > 1:
+        sought = self._sought(new, old, name)
+        if sought is None:
             return False
-        leaves = dict.fromkeys((*before.leaves, *after.leaves))
-        if not all(self.matcher.same(new, leaf) for leaf in leaves):
-            return False
-        finding = self._probe(before, after)
-        bound = frozenset(n for n in leaves if self._is_never_negative(old, n))
-        if isinstance(finding, Finding) and not finding.held and bound:
-            finding = self._probe(before, after, never_negative=bound)
-        if isinstance(finding, Finding) and finding.held:
-            region = Region(new.scope.path, tuple(leaves), (name,))
-            self.found.append(Probe(region, finding.fraction, ProbeVerdict.HELD, found=True))
+        if not sought.held and self.zeros.intersection(sought.leaves):
+            # A tensor that is zero in both bears its name with or without what follows it.
+            further = self._sought(new, old, name, through=self.zeros)
+            sought = further if further is not None and further.held else sought
+        if isinstance(sought.finding, Finding) and sought.finding.held:
+            region = Region(new.scope.path, sought.leaves, (name,))
+            self.found.append(Probe(region, sought.finding.fraction, ProbeVerdict.HELD, found=True))
+            if sought.finding.zero:
+                self.zeros.add(name)
             return True
         self.failed_searches += 1
         # A part that cannot be computed, is of another shape or reads something else tells that
         # names are misleading, or that not all is possible that a probe lets in.
-        alike = set(before.leaves) == set(after.leaves)
-        if alike and isinstance(finding, Finding) and math.isfinite(finding.fraction):
+        if (
+            sought.alike
+            and isinstance(sought.finding, Finding)
+            and math.isfinite(sought.finding.fraction)
+        ):
             self.suspects.append(name)
         return False
 
-    def _cones(self, new: Numbered, old: Numbered, name: str) -> list[Cone | None]:
+    def _sought(
+        self, new: Numbered, old: Numbered, name: str, *, through: Collection[str] = ()
+    ) -> "_Sought | None":
+        """Probe the region that ends at `name`; None where there is none that a probe is for.
+
+        It begins at the tensors that are the same in both, but for those that it goes `through`.
+        """
+        before, after = self._cones(new, old, name, through)
+        if before is None or after is None or linear_depth(before) > 1 or linear_depth(after) > 1:
+            return None
+        leaves = tuple(dict.fromkeys((*before.leaves, *after.leaves)))
+        if not all(self.matcher.same(new, leaf) for leaf in leaves):
+            return None
+        sought = _Sought(
+            self._probe(before, after), leaves, set(before.leaves) == set(after.leaves)
+        )
+        bound = frozenset(n for n in leaves if self._is_never_negative(old, n))
+        if bound and isinstance(sought.finding, Finding) and not sought.held:
+            finding = self._probe(before, after, never_negative=bound)
+            sought = replace(sought, finding=finding)
+        return sought
+
+    def _cones(
+        self, new: Numbered, old: Numbered, name: str, through: Collection[str] = ()
+    ) -> list[Cone | None]:
         """Return what a tensor is computed from in both models, back to what is the same."""
 
         def stops(tensor: str) -> bool:
-            return tensor not in self.integers and self.matcher.same(new, tensor)
+            passed = tensor in self.integers or tensor in through
+            return not passed and self.matcher.same(new, tensor)
 
         return [cut(n.scope, name, stops, _FOUND_NODES) for n in (old, new)]
 

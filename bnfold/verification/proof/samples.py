@@ -113,10 +113,10 @@ def batches(
     """Return the samples; stacked along the batch where every input has one of length 1.
 
     One is zero, one is dense, one is nearly empty. The others share the indices of the longest axis
-    among them, with one nonzero element for each: a fault of any one channel shows in a sum of few
-    terms. The last two have an element for all of them, so large that no bias covers the weights of
-    a dead channel, and so unlike that in most sums one weight stands out; once with either sign, so
-    that no Relu covers both.
+    among them, in stretches, with one nonzero element for each: a fault of any one channel shows in
+    a sum of few terms. The last two have an element for all of them, so large that no bias covers
+    the weights of a dead channel, and so unlike that in most sums one weight stands out; once with
+    either sign, so that no Relu covers both.
     """
     rng = np.random.default_rng(seed)
     longest = max((max(shape, default=1) for shape in sizes.values()), default=1)
@@ -136,11 +136,12 @@ def _samples(rng: np.random.Generator, shape: tuple[int, ...], count: int) -> li
     """Return numbers for one leaf: zeros, dense ones, a few, `count` sparse samples, huge ones."""
     samples = [np.zeros(shape), rng.standard_normal(shape)]
     samples += [_scattered(rng, shape, rng.integers(0, max(shape, default=1), 3)) * 256.0]
-    order = rng.permutation(max(shape, default=1))
+    every = np.arange(max(shape, default=1))
     samples += [
-        _scattered(rng, shape, order[k::count]) * 256.0 ** (2 + k % 3) for k in range(count)
+        _scattered(rng, shape, some) * 256.0 ** (2 + k % 3)
+        for k, some in enumerate(np.array_split(every, count))
     ]
-    huge = _scattered(rng, shape, order)
+    huge = _scattered(rng, shape, every)
     huge *= 2.0 ** rng.uniform(*_HUGE, shape)
     return [*samples, huge, -huge]
 

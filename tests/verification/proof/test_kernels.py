@@ -7,6 +7,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
+from bnfold.verification.proof import kernels
 from bnfold.verification.proof.evaluate import EvaluationError, run_node
 
 CASES: list[tuple[str, list[tuple[int, ...]], dict[str, Any]]] = [
@@ -138,3 +139,24 @@ def test_what_would_be_enormous_is_not_computed(
     node = helper.make_node(op_type, [f"i{k}" for k in range(len(inputs))], ["y"], **attributes)
     with pytest.raises(EvaluationError, match=r"too large for a probe|elements"):
         run_node(node, {"": 17}, inputs)
+
+
+@pytest.mark.parametrize("group", [1, 4])
+def test_samples_that_are_zero_in_most_channels_take_few_of_a_large_weight(group: int) -> None:
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((7, 512, 4, 3))
+    for sample, alive in enumerate([slice(0), slice(40), slice(40, 41), slice(500, 512)]):
+        X[sample] *= np.isin(np.arange(512), np.arange(512)[alive]).reshape(-1, 1, 1)
+    X[4, 1:511] = 0  # at both ends
+    W = rng.standard_normal((128 * group, 512 // group, 3, 3))
+    attributes = {"pads": [1, 1, 1, 1], "group": group}
+    assert W.size >= kernels._LARGE_WEIGHT
+    whole = kernels.conv([X, W], attributes)
+    parts = []
+    for g in range(group):
+        x = X.reshape(7, group, -1, 4, 3)[:, g]
+        w = W.reshape(group, 128, -1, 3, 3)[g]
+        padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
+        windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(2, 3))
+        parts.append(np.einsum("ncyxij,ocij->noyx", windows, w, optimize=True))
+    np.testing.assert_allclose(whole, np.concatenate(parts, axis=1), rtol=1e-12, atol=1e-10)

@@ -10,8 +10,9 @@ import pytest
 from handfold import Builder, Fault, Parameters, fold
 from onnx import TensorProto, helper, numpy_helper
 
+import bnfold
 from bnfold.files.opened import from_proto
-from bnfold.verification.proof.cut import cut, linear_depth
+from bnfold.verification.proof.cut import Weights, cut, lifted, linear_depth
 from bnfold.verification.proof.evaluate import EvaluationError
 from bnfold.verification.proof.probe import Finding, probe
 from bnfold.verification.proof.scopes import graph_scope
@@ -181,6 +182,66 @@ def test_underflowing_weights_of_a_dead_channel_hold() -> None:
     W = numpy_helper.to_array(next(t for t in folded.graph.initializer if t.name == "c.W"))
     assert np.abs(W[2]).max() < 6.1e-5, "the test is about subnormal weights"
     assert probed(model, folded).held
+
+
+@pytest.mark.parametrize("tight", [True, False])
+def test_underflow_goes_through_the_operator_behind(*, tight: bool) -> None:
+    """A dead channel of float16, of which few digits are left, is read by another convolution."""
+    gamma = np.asarray([1.0, 1e-6, 0.5, 2.0])
+
+    def scaled_twice(*factors: np.ndarray) -> onnx.ModelProto:
+        net = Builder(np.random.default_rng(0), TensorProto.FLOAT16)
+        last = "x"
+        for index, factor in enumerate(factors):
+            scale = net.weight(f"s{index}", factor.reshape(1, 4, 1, 1))
+            last = net.node("Mul", [last, scale], f"m{index}")
+        net.weight("c.W", np.asarray([2.0, 1.5, -1.0, 0.3]).reshape(4, 1, 1, 1))
+        net.node("Conv", [last, "c.W"], "y", group=4)
+        return net.model([1, 4, 8, 8], "y")
+
+    stored = gamma.astype(np.float16).astype(np.float64)
+    second = np.asarray([0.5, 0.43, 0.25, 1.5], np.float16).astype(np.float64)
+    old = scaled_twice(gamma, second)
+    new = scaled_twice(stored * second)
+    off = (stored * second)[1] / np.float64(np.float16((stored * second)[1])) - 1
+    assert abs(off) > 4 * 2.0**-11, "the test is about a number of few digits"
+    assert probed(old, new, shape=(1, 4, 8, 8), tight=tight).held
+    wrong = scaled_twice(stored * second * np.asarray([1.0, 2.0, 1.0, 1.0]))
+    assert not probed(old, wrong, shape=(1, 4, 8, 8), tight=tight).held
+
+
+def test_a_number_of_the_original_is_no_underflow() -> None:
+    """Its zeros, say: an error of a pruned weight is an error."""
+    cone = cut(graph_scope(from_proto(pair()), pair().graph), "y", lambda _: False, 100)
+    assert cone is not None
+    values = {"W": np.asarray([0.0, 1e-40, 1.0])}
+    weights = Weights(values, (np.dtype(np.float32),))
+    assert lifted(weights, weights, 1.2e-38) is None
+    other = Weights({"W": np.asarray([0.0, 2e-40, 1.0])}, weights.dtypes)
+    sizes = lifted(weights, other, 1.2e-38)
+    assert sizes is not None
+    assert sizes["W"].magnitude.tolist() == [0.0, 1.2e-38, 1.0]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_a_stranger_may_round_once_more_for_every_normalization(count: int) -> None:
+    net = Builder(np.random.default_rng(0))
+    last = net.conv("x", "c", 3, 4)
+    for index in range(count):
+        last = net.bn(last, "y" if index == count - 1 else f"n{index}", 4)
+    model = net.model([1, 3, 8, 8], "y")
+    folded = bnfold.fold(model).model
+    [conv] = folded.graph.node
+
+    def off_by(roundings: float) -> onnx.ModelProto:
+        other = onnx.ModelProto()
+        other.CopyFrom(folded)
+        [tensor] = [t for t in other.graph.initializer if t.name == conv.input[2]]
+        values = numpy_helper.to_array(tensor) * np.float32(1 + roundings * 2.0**-24)
+        tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+        return other
+
+    assert probed(model, off_by(4.0 * count - 2), tight=False).held
 
 
 def carried(

@@ -389,3 +389,40 @@ def test_outputs_that_nobody_needs_are_no_unchecked_folds(tmp_path: Path) -> Non
     proof = proved(tmp_path, model, folding.model, list(folding.plan.regions))
     assert proof.structure.proved
     assert {probe.verdict for probe in proof.probes} == {ProbeVerdict.HELD}
+
+
+@pytest.mark.parametrize(
+    ("op_type", "constants", "gain", "shift"),
+    [
+        ("Mul", [2.0], 2.0, 0.0),
+        ("Sub", [1.0], 1.0, -1.0),
+        ("Neg", [], -1.0, 0.0),
+        ("BatchNormalization", [2.0, 1.0, 0.0, 1.0], 2.0, 1.0),
+    ],
+)
+def test_a_tensor_that_is_zero_may_keep_its_name(
+    tmp_path: Path, op_type: str, constants: list[float], gain: float, shift: float
+) -> None:
+    """What follows dead weights can be folded into them, and their product stays what it was."""
+
+    def dead(W: float, b: float) -> Builder:
+        net = Builder(np.random.default_rng(0))
+        net.node("Relu", ["x"], "r")
+        net.node("MatMul", ["r", net.weight("W", np.full((4, 3), W))], "product")
+        net.node("Add", ["product", net.weight("b", np.full(3, b))], "shifted")
+        return net
+
+    net = dead(0.0, 0.5)
+    names = [net.weight(f"p{index}", np.full(3, value)) for index, value in enumerate(constants)]
+    net.node(op_type, ["shifted", *names], "y", **({"epsilon": 0.0} if len(names) > 1 else {}))
+    original = net.model([1, 4], "y")
+
+    def folded(b: float) -> onnx.ModelProto:
+        model = dead(-0.0, b).model([1, 4], "y")
+        model.graph.node[-1].output[0] = "y"
+        return model
+
+    assert proved(tmp_path, original, folded(0.5 * gain + shift)).structure.proved
+    proof = proved(tmp_path, original, folded(0.6 * gain + shift))
+    assert not proof.structure.proved
+    assert proof.contradiction is not None
