@@ -1,7 +1,8 @@
 """Work that may end the process that does it, done in a copy of that process.
 
 Libraries in C++ end the process where an assertion of theirs fails, and take memory without a
-limit. A copy (`fork`) costs milliseconds, may be bounded, and may be lost.
+limit. A copy (`fork`) costs milliseconds, may be bounded, and may be lost. It works beside the
+process, which may do something else meanwhile.
 """
 
 import os
@@ -10,7 +11,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, Self
 
 _own_process = False
 
@@ -26,37 +27,63 @@ def own_process() -> None:
     _own_process = True
 
 
-def done_apart(work: Callable[[], bytes], room: int) -> bytes | None:
-    """Return what `work` makes, without harm to this process where it is bnfold's own.
+class Apart:
+    """Work that goes on beside this process, in a copy of it, where it is bnfold's own.
 
-    Args:
-        work: What to do. It may only read what is there, and takes no locks.
-        room: Bytes that it may take, beyond those of the process.
-
-    Returns:
-        What it made; None where it failed, by an exception or otherwise.
+    Elsewhere it is done when somebody asks for the result. As a context it ends what nobody asked
+    for.
     """
-    if not _own_process or sys.platform != "linux":
+
+    def __init__(self, work: Callable[[], bytes], room: int) -> None:
+        """Begin.
+
+        Args:
+            work: What to do. It may only read what is there, and takes no locks.
+            room: Bytes that it may take, beyond those of the process.
+        """
+        self._work = work
+        self._child = self._pipe = 0
+        if not _own_process or sys.platform != "linux":
+            return
+        self._pipe, writing = os.pipe()
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore", DeprecationWarning
+            )  # about threads; the copy needs none
+            self._child = os.fork()
+        if not self._child:
+            _do(work, room, writing)
+        os.close(writing)
+
+    def result(self) -> bytes | None:
+        """Return what the work makes; None where it failed, by an exception or otherwise."""
+        if not self._child:
+            try:
+                return self._work()
+            except Exception:  # noqa: BLE001 - as it would be in a copy
+                return None
+        with self:
+            with open(self._pipe, "rb", closefd=False) as pipe:
+                made = pipe.read()
+            return None if self._ended() else made
+
+    def __enter__(self) -> Self:
+        """Return the work itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the copy, if there still is one."""
+        if self._child:
+            os.kill(self._child, signal.SIGKILL)
+            self._ended()
+
+    def _ended(self) -> int:
+        """Wait for the copy to end; return its status."""
+        child, self._child = self._child, 0
         try:
-            return work()
-        except Exception:  # noqa: BLE001 - as it would be in a copy
-            return None
-    reading, writing = os.pipe()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # about threads; the copy needs none
-        child = os.fork()
-    if not child:
-        _do(work, room, writing)
-    os.close(writing)
-    try:
-        with open(reading, "rb") as pipe:  # noqa: PTH123 - it is a descriptor
-            made = pipe.read()
-    except BaseException:
-        os.kill(child, signal.SIGKILL)
-        raise
-    finally:
-        _, status = os.waitpid(child, 0)
-    return None if status else made
+            return os.waitpid(child, 0)[1]
+        finally:
+            os.close(self._pipe)
 
 
 def _do(work: Callable[[], bytes], room: int, writing: int) -> NoReturn:

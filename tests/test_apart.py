@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from bnfold import apart
-from bnfold.apart import done_apart
+from bnfold.apart import Apart
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing is done apart")
 ROOM = 1 << 26
@@ -26,9 +26,9 @@ def own(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def test_what_is_made_comes_back() -> None:
     there = os.urandom(1 << 20)
-    assert done_apart(lambda: there + str(os.getpid()).encode(), ROOM) not in (None, there)
-    assert done_apart(lambda: there, ROOM) == there
-    assert done_apart(lambda: b"", ROOM) == b""
+    assert Apart(lambda: there + str(os.getpid()).encode(), ROOM).result() not in (None, there)
+    assert Apart(lambda: there, ROOM).result() == there
+    assert Apart(lambda: b"", ROOM).result() == b""
 
 
 def _fail() -> bytes:
@@ -57,22 +57,38 @@ def _hungry() -> bytes:
 def test_what_fails_gives_nothing(
     work: Callable[[], bytes], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert done_apart(work, ROOM) is None
+    assert Apart(work, ROOM).result() is None
     assert capfd.readouterr() == ("", "")
 
 
 def test_an_interrupt_ends_the_copy_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(*_: object) -> None:
+    def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(apart, "open", interrupted, raising=False)
     begin = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        done_apart(_sleep, ROOM)
+        Apart(_sleep, ROOM).result()
+    assert time.monotonic() - begin < 30
+
+
+def test_it_goes_on_meanwhile() -> None:
+    reading, writing = os.pipe()
+    with Apart(lambda: str(os.write(writing, b"here")).encode(), ROOM) as apart:
+        assert os.read(reading, 4) == b"here"
+        assert apart.result() == b"4"
+    os.close(reading)
+    os.close(writing)
+
+
+def test_what_nobody_asks_for_is_ended() -> None:
+    begin = time.monotonic()
+    with pytest.raises(ZeroDivisionError), Apart(_sleep, ROOM):
+        raise ZeroDivisionError
     assert time.monotonic() - begin < 30
 
 
 def test_as_a_library_it_is_done_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(apart, "_own_process", False)
-    assert done_apart(lambda: str(os.getpid()).encode(), ROOM) == str(os.getpid()).encode()
-    assert done_apart(_fail, ROOM) is None
+    assert Apart(lambda: str(os.getpid()).encode(), ROOM).result() == str(os.getpid()).encode()
+    assert Apart(_fail, ROOM).result() is None

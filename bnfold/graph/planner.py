@@ -19,7 +19,7 @@ from bnfold.graph.plan import Fold, How, Kept, Plan, RunEdit
 from bnfold.graph.regions import find_regions
 from bnfold.graph.roles import Graph
 from bnfold.graph.search import Search
-from bnfold.graph.shapes import Shapes
+from bnfold.graph.shapes import Shapes, inference
 from bnfold.graph.view import View
 from bnfold.reasons import Obstacle, Reason, Refusal
 from bnfold.rules.affine import Affine
@@ -40,8 +40,9 @@ def read_graph(opened: OpenedModel, *, keep_overridable: bool = False) -> Graph:
     Raises:
         ModelError: The graph makes no sense.
     """
-    view = View(opened.proto)
-    shapes = Shapes(view)
+    with inference(opened.proto) as inferring:  # while it goes on, the index is made
+        view = View(opened.proto)
+        shapes = Shapes(view, inferring.result())
     constants = Constants(opened, view, shapes, keep_overridable=keep_overridable)
     return Graph(view, shapes, constants)
 
@@ -59,7 +60,8 @@ def look_closer(opened: OpenedModel, graph: Graph, *, keep_overridable: bool = F
         if view.tensors[tensor].scope == 0
     }
     graph.constants.forget()
-    shapes = Shapes(view, computed)
+    with inference(view.model, computed) as inferring:
+        shapes = Shapes(view, inferring.result(), computed)
     constants = Constants(opened, view, shapes, keep_overridable=keep_overridable)
     return Graph(view, shapes, constants)
 

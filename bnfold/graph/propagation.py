@@ -10,15 +10,15 @@ inference is done apart, in bounded memory: some models that make no sense, such
 is shorter than nothing, make it end the process.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from math import prod
-from typing import Final
+from typing import Final, Self
 
 import onnx
 
-from bnfold.apart import done_apart
+from bnfold.apart import Apart
 from bnfold.files.references import is_external
 from bnfold.files.walk import node_count
 from bnfold.graph.calls import FunctionId, expansion
@@ -45,27 +45,67 @@ _INTEGERS: Final = frozenset(
 )
 
 
-def infer(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return a model with the shapes that inference finds; as it is where inference fails.
+Edit = Callable[[onnx.ModelProto], None]
 
-    Args:
-        model: A copy that is made for it; it is changed.
+
+class Inference:
+    """Shape inference of a model, which may go on while something else is done.
+
+    As a context it ends what nobody asked for.
     """
-    size, depth = expansion(model)
+
+    def __init__(self, model: onnx.ModelProto, edit: Edit | None = None) -> None:
+        """Begin.
+
+        Args:
+            model: The model; it is not changed, and must not be until there is a result.
+            edit: What is to be changed in a copy of it first.
+        """
+        self._copy = partial(_copy, model, edit)
+        self._room = _MEMORY + _MEMORY_PER_NODE * node_count(model)
+        self._begun = self._begin(follow=True)
+
+    def _begin(self, *, follow: bool) -> Apart:
+        return Apart(partial(_inferred, self._copy, follow=follow), self._room)
+
+    def result(self) -> onnx.ModelProto:
+        """Return a copy with the shapes that inference finds; without where inference fails."""
+        made = self._begun.result()
+        if made is None:
+            made = self._begin(follow=False).result()
+        found: onnx.ModelProto = self._copy() if made is None else onnx.ModelProto.FromString(made)
+        return found
+
+    def __enter__(self) -> Self:
+        """Return the inference itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End it, if it still goes on."""
+        self._begun.__exit__()
+
+
+def infer(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a copy of a model with the shapes that inference finds."""
+    with Inference(model) as inference:
+        return inference.result()
+
+
+def _copy(model: onnx.ModelProto, edit: Edit | None) -> onnx.ModelProto:
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    if edit is not None:
+        edit(copy)
+    size, depth = expansion(copy)
     if size > INLINED or depth > NESTED:
-        del model.functions[:]
-    follow = _Lengths(model).total <= _FOLLOWED and not _is_vast(model)
-    room = _MEMORY + _MEMORY_PER_NODE * node_count(model)
-    for data_prop in (True, False) if follow else (False,):
-        made = done_apart(partial(_inferred, model, data_prop=data_prop), room)
-        if made is not None:
-            found: onnx.ModelProto = onnx.ModelProto.FromString(made)
-            return found
-    return model
+        del copy.functions[:]
+    return copy
 
 
-def _inferred(model: onnx.ModelProto, *, data_prop: bool) -> bytes:
-    inferred = onnx.shape_inference.infer_shapes(model, data_prop=data_prop)
+def _inferred(copy: Callable[[], onnx.ModelProto], *, follow: bool) -> bytes:
+    model = copy()
+    follow = follow and _Lengths(model).total <= _FOLLOWED and not _is_vast(model)
+    inferred = onnx.shape_inference.infer_shapes(model, data_prop=follow)
     return bytes(inferred.SerializeToString())
 
 

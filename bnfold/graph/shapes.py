@@ -6,13 +6,13 @@ the weight of a linear operator still tells the rank and the channels of its out
 """
 
 from collections.abc import Iterable, Mapping
-from functools import reduce
+from functools import partial, reduce
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from bnfold.graph.propagation import infer
+from bnfold.graph.propagation import Inference
 from bnfold.graph.view import NONE, Node, View
 from bnfold.rules.operator import Dim, Shape
 
@@ -42,18 +42,20 @@ class Shapes:
     """
 
     def __init__(
-        self, view: View, computed: Mapping[str, NDArray[np.generic]] | None = None
+        self,
+        view: View,
+        inferred: onnx.ModelProto,
+        computed: Mapping[str, NDArray[np.generic]] | None = None,
     ) -> None:
-        """Infer what can be inferred.
+        """Gather what is known.
 
         Args:
             view: The model.
-            computed: Constants of the main graph that are known to be computed to these numbers,
-                by name; inference does not compute them itself.
+            inferred: What `inference` has found.
+            computed: What it was told.
         """
         self.shapes: dict[int, Shape] = {}
         self.elem_types: dict[int, int] = {}
-        inferred = _infer(view.model, computed or {})
         for tensor in view.tensors:
             if tensor.initializer is not None:
                 self.shapes[tensor.number] = tuple(tensor.initializer.dims)
@@ -139,9 +141,21 @@ def _larger(m: Dim, n: Dim) -> Dim:
     return n if isinstance(n, int) else None
 
 
-def _infer(model: onnx.ModelProto, computed: Mapping[str, NDArray[np.generic]]) -> onnx.ModelProto:
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
+def inference(
+    model: onnx.ModelProto, computed: Mapping[str, NDArray[np.generic]] | None = None
+) -> Inference:
+    """Begin shape inference.
+
+    Args:
+        model: The model.
+        computed: Constants of the main graph that are known to be computed to these numbers, by
+            name; inference does not compute them itself.
+    """
+    return Inference(model, partial(_prepare, computed or {}))
+
+
+def _prepare(computed: Mapping[str, NDArray[np.generic]], copy: onnx.ModelProto) -> None:
+    """Tell a model what inference would not find out by itself."""
     _name_unknown_dims(copy.graph.input)
     small = {name: value for name, value in computed.items() if value.size <= _SMALL}
     for name, value in small.items():
@@ -153,7 +167,6 @@ def _infer(model: onnx.ModelProto, computed: Mapping[str, NDArray[np.generic]]) 
         nodes = [node for node in copy.graph.node if not small.keys() & set(node.output)]
         del copy.graph.node[:]
         copy.graph.node.extend(nodes)
-    return infer(copy)
 
 
 def _typed(name: str, value: NDArray[np.generic]) -> onnx.ValueInfoProto:

@@ -8,7 +8,7 @@ from evaluation import assert_same
 from invariants import check_invariants
 
 import bnfold
-from bnfold.graph.shapes import Shapes
+from bnfold.graph.shapes import Shapes, inference
 from bnfold.graph.view import View
 
 _FUNCTION = """
@@ -59,7 +59,7 @@ def test_two_operands_are_broadcast(
     del model.graph.output[0].type.tensor_type.shape.dim[:]
     model.graph.output[0].type.tensor_type.ClearField("shape")
     view = View(model)
-    shapes = Shapes(view)
+    shapes = Shapes(view, inference(model).result())
     (output,) = view.nodes[0].outputs
     shapes.shapes.pop(output, None)
     shapes._fill_in(view, 0)
@@ -78,4 +78,4 @@ def test_of_other_domains_nothing_is_known(op_type: str) -> None:
     model.graph.output[0].type.tensor_type.ClearField("shape")
     view = View(model)
     (output,) = view.nodes[0].outputs
-    assert output not in Shapes(view).shapes
+    assert output not in Shapes(view, inference(model).result()).shapes

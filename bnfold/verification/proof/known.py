@@ -13,9 +13,7 @@ from bnfold.verification.proof.samples import Shape
 
 def known_shapes(model: onnx.ModelProto) -> tuple[dict[str, Shape], frozenset[str]]:
     """Return the shapes that can be inferred, and the names of tensors that are no floats."""
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    graph = infer(copy).graph
+    graph = infer(model).graph
     shapes: dict[str, Shape] = {}
     others: set[str] = set()
     floats = {onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16,
