@@ -40,7 +40,13 @@ _PIPE_CLOSED = 141  # and SIGPIPE
 
 
 class _ModelPath(click.Path):
-    """A path, of which `-` stands for a pipe and `./-` for a file of that name."""
+    """A path, of which `-` stands for a pipe and `./-` for a file of that name.
+
+    Whether it can be read shows when it is opened; of several models the others are done anyway.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(readable=False)
 
     def convert(
         self,
@@ -49,6 +55,8 @@ class _ModelPath(click.Path):
         ctx: click.Context | None,
     ) -> Path:
         """Return the path."""
+        if not value:
+            self.fail("the name is empty", param, ctx)
         path = Path(os.fsdecode(super().convert(value, param, ctx)))
         return Path.cwd() / path if str(path) == "-" and value != "-" else path
 

@@ -180,6 +180,12 @@ def test_a_path_is_no_model() -> None:
         bnfold.fold("net.onnx")  # type: ignore[arg-type]
 
 
+def test_verify_is_no_switch(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="None not to verify"):
+        bnfold.fold_file(DIGITS, tmp_path / "x.onnx", verify=True)  # type: ignore[arg-type]
+    assert not files(tmp_path)
+
+
 def test_inputs_may_be_named_by_a_string(tmp_path: Path) -> None:
     options = bnfold.VerifyOptions(inputs=str(DIGITS.with_name("digits_test.npz")))
     assert bnfold.fold_file(model_in(tmp_path), verify=options).exit_code == 0

@@ -413,6 +413,7 @@ BAD_REQUESTS = {
     "no such file": (["missing.onnx"], "missing.onnx"),
     "a folder": (["out"], "out"),
     "this folder": (["."], "."),
+    "no name": (["digits.onnx", ""], "the name is empty"),
     "a folder as target": (["digits.onnx", "-o", "out"], "out"),
     "no folder for the target": (["digits.onnx", "-o", "nowhere/x.onnx"], "nowhere"),
     "no such folder": (["digits.onnx", "-d", "nowhere"], "nowhere"),

@@ -41,6 +41,8 @@ def real_target(target: Path) -> Path:
         RequestError: It cannot be written, or is no regular file.
     """
     with explained(target):
+        if target.exists() and not target.is_file() and not target.is_dir():
+            raise RequestError(f"{target}: this is not a regular file")
         try:
             real = target.resolve() if target.is_symlink() else target
         except RuntimeError as error:  # Python 3.11 and 3.12 say so of links in a circle
@@ -51,8 +53,6 @@ def real_target(target: Path) -> Path:
         return real
     if real.is_dir():
         raise RequestError(f"{target}: this is a folder")
-    if not real.is_file():
-        raise RequestError(f"{target}: this is not a regular file")
     if not os.access(real, os.W_OK):
         raise RequestError(f"{target}: the file is write-protected")
     return real

@@ -98,6 +98,8 @@ def test_what_cannot_be_a_target_is_refused(tmp_path: Path) -> None:
     (tmp_path / "circle").symlink_to("circle")
     (tmp_path / "dangling").symlink_to("nowhere/m")
     os.mkfifo(tmp_path / "pipe")
+    reading, writing = os.pipe()
+    (tmp_path / "stdout").symlink_to(f"/proc/self/fd/{writing}")  # as /dev/stdout is in a pipe
     for target, said in {
         tmp_path / "none" / "m": "none does not exist",
         tmp_path / "dangling": "nowhere does not exist",
@@ -105,9 +107,12 @@ def test_what_cannot_be_a_target_is_refused(tmp_path: Path) -> None:
         tmp_path / "circle": "symbolic links",
         tmp_path / "pipe": "not a regular file",
         Path("/dev/null"): "not a regular file",
+        tmp_path / "stdout": "not a regular file",
     }.items():
         with pytest.raises(RequestError, match=said):
             real_target(target)
+    os.close(reading)
+    os.close(writing)
 
 
 def test_a_protected_file_or_folder_is_refused(

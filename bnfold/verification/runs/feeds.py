@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from bnfold import limits
 from bnfold.errors import RequestError
-from bnfold.verification.runs.inputs import Dim, InputSpec
+from bnfold.verification.runs.inputs import Dim, InputSpec, shape_text
 
 SIZES = (64, 32, 224, 1, 2, 3, 4, 8, 16, 7, 10, 14, 28, 48, 96, 112, 128, 160, 192, 256, 299,
          320, 384, 416, 512, 640)  # fmt: skip
@@ -76,7 +76,9 @@ def _given_sizes(
 def _matched(
     spec: InputSpec, dims: tuple[Dim, ...], shape: tuple[int, ...], sizes: Mapping[str, int]
 ) -> dict[str, int]:
-    declared = f"input {spec.name!r} is {list(dims)}, not {list(shape)}"
+    declared = (
+        f"{shape_text(shape)} is no shape of {spec.name!r}; the model takes {shape_text(dims)}"
+    )
     if len(dims) != len(shape):
         raise RequestError(declared)
     found: dict[str, int] = {}

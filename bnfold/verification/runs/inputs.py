@@ -7,7 +7,7 @@ it as it is.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import onnx
@@ -80,6 +80,11 @@ def _spec(value: onnx.ValueInfoProto) -> InputSpec:
         return InputSpec(value.name, tensor.elem_type, None, sequence)
     dims = tuple(_dim(dim, f"{value.name}[{axis}]") for axis, dim in enumerate(tensor.shape.dim))
     return InputSpec(value.name, tensor.elem_type, dims, sequence)
+
+
+def shape_text(dims: Sequence[Dim]) -> str:
+    """Return a shape for a reader: [batch, 3, 224, 224]."""
+    return f"[{', '.join(map(str, dims))}]"
 
 
 def _dim(dim: onnx.TensorShapeProto.Dimension, anonymous: str) -> Dim:

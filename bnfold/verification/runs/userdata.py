@@ -19,7 +19,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
 from bnfold.errors import RequestError
-from bnfold.verification.runs.inputs import InputSpec
+from bnfold.verification.runs.inputs import InputSpec, shape_text
 
 Feed = dict[str, Any]
 
@@ -55,8 +55,7 @@ def load_inputs(
         else:
             raise RequestError(f"{path}: inputs are .npz, .npy, .json or a folder of .pb files")
     except _UNREADABLE as error:
-        why = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise RequestError(f"{path}: cannot be read as inputs: {why}") from error
+        raise RequestError(f"{path}: cannot be read as inputs: {_why(error)}") from error
     if not feeds:
         raise RequestError(f"{path}: holds no inputs")
     return [_fitted(feed, specs, path) for feed in feeds], expected
@@ -135,6 +134,12 @@ def _fitted(feed: Feed, specs: Sequence[InputSpec], path: Path) -> Feed:
     return {name: feed[name] for name in names}
 
 
+def _why(error: Exception) -> str:
+    if "allow_pickle" in str(error):  # numpy's advice is to do what must not be done
+        return "it holds Python objects, and those are never unpickled"
+    return error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+
+
 def _check_shape(spec: InputSpec, value: object, path: Path) -> None:
     if spec.sequence or spec.dims is None:
         return
@@ -144,7 +149,8 @@ def _check_shape(spec: InputSpec, value: object, path: Path) -> None:
     )
     if not fits:
         raise RequestError(
-            f"{path}: the input {spec.name!r} is {list(spec.dims)}, not {list(shape)}"
+            f"{path}: {spec.name!r} is of shape {shape_text(shape)}, where the model takes "
+            f"{shape_text(spec.dims)}"
         )
 
 
@@ -154,5 +160,5 @@ def _check_dtype(spec: InputSpec, value: object, path: Path) -> None:
     wanted = onnx.helper.tensor_dtype_to_np_dtype(spec.elem_type)
     if np.asarray(value).dtype != wanted:
         raise RequestError(
-            f"{path}: the input {spec.name!r} is {np.asarray(value).dtype}, not {wanted}"
+            f"{path}: {spec.name!r} is {np.asarray(value).dtype}, where the model takes {wanted}"
         )
