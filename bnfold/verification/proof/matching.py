@@ -6,6 +6,8 @@ with the same numbers. The candidate's tensors are numbered in the same table, i
 computation. Where a tensor's number is not that of its namesake in the original, it may still
 be the same but for rounding: if a probe of what lies between it and tensors that are already
 known to be the same holds, it is given its namesake's number, and the proof goes on from there.
+Where its name is that of another tensor, or of none, it is tried as the one that stands in its
+place in the original, and if it is that one it takes over the name.
 
 So at the end equal numbers of the graph outputs mean that the candidate computes what the
 original computes, from the first node to the last: folds within their bounds, all else equal.
@@ -27,7 +29,7 @@ from bnfold.verification.proof.scopes import Path, Scope, function_scope, graph_
 
 Key = tuple[object, ...]
 _SMALL = 1 << 10  # elements
-Explain = Callable[["Numbered", "Numbered", str], bool]
+Explain = Callable[["Numbered", "Numbered", str], str | None]
 
 
 @dataclass(slots=True)
@@ -49,6 +51,7 @@ class Numbered:
         scope: The graph.
         parent: The numbered graph around it.
         numbers: The numbers of its tensors, without the constants that no node computes.
+        names: The first tensor of each number.
         bodies: The numbered subgraphs, by `Scope.path`.
         twin: For the candidate's scope, the original's.
     """
@@ -56,6 +59,7 @@ class Numbered:
     scope: Scope
     parent: "Numbered | None"
     numbers: dict[str, int] = field(default_factory=dict)
+    names: dict[int, str] = field(default_factory=dict)
     bodies: dict[Path, "Numbered"] = field(default_factory=dict)
     twin: "Numbered | None" = None
 
@@ -84,7 +88,8 @@ class Matcher:
         Args:
             originals: The original's local functions, by `domain::name`.
             candidates: The candidate's.
-            explain: Asked whether a candidate's tensor equals its namesake but for rounding.
+            explain: Asked which tensor of the original a candidate's equals but for rounding; by
+                then it has that name. None if it equals none.
         """
         self.table = Table()
         self._functions = {False: originals, True: candidates}
@@ -127,7 +132,10 @@ class Matcher:
             key = self._key(numbered, node)
             for index, name in enumerate(node.output):
                 if name:
-                    numbered.numbers[name] = self._output(numbered, node, (*key, index), name)
+                    number = self._output(numbered, node, (*key, index), name)
+                    name = node.output[index]  # noqa: PLW2901 - it may have another name now
+                    numbered.numbers[name] = number
+                    numbered.names.setdefault(number, name)
 
     def _output(self, numbered: Numbered, node: onnx.NodeProto, key: Key, name: str) -> int:
         if node.op_type == "Constant" and default_domain(node):
@@ -141,14 +149,13 @@ class Matcher:
         else:
             number = self.table.number(key)
         twin = numbered.twin
-        if twin is None or name not in twin.numbers:
+        if twin is None:
             return number
-        if number == twin.numbers[name]:
+        if number == twin.numbers.get(name):
             self.identical += 1
             return number
-        if self._explain(numbered, twin, name):
-            return twin.numbers[name]
-        return number
+        explained = self._explain(numbered, twin, name)
+        return number if explained is None else twin.numbers[explained]
 
     def _key(self, numbered: Numbered, node: onnx.NodeProto) -> Key:
         scope = numbered.scope

@@ -1,7 +1,7 @@
 """The proof from the two files alone: folds are probed, all else must be identical."""
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from bnfold.verification.proof.matching import Key, Matcher, Numbered, equal_con
 from bnfold.verification.proof.narrowed import narrowed_inputs
 from bnfold.verification.proof.probe import Finding, probe
 from bnfold.verification.proof.samples import Shape
-from bnfold.verification.proof.scopes import function_name, graph_scope
+from bnfold.verification.proof.scopes import all_names, function_name, graph_scope
 from bnfold.verification.verdict import Probe, ProbeVerdict, Structure
 
 _FOUND_NODES = 40
@@ -125,6 +125,12 @@ class _Prover:
         self.shapes = joined(self.shapes, known_shapes(second.proto)[0])
         self.shapes |= shapes
         self.narrowed = narrowed_inputs(first.proto, second.proto)
+        self.taps = taps(first.proto.graph, second.proto.graph)
+        if not regions:  # tensors may be renamed
+            copy = onnx.ModelProto()
+            copy.CopyFrom(second.proto)
+            self.second = replace(second, proto=copy)
+        self.names = all_names(second.proto)
         self.unsure: dict[str, None] = {}
         self.matcher: Matcher
         self.numbered: tuple[Numbered, Numbered]
@@ -139,7 +145,7 @@ class _Prover:
             difference, contradiction = self._blame(difference)
         return Proof(
             structure, probes, None if structure.proved else difference, contradiction,
-            taps(self.first.proto.graph, self.second.proto.graph),
+            self.taps,
             tuple(self.unsure) if not structure.proved else (),
         )  # fmt: skip
 
@@ -168,7 +174,7 @@ class _Prover:
         old, new = self.numbered
         if last not in new.scope.producers or last not in old.scope.producers:
             return False
-        before, after = self._cones(new, old, last)
+        before, after = self._cones(new, old, last, last)
         if before is None or after is None or max(map(linear_depth, (before, after))) <= 1:
             return False
         finding = self._probe(before, after)
@@ -226,18 +232,15 @@ class _Prover:
             default=Probe(region, 0.0, ProbeVerdict.UNCHECKED, "it has no outputs"),
         )
 
-    def _explain(self, new: Numbered, old: Numbered, name: str) -> bool:
-        """Tell whether the candidate's tensor equals its namesake but for rounding."""
+    def _explain(self, new: Numbered, old: Numbered, name: str) -> str | None:
+        """Return the original's tensor that the candidate's equals but for rounding."""
+        explained: str | None = name
         region = self.by_output.get((new.scope.path, name))
         if region is not None:
-            explained = self._explain_named(new, old, region, name)
-        else:
-            explained = (
-                equal_constants(new.scope, old.scope, name)
-                or name in self.assumed
-                or self._explain_found(new, old, name)
-            )
-        if not explained and self._is_first(new, old, name):
+            explained = name if self._explain_named(new, old, region, name) else None
+        elif name not in self.assumed and not equal_constants(new.scope, old.scope, name):
+            explained = self._explain_found(new, old, name)
+        if explained is None and name in old.scope.producers and self._is_first(new, old, name):
             self.differing.append(_layer(old, name))
         return explained
 
@@ -252,46 +255,95 @@ class _Prover:
             return False
         return all(self.matcher.same(new, leaf) for cone in cones if cone for leaf in cone.leaves)
 
-    def _explain_found(self, new: Numbered, old: Numbered, name: str) -> bool:
-        """Seek a region around `name` that nobody named."""
+    def _explain_found(self, new: Numbered, old: Numbered, name: str) -> str | None:
+        """Seek a region around `name` that nobody named; return what the tensor is called there."""
+        if self._is_settled(new, old, name):
+            return None
+        failed: _Sought | None = None
+        for called, through in self._readings(new, old, name):
+            sought = self._sought(new, old, name, called, through)
+            if sought is not None and sought.held:
+                return self._held(new, sought, name, called)
+            failed = failed or (sought if called == name else None)
+        if failed is None:
+            return None
+        self.failed_searches += 1
+        # A part that cannot be computed, is of another shape or reads something else tells that
+        # names are misleading, or that not all is possible that a probe lets in.
+        finding = failed.finding
+        if failed.alike and isinstance(finding, Finding) and math.isfinite(finding.fraction):
+            self.suspects.append(name)
+        return None
+
+    def _is_settled(self, new: Numbered, old: Numbered, name: str) -> bool:
+        """Tell whether there is nothing to seek around a tensor."""
         # Where the folds are named everything else must be the same, not merely close; only a
         # shape may be read from another tensor of that shape.
         patience = _FAILED_SEARCHES + 2 * len(self.found)
         if self.failed_searches >= patience or (self.regions and name not in self.integers):
-            return False
-
-        sought = self._sought(new, old, name)
-        if sought is None:
-            return False
-        if not sought.held and self.zeros.intersection(sought.leaves):
-            # A tensor that is zero in both bears its name with or without what follows it.
-            further = self._sought(new, old, name, through=self.zeros)
-            sought = further if further is not None and further.held else sought
-        if isinstance(sought.finding, Finding) and sought.finding.held:
-            region = Region(new.scope.path, sought.leaves, (name,))
-            self.found.append(Probe(region, sought.finding.fraction, ProbeVerdict.HELD, found=True))
-            if sought.finding.zero:
-                self.zeros.add(name)
             return True
-        self.failed_searches += 1
-        # A part that cannot be computed, is of another shape or reads something else tells that
-        # names are misleading, or that not all is possible that a probe lets in.
-        if (
-            sought.alike
-            and isinstance(sought.finding, Finding)
-            and math.isfinite(sought.finding.fraction)
-        ):
-            self.suspects.append(name)
-        return False
+        # A constant of other numbers is another one.
+        return new.scope.is_constant(name) and (
+            name not in old.scope.producers or old.scope.is_constant(name)
+        )
+
+    def _readings(
+        self, new: Numbered, old: Numbered, name: str
+    ) -> Iterator[tuple[str, Collection[str]]]:
+        """Yield which tensor of the original this may be, and what to look through to find out."""
+        if name in old.scope.producers:
+            yield name, ()
+            if self.zeros:
+                # A tensor that is zero in both bears its name with or without what follows it.
+                yield name, self.zeros
+        place = None if self.regions else self._in_its_place(new, old, name)
+        if place is not None:
+            yield place, ()
+
+    def _held(self, new: Numbered, sought: "_Sought", name: str, called: str) -> str:
+        """Note a region in which a probe has held; return what its output is called from now on."""
+        assert isinstance(sought.finding, Finding)  # noqa: S101 - it has held
+        if called != name:
+            new.scope.rename(name, called)
+            self.names.add(called)
+        region = Region(new.scope.path, sought.leaves, (called,))
+        fraction = sought.finding.fraction
+        self.found.append(Probe(region, fraction, ProbeVerdict.HELD, found=True))
+        if sought.finding.zero:
+            self.zeros.add(called)
+        return called
+
+    def _in_its_place(self, new: Numbered, old: Numbered, name: str) -> str | None:
+        """Return the original's tensor that a reader of this one reads, and nobody here is called.
+
+        The reader is told by what it makes.
+        """
+        if name in new.scope.outputs or name not in new.scope.producers:
+            return None
+        for reader, index in new.scope.readers.get(name, ()):
+            for made in reader.output:
+                twin, _ = old.scope.producers.get(made, (None, 0))
+                if twin is None or twin.op_type != reader.op_type or index >= len(twin.input):
+                    continue
+                place = str(twin.input[index])
+                if place in old.numbers and place not in self.names:
+                    return place
+        return None
 
     def _sought(
-        self, new: Numbered, old: Numbered, name: str, *, through: Collection[str] = ()
+        self,
+        new: Numbered,
+        old: Numbered,
+        name: str,
+        called: str,
+        through: Collection[str],
     ) -> "_Sought | None":
-        """Probe the region that ends at `name`; None where there is none that a probe is for.
+        """Probe the region that ends at `name`, in the original at what is `called` so.
 
         It begins at the tensors that are the same in both, but for those that it goes `through`.
+        None where there is no such region, or more in it than a probe is for.
         """
-        before, after = self._cones(new, old, name, through)
+        before, after = self._cones(new, old, name, called, through)
         if before is None or after is None or linear_depth(before) > 1 or linear_depth(after) > 1:
             return None
         leaves = tuple(dict.fromkeys((*before.leaves, *after.leaves)))
@@ -307,15 +359,23 @@ class _Prover:
         return sought
 
     def _cones(
-        self, new: Numbered, old: Numbered, name: str, through: Collection[str] = ()
-    ) -> list[Cone | None]:
+        self,
+        new: Numbered,
+        old: Numbered,
+        name: str,
+        called: str,
+        through: Collection[str] = (),
+    ) -> tuple[Cone | None, Cone | None]:
         """Return what a tensor is computed from in both models, back to what is the same."""
 
         def stops(tensor: str) -> bool:
             passed = tensor in self.integers or tensor in through
             return not passed and self.matcher.same(new, tensor)
 
-        return [cut(n.scope, name, stops, _FOUND_NODES) for n in (old, new)]
+        return (
+            cut(old.scope, called, stops, _FOUND_NODES),
+            cut(new.scope, name, stops, _FOUND_NODES),
+        )
 
     def _is_never_negative(self, old: Numbered, name: str) -> bool:
         made = old.scope.producers.get(name)

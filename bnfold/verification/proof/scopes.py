@@ -52,6 +52,8 @@ class Scope:
         tensors: Its initializers by name.
         opsets: Versions of the operator sets.
         parent: The graph around it; None for the main graph and for functions.
+        producers: Who makes a tensor, and as which output.
+        readers: Who of the scope's own nodes reads a tensor, and as which input.
     """
 
     model: OpenedModel
@@ -63,6 +65,7 @@ class Scope:
     opsets: Opsets
     parent: "Scope | None" = None
     producers: dict[str, tuple[onnx.NodeProto, int]] = field(default_factory=dict)
+    readers: dict[str, list[tuple[onnx.NodeProto, int]]] = field(default_factory=dict)
     _computed: dict[str, Array] = field(default_factory=dict)
     _constant: dict[str, bool] = field(default_factory=dict)
 
@@ -72,6 +75,9 @@ class Scope:
             for index, name in enumerate(node.output):
                 if name:
                     self.producers[name] = (node, index)
+            for index, name in enumerate(node.input):
+                if name:
+                    self.readers.setdefault(name, []).append((node, index))
         for node in self.nodes:
             constant = _pure(node) and all(self.is_constant(n) for n in node.input if n)
             self._constant |= {name: constant for name in node.output if name}
@@ -117,6 +123,22 @@ class Scope:
         array = self.constant(name)
         return array.astype(np.float64) if is_float(array) else array, array.dtype
 
+    def rename(self, name: str, other: str) -> None:
+        """Give a tensor that a node makes, and that is no constant and no output, another name.
+
+        The record is changed. Subgraphs that read the tensor must be looked at anew.
+        """
+        node, index = self.producers[other] = self.producers.pop(name)
+        node.output[index] = other
+        self._constant[other] = self._constant.pop(name)
+        self.readers[other] = self.readers.pop(name, [])
+        for reader, place in self.readers[other]:
+            reader.input[place] = other
+        for owner in self.nodes:
+            for attribute in owner.attribute:
+                if attribute.type == onnx.AttributeProto.GRAPH:
+                    _rename_within(attribute.g, name, other)
+
     def _compute(self, name: str) -> Array:
         """Compute a constant and those it is made of."""
         values: dict[str, Array] = dict(self._computed)
@@ -155,6 +177,20 @@ class Scope:
             if attribute.type == onnx.AttributeProto.GRAPH:
                 path = (*self.path, (first, attribute.name))
                 yield attribute.name, graph_scope(self.model, attribute.g, path, self)
+
+
+def _rename_within(graph: onnx.GraphProto, name: str, other: str) -> None:
+    """Rename what a subgraph takes from outside."""
+    for node in graph.node:
+        for place, read in enumerate(node.input):
+            if read == name:
+                node.input[place] = other
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                _rename_within(attribute.g, name, other)
+    for value in graph.output:
+        if value.name == name:
+            value.name = other
 
 
 def _pure(node: onnx.NodeProto) -> bool:
@@ -221,6 +257,23 @@ def function_scope(model: OpenedModel, function: onnx.FunctionProto) -> Scope:
         model, ((function_name(function), ""),), list(function.node), list(function.input),
         list(function.output), {}, opsets_of(function.opset_import),
     )  # fmt: skip
+
+
+def all_names(model: onnx.ModelProto) -> set[str]:
+    """Return the names of all tensors of a model, in subgraphs and functions too."""
+    names: set[str] = set()
+    for function in model.functions:
+        names.update(function.input)
+    nodes = [*model.graph.node, *(node for function in model.functions for node in function.node)]
+    graphs = [model.graph]
+    while nodes or graphs:
+        for graph in graphs:
+            names.update(value.name for value in (*graph.input, *graph.output, *graph.initializer))
+            names.update(sparse.values.name for sparse in graph.sparse_initializer)
+        names.update(name for node in nodes for name in node.output)
+        graphs = [a.g for node in nodes for a in node.attribute if a.HasField("g")]
+        nodes = [node for graph in graphs for node in graph.node]
+    return names
 
 
 def function_name(function: onnx.FunctionProto) -> str:
