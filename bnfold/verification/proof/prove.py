@@ -126,11 +126,12 @@ class _Prover:
         self.shapes |= shapes
         self.narrowed = narrowed_inputs(first.proto, second.proto)
         self.taps = taps(first.proto.graph, second.proto.graph)
+        self.names: set[str] = set()
         if not regions:  # tensors may be renamed
             copy = onnx.ModelProto()
             copy.CopyFrom(second.proto)
             self.second = replace(second, proto=copy)
-        self.names = all_names(second.proto)
+            self.names = all_names(copy)
         self.unsure: dict[str, None] = {}
         self.matcher: Matcher
         self.numbered: tuple[Numbered, Numbered]
@@ -145,8 +146,7 @@ class _Prover:
             difference, contradiction = self._blame(difference)
         return Proof(
             structure, probes, None if structure.proved else difference, contradiction,
-            self.taps,
-            tuple(self.unsure) if not structure.proved else (),
+            self.taps, tuple(self.unsure) if not structure.proved else (),
         )  # fmt: skip
 
     def _blame(self, difference: str | None) -> tuple[str | None, str | None]:
@@ -156,29 +156,10 @@ class _Prover:
             blamed.append(self.suspects[0])
             self.assumed = set(blamed)
             if self._match().proved:
-                if self._made_up_for(blamed[-1]):
-                    break
                 first, more = blamed[0], len(blamed) - 1
                 differ = f"and {more} more differ" if more else "differs"
                 return first, f"{first} {differ} by more than rounding, and all else is identical"
         return difference, None
-
-    def _made_up_for(self, last: str) -> bool:
-        """Tell whether the last of the tensors to blame is right after all, seen from further back.
-
-        Then it is names that mislead: a tool that leaves the convolution's name to what was behind
-        the normalization changes a tensor, and so its reader, and the two changes are one fold.
-        """
-        self.assumed = set()
-        self._match()
-        old, new = self.numbered
-        if last not in new.scope.producers or last not in old.scope.producers:
-            return False
-        before, after = self._cones(new, old, last, last)
-        if before is None or after is None or max(map(linear_depth, (before, after))) <= 1:
-            return False
-        finding = self._probe(before, after)
-        return isinstance(finding, Finding) and finding.held
 
     def _match(self) -> Structure:
         self.suspects = []
