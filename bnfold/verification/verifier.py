@@ -15,7 +15,7 @@ from bnfold.verification.outputs import OutputComparison, OutputVerdict, decode
 from bnfold.verification.proof.prove import Proof, prove
 from bnfold.verification.runs.providers import ProviderState, short_name
 from bnfold.verification.runs.worker import ChildDiedError, Worker
-from bnfold.verification.verdict import ProviderReport, Verification
+from bnfold.verification.verdict import ProbeVerdict, ProviderReport, Verification
 
 _NO_OPTIONS = VerifyOptions()
 
@@ -68,11 +68,8 @@ class Verifier:
         crash, blameless = None, False
         try:
             providers = self._provider_reports(self._worker)
-            if proof.unsure and any(report.outputs for report in providers):
-                shapes = self._seen_shapes(self._worker, proof)
-                proof = prove(
-                    self._original, candidate, regions, seed=self._options.seed, shapes=shapes
-                )
+            if any(report.outputs for report in providers):
+                proof = self._surer(self._worker, candidate, regions, proof)
         except ChildDiedError as died:
             crash, blameless = str(died), self._awaiting_original
         layers = self._layers(self._worker, candidate, proof, providers)
@@ -87,14 +84,28 @@ class Verifier:
             self._awaiting_original = False
         return tuple(_provider_report(data) for data in worker.answer()["providers"])
 
-    def _seen_shapes(self, worker: Worker, proof: Proof) -> dict[str, tuple[int, ...]]:
-        """Ask for the shapes that tensors of the original have when it runs.
+    def _surer(
+        self, worker: Worker, candidate: Path, regions: Sequence[Region], proof: Proof
+    ) -> Proof:
+        """Repeat a proof with the shapes that tensors of the original have when it runs.
 
         A probe makes up shapes where the file tells none. Some folds are only right for the
-        shapes that really occur: behind a Reshape to a constant shape, for one.
+        shapes that really occur: behind a Reshape to a constant shape, for one. What such a probe
+        holds may lead to another that needs shapes.
         """
-        worker.send("shapes", names=list(proof.unsure))
-        return {name: tuple(shape) for name, shape in worker.answer()["shapes"].items()}
+        asked: dict[str, None] = {}
+        shapes: dict[str, tuple[int, ...]] = {}
+        while unsure := [name for name in proof.unsure if name not in asked]:
+            asked |= dict.fromkeys(unsure)
+            worker.send("shapes", names=unsure)
+            shapes |= {name: tuple(shape) for name, shape in worker.answer()["shapes"].items()}
+            before, proof = (
+                proof,
+                prove(self._original, candidate, regions, seed=self._options.seed, shapes=shapes),
+            )
+            if _held(proof) <= _held(before):
+                break
+        return proof
 
     def _layers(
         self,
@@ -122,6 +133,10 @@ class Verifier:
         with contextlib.suppress(ChildDiedError):  # it is a help, and the verdict stands without
             return tuple(decode(o) for o in worker.answer()["layers"])
         return ()
+
+
+def _held(proof: Proof) -> int:
+    return sum(probe.verdict is ProbeVerdict.HELD for probe in proof.probes)
 
 
 def _provider_report(data: dict[str, Any]) -> ProviderReport:

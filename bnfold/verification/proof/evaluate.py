@@ -127,6 +127,8 @@ def run_node(node: onnx.NodeProto, opsets: Opsets, inputs: Sequence[Array | None
             return [_cast(node, inputs)]
         if default_domain(node) and node.op_type in {"Resize", "Upsample"}:
             return [_resize(node, opsets, inputs)]
+        if default_domain(node) and node.op_type == "Pad" and len(inputs) > 1:
+            return constant_node(node, opsets, _cropped(inputs))
         return constant_node(node, opsets, inputs)
     except EvaluationError:
         raise
@@ -165,6 +167,19 @@ def _resize(node: onnx.NodeProto, opsets: Opsets, inputs: Sequence[Array | None]
         return constant_node(node, opsets, [images, *rest])[0]
 
     return windows.by_basis(X, resize) if pictures else resize(X)
+
+
+def _cropped(inputs: Sequence[Array | None]) -> Sequence[Array | None]:
+    """Return the inputs of a Pad with what it takes away taken away, which the reference cannot."""
+    X, pads, *rest = inputs
+    axes = rest[1] if len(rest) > 1 else None
+    if X is None or pads is None or (pads >= 0).all():
+        return inputs
+    which = range(X.ndim) if axes is None else [int(axis) % X.ndim for axis in axes]
+    crop = [slice(None)] * X.ndim
+    for axis, head, tail in zip(which, *np.maximum(-pads, 0).reshape(2, -1), strict=True):
+        crop[axis] = slice(int(head), max(X.shape[axis] - int(tail), 0))
+    return [X[tuple(crop)], np.maximum(pads, 0), *rest]
 
 
 def _cast(node: onnx.NodeProto, inputs: Sequence[Array | None]) -> Array:

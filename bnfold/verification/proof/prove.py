@@ -1,7 +1,8 @@
 """The proof from the two files alone: folds are probed, all else must be identical."""
 
+import itertools
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,13 +19,15 @@ from bnfold.verification.proof.matching import Key, Matcher, Numbered, equal_con
 from bnfold.verification.proof.narrowed import narrowed_inputs
 from bnfold.verification.proof.probe import Finding, probe
 from bnfold.verification.proof.samples import Shape
-from bnfold.verification.proof.scopes import all_names, function_name, graph_scope
+from bnfold.verification.proof.scopes import Scope, all_names, function_name, graph_scope
 from bnfold.verification.verdict import Probe, ProbeVerdict, Structure
 
 _FOUND_NODES = 40
 """A region that nobody named is sought no further than this."""
 _FAILED_SEARCHES = 24
 """After so many, and twice those that succeeded, the two files are taken to be unlike."""
+_PLACES = 4
+"""Tensors of the original that one of the candidate is tried as, besides its namesake."""
 _SUSPECTS = 8
 """Tensors that may be to blame together."""
 _NEVER_NEGATIVE = frozenset({"Relu", "Sigmoid", "HardSigmoid", "Abs", "Exp", "Softmax", "Sqrt"})
@@ -146,8 +149,15 @@ class _Prover:
             difference, contradiction = self._blame(difference)
         return Proof(
             structure, probes, None if structure.proved else difference, contradiction,
-            self.taps, tuple(self.unsure) if not structure.proved else (),
+            self.taps, self._unsure() if not structure.proved else (),
         )  # fmt: skip
+
+    def _unsure(self) -> tuple[str, ...]:
+        """Return the tensors that probes made shapes up for, and those that others may need."""
+        if not self.unsure:
+            return ()
+        free = (name for name, shape in self.shapes.items() if None in shape)
+        return tuple(dict.fromkeys((*self.unsure, *free)))
 
     def _blame(self, difference: str | None) -> tuple[str | None, str | None]:
         """Return the first tensor that is to blame, and why, where a few explain everything."""
@@ -277,9 +287,9 @@ class _Prover:
             if self.zeros:
                 # A tensor that is zero in both bears its name with or without what follows it.
                 yield name, self.zeros
-        place = None if self.regions else self._in_its_place(new, old, name)
-        if place is not None:
-            yield place, ()
+        if not self.regions:
+            places = itertools.islice(self._places(new, old, name), _PLACES)
+            yield from ((place, ()) for place in places)
 
     def _held(self, new: Numbered, sought: "_Sought", name: str, called: str) -> str:
         """Note a region in which a probe has held; return what its output is called from now on."""
@@ -294,22 +304,35 @@ class _Prover:
             self.zeros.add(called)
         return called
 
-    def _in_its_place(self, new: Numbered, old: Numbered, name: str) -> str | None:
-        """Return the original's tensor that a reader of this one reads, and nobody here is called.
+    def _places(self, new: Numbered, old: Numbered, name: str) -> Iterator[str]:
+        """Yield tensors of the original that may be what this one is, though called otherwise.
 
-        The reader is told by what it makes.
+        They are what the original makes on the way to the next tensor that both models have, and
+        nothing in the candidate is called so. What an operator of the same type reads comes first.
         """
         if name in new.scope.outputs or name not in new.scope.producers:
-            return None
-        for reader, index in new.scope.readers.get(name, ()):
-            for made in reader.output:
-                twin, _ = old.scope.producers.get(made, (None, 0))
-                if twin is None or twin.op_type != reader.op_type or index >= len(twin.input):
-                    continue
-                place = str(twin.input[index])
-                if place in old.numbers and place not in self.names:
-                    return place
-        return None
+            return
+        following = _following(new.scope, name, old.scope)
+        if following is None:
+            return
+        way = cut(old.scope, following, self._stops(new), _FOUND_NODES)
+        if way is None:
+            return
+        types = {reader.op_type for reader, _ in new.scope.readers.get(name, ())}
+        nodes = [old.scope.nodes[index] for index in reversed(way.nodes)]
+        nodes.sort(key=lambda node: node.op_type not in types)  # a stable order
+        inside = {made for node in nodes for made in node.output} - {following}
+        read = dict.fromkeys(read for node in nodes for read in node.input if read in inside)
+        yield from (place for place in read if place not in self.names)
+
+    def _stops(self, new: Numbered, through: Collection[str] = ()) -> Callable[[str], bool]:
+        """Return what tells of a tensor whether it is the same in both models."""
+
+        def stops(tensor: str) -> bool:
+            passed = tensor in self.integers or tensor in through
+            return not passed and self.matcher.same(new, tensor)
+
+        return stops
 
     def _sought(
         self,
@@ -348,11 +371,7 @@ class _Prover:
         through: Collection[str] = (),
     ) -> tuple[Cone | None, Cone | None]:
         """Return what a tensor is computed from in both models, back to what is the same."""
-
-        def stops(tensor: str) -> bool:
-            passed = tensor in self.integers or tensor in through
-            return not passed and self.matcher.same(new, tensor)
-
+        stops = self._stops(new, through)
         return (
             cut(old.scope, called, stops, _FOUND_NODES),
             cut(new.scope, name, stops, _FOUND_NODES),
@@ -386,6 +405,21 @@ class _Prover:
         node, _ = new.scope.producers[name]
         data = [n for n in node.input if n and not new.scope.is_constant(n)]
         return all(self.matcher.of(old, n) is not None and self.matcher.same(new, n) for n in data)
+
+
+def _following(scope: Scope, name: str, other: Scope) -> str | None:
+    """Return the nearest tensor computed from this one that another graph has, too."""
+    pending, seen = [name], {name}
+    while pending and len(seen) < _FOUND_NODES:
+        tensor = pending.pop(0)
+        for reader, _ in scope.readers.get(tensor, ()):
+            for made in reader.output:
+                if made in other.producers:
+                    return str(made)
+                if made and made not in seen:
+                    seen.add(made)
+                    pending.append(made)
+    return None
 
 
 def _as_probe(region: Region, finding: Finding | str) -> Probe:

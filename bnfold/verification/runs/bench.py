@@ -19,7 +19,7 @@ from bnfold.verification.outputs import OutputComparison, Outputs, OutputVerdict
 from bnfold.verification.proof.evaluate import EvaluationError
 from bnfold.verification.runs.compare import Rule, compare_all, compare_with_truth
 from bnfold.verification.runs.flips import judge_flips
-from bnfold.verification.runs.layers import compare_layers, tap
+from bnfold.verification.runs.layers import compare_layers, shapes_inside
 from bnfold.verification.runs.originals import Baseline, Originals, stacked
 from bnfold.verification.runs.providers import resolve
 from bnfold.verification.runs.sessions import DISABLE_ALL, ENABLE_ALL, CannotRunError
@@ -163,8 +163,7 @@ class Bench:
         provider = next(base.provider for base in self.originals.baselines if base.runs)
         self.announce("looking at the shapes of the original's tensors")
         with contextlib.suppress(CannotRunError):
-            seen = tap(self.path, rest, DISABLE_ALL, provider, self.originals.feeds[0])
-            found |= {name: array.shape for name, array in seen.items()}
+            found |= shapes_inside(self.path, rest, provider, self.originals.feeds[0])
         return {"shapes": found}
 
     def layers(

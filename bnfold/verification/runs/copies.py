@@ -29,8 +29,11 @@ def runnable(path: Path) -> Target:
     return with_outputs(path, ()) if _is_ragged(path, state) else Target(path)
 
 
-def with_outputs(path: Path, names: Sequence[str]) -> Target:
-    """Return the model with tensors inside it as further outputs."""
+def with_outputs(path: Path, names: Sequence[str], *, shapes: bool = False) -> Target:
+    """Return the model with tensors inside it, or their `shapes`, as further outputs.
+
+    The shape of a tensor is called as in `shape_of`.
+    """
     with open_model(path) as model:
         proto = onnx.ModelProto()
         proto.CopyFrom(model.proto)
@@ -38,8 +41,17 @@ def with_outputs(path: Path, names: Sequence[str]) -> Target:
     for node in _normalizations(proto):
         while node.output and not node.output[-1]:
             node.output.pop()
+    if shapes:
+        nodes = (onnx.helper.make_node("Shape", [name], [shape_of(name)]) for name in names)
+        proto.graph.node.extend(nodes)
+        names = [shape_of(name) for name in names]
     proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
     return Target(proto.SerializeToString(), folder)
+
+
+def shape_of(name: str) -> str:
+    """Return what the shape of a tensor is called where it is an output."""
+    return f"the shape of {name}"
 
 
 @functools.lru_cache(maxsize=8)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from bnfold.verification.outputs import OutputComparison, Outputs, OutputVerdict
 from bnfold.verification.runs.compare import compare_all
-from bnfold.verification.runs.copies import with_outputs
+from bnfold.verification.runs.copies import shape_of, with_outputs
 from bnfold.verification.runs.providers import caught_stderr
 from bnfold.verification.runs.sessions import (
     DISABLE_ALL,
@@ -28,6 +28,21 @@ def tap(path: Path, names: Sequence[str], level: str, provider: str, feed: Feed)
     """
     with caught_stderr():
         return run(with_outputs(path, names), level, provider, [feed], names=names).outputs[0]
+
+
+def shapes_inside(
+    path: Path, names: Sequence[str], provider: str, feed: Feed
+) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of tensors inside a model; the tensors themselves are not held.
+
+    Raises:
+        CannotRunError: ONNX Runtime does not take the model with these outputs.
+    """
+    wanted = [shape_of(name) for name in names]
+    with caught_stderr():
+        target = with_outputs(path, names, shapes=True)
+        [seen] = run(target, DISABLE_ALL, provider, [feed], names=wanted).outputs
+    return {name: tuple(seen[shape_of(name)].tolist()) for name in names}
 
 
 def compare_layers(

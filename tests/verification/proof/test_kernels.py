@@ -160,3 +160,19 @@ def test_samples_that_are_zero_in_most_channels_take_few_of_a_large_weight(group
         windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(2, 3))
         parts.append(np.einsum("ncyxij,ocij->noyx", windows, w, optimize=True))
     np.testing.assert_allclose(whole, np.concatenate(parts, axis=1), rtol=1e-12, atol=1e-10)
+
+
+@pytest.mark.parametrize("mode", ["constant", "edge", "reflect"])
+@pytest.mark.parametrize(
+    ("pads", "axes"),
+    [([0, 0, -1, 2, 0, 0, 1, -2], None), ([-1, 1, 0, -3], [2, -1]), ([-2, -1], [3])],
+)
+def test_a_pad_may_take_away(mode: str, pads: list[int], axes: list[int] | None) -> None:
+    X = np.random.default_rng(0).standard_normal((1, 2, 5, 6)).astype(np.float32)
+    inputs: list[np.ndarray] = [X, np.asarray(pads), np.asarray(0.5, np.float32)]
+    names = ["i0", "i1", "i2"]
+    if axes is not None:
+        inputs.append(np.asarray(axes))
+        names.append("i3")
+    node = helper.make_node("Pad", names, ["y"], mode=mode)
+    assert_as_onnxruntime(node, inputs, opset=18)
