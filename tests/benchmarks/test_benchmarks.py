@@ -114,6 +114,11 @@ def test_peers() -> None:
     assert all(cell in ("0", "not installed") for cell in left)
 
 
+def test_others() -> None:
+    printed = run("others.py", ROOT / "models" / "digits.onnx", "--only", "onnxruntime")
+    assert cells(printed, "onnxruntime")[1:] == ["0", "1", "0", "0", "0", "0", "1 of 1"]
+
+
 def test_a_wrong_fold_is_told_from_a_right_one(tmp_path: Path) -> None:
     source = ROOT / "models" / "digits.onnx"
     model = onnx.load_model_from_string(source.read_bytes())
