@@ -46,7 +46,6 @@ class Cone:
 
 def cut(scope: Scope, output: str, stops: Callable[[str], bool], limit: int) -> Cone | None:
     """Walk up from `output` to tensors at which `stops`; None if that takes too many nodes."""
-    index_of = {id(node): index for index, node in enumerate(scope.nodes)}
     nodes: set[int] = set()
     leaves: dict[str, None] = {}
     pending, seen = [output], {output}
@@ -58,7 +57,7 @@ def cut(scope: Scope, output: str, stops: Callable[[str], bool], limit: int) -> 
             leaves[name] = None
             continue
         node, _ = scope.producers[name]
-        nodes.add(index_of[id(node)])
+        nodes.add(scope.places[id(node)])
         if len(nodes) > limit:
             return None
         fresh = [n for n in node.input if n and n not in seen]
@@ -210,6 +209,28 @@ def casts(cone: Cone) -> Counter[int]:
             if node.op_type in {"Cast", "CastLike"}:
                 counted[next((a.i for a in node.attribute if a.name == "to"), 0)] += 1
     return counted
+
+
+_ELEMENTWISE = frozenset(
+    {"BatchNormalization", "Add", "Sub", "Mul", "Div", "Neg", "Identity", "Dropout", "Cast"}
+)
+_BENT = frozenset({"Relu", "LeakyRelu", "PRelu", "Clip", "Abs"})
+
+
+def is_straight(cone: Cone) -> bool:
+    """Tell whether all is linear but for shifts: what is right for half of all numbers is right."""
+    return _consists_of(cone, LINEAR | _ELEMENTWISE)
+
+
+def is_alike_for_all_shapes(cone: Cone) -> bool:
+    """Tell whether the same is computed whatever the shape of what enters, and for each sample."""
+    nodes = [cone.scope.nodes[index] for index in cone.nodes]
+    fitted = any(a.name in {"auto_pad", "output_shape"} for node in nodes for a in node.attribute)
+    return not fitted and _consists_of(cone, LINEAR | _ELEMENTWISE | _BENT)
+
+
+def _consists_of(cone: Cone, op_types: Collection[str]) -> bool:
+    return all(cone.scope.nodes[index].op_type in op_types for index in cone.nodes)
 
 
 def check_provable(cone: Cone) -> None:

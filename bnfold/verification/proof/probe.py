@@ -40,7 +40,9 @@ from bnfold.verification.proof.cut import (
     casts,
     check_provable,
     identical,
+    is_alike_for_all_shapes,
     lifted,
+    linear_depth,
     normalizations_in_series,
     pads,
     roundings_in_series,
@@ -135,6 +137,8 @@ def probe(
         if finding.held:
             return pair.weight_by_weight(finding) or finding
         broken = broken or finding
+        if is_alike_for_all_shapes(old) and is_alike_for_all_shapes(new):
+            return broken
         if not stacked:
             break
     if broken is None:
@@ -210,7 +214,7 @@ class _Pair:
         series = self._series()
         slack = _ROUNDINGS * series * u + evaluation
         limit = (self.roundings * series * u + evaluation) / slack
-        underflow = lifted(self.new_weights, self.old_weights, _tiny(self.new_weights))
+        underflow = self._underflow()
         zero = not any(before.value.any() for before in results)
         worst = Finding(0.0, limit=limit, zero=zero)
         for batch, before in zip(inputs, results, strict=True):
@@ -252,7 +256,7 @@ class _Pair:
 
         The magnitude is the original's, or the candidate's own where it is larger and it pads.
         """
-        padding = pads(self.new) > 0
+        padding = pads(self.new) > 0 and self._is_like_a_fold()
         if not padding and underflow is None:
             return value_of(self.new, self.new_weights, batch), magnitude, 0.0
         after = tracked_of(self.new, self.new_weights.tracked(), batch)
@@ -275,6 +279,21 @@ class _Pair:
             return series
         before, after = (normalizations_in_series(cone) for cone in (self.old, self.new))
         return max(series, before - after)
+
+    def _underflow(self) -> dict[str, Tracked] | None:
+        """Return the candidate's constants with the magnitudes that underflow gives them."""
+        if not self._is_like_a_fold():
+            return None
+        return lifted(self.new_weights, self.old_weights, _tiny(self.new_weights))
+
+    def _is_like_a_fold(self) -> bool:
+        """Tell whether the candidate's own magnitudes may count for anything.
+
+        It begins where the original does, and has no more linear operators in a row. Something else
+        could be so much larger that its rounding covers all.
+        """
+        within = set(self.new.leaves) <= set(self.old.leaves)
+        return within and linear_depth(self.new) <= linear_depth(self.old)
 
     def _changed(self) -> frozenset[str]:
         """Return the constants of the candidate that the original does not have so."""

@@ -12,7 +12,7 @@ import onnx
 from bnfold.files.opened import OpenedModel, open_model
 from bnfold.frozen import frozen
 from bnfold.region import Region
-from bnfold.verification.proof.cut import Cone, cut, linear_depth
+from bnfold.verification.proof.cut import Cone, cut, is_straight, linear_depth
 from bnfold.verification.proof.evaluate import EvaluationError, default_domain
 from bnfold.verification.proof.known import inlined_alike, joined, known_shapes, taps
 from bnfold.verification.proof.matching import Key, Matcher, Numbered, equal_constants
@@ -282,14 +282,17 @@ class _Prover:
         self, new: Numbered, old: Numbered, name: str
     ) -> Iterator[tuple[str, Collection[str]]]:
         """Yield which tensor of the original this may be, and what to look through to find out."""
-        if name in old.scope.producers:
-            yield name, ()
-            if self.zeros:
-                # A tensor that is zero in both bears its name with or without what follows it.
-                yield name, self.zeros
-        if not self.regions:
-            places = itertools.islice(self._places(new, old, name), _PLACES)
+        places = [] if self.regions else [*itertools.islice(self._places(new, old, name), _PLACES)]
+        if name not in old.scope.producers:
             yield from ((place, ()) for place in places)
+            return
+        # What is read where this one is read is the likeliest, whatever it is called.
+        before = places[: places.index(name)] if name in places else []
+        yield from ((place, ()) for place in [*before, name])
+        if self.zeros:
+            # A tensor that is zero in both bears its name with or without what follows it.
+            yield name, self.zeros
+        yield from ((place, ()) for place in places if place not in (*before, name))
 
     def _held(self, new: Numbered, sought: "_Sought", name: str, called: str) -> str:
         """Note a region in which a probe has held; return what its output is called from now on."""
@@ -308,7 +311,8 @@ class _Prover:
         """Yield tensors of the original that may be what this one is, though called otherwise.
 
         They are what the original makes on the way to the next tensor that both models have, and
-        nothing in the candidate is called so. What an operator of the same type reads comes first.
+        nothing in the candidate is called so. What an operator of the same type reads comes first;
+        the tensor of this very name is among them.
         """
         if name in new.scope.outputs or name not in new.scope.producers:
             return
@@ -323,7 +327,7 @@ class _Prover:
         nodes.sort(key=lambda node: node.op_type not in types)  # a stable order
         inside = {made for node in nodes for made in node.output} - {following}
         read = dict.fromkeys(read for node in nodes for read in node.input if read in inside)
-        yield from (place for place in read if place not in self.names)
+        yield from (place for place in read if place == name or place not in self.names)
 
     def _stops(self, new: Numbered, through: Collection[str] = ()) -> Callable[[str], bool]:
         """Return what tells of a tensor whether it is the same in both models."""
@@ -357,7 +361,8 @@ class _Prover:
             self._probe(before, after), leaves, set(before.leaves) == set(after.leaves)
         )
         bound = frozenset(n for n in leaves if self._is_never_negative(old, n))
-        if bound and isinstance(sought.finding, Finding) and not sought.held:
+        straight = is_straight(before) and is_straight(after)
+        if bound and not straight and isinstance(sought.finding, Finding) and not sought.held:
             finding = self._probe(before, after, never_negative=bound)
             sought = replace(sought, finding=finding)
         return sought

@@ -54,6 +54,8 @@ class Scope:
         parent: The graph around it; None for the main graph and for functions.
         producers: Who makes a tensor, and as which output.
         readers: Who of the scope's own nodes reads a tensor, and as which input.
+        places: Where a node is in `nodes`, by its `id`.
+        owners: The nodes that have subgraphs.
     """
 
     model: OpenedModel
@@ -66,12 +68,17 @@ class Scope:
     parent: "Scope | None" = None
     producers: dict[str, tuple[onnx.NodeProto, int]] = field(default_factory=dict)
     readers: dict[str, list[tuple[onnx.NodeProto, int]]] = field(default_factory=dict)
+    places: dict[int, int] = field(default_factory=dict)
+    owners: list[onnx.NodeProto] = field(default_factory=list)
     _computed: dict[str, Array] = field(default_factory=dict)
     _constant: dict[str, bool] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Index the producers and find the constants."""
-        for node in self.nodes:
+        for place, node in enumerate(self.nodes):
+            self.places[id(node)] = place
+            if any(a.type == onnx.AttributeProto.GRAPH for a in node.attribute):
+                self.owners.append(node)
             for index, name in enumerate(node.output):
                 if name:
                     self.producers[name] = (node, index)
@@ -134,7 +141,7 @@ class Scope:
         self.readers[other] = self.readers.pop(name, [])
         for reader, place in self.readers[other]:
             reader.input[place] = other
-        for owner in self.nodes:
+        for owner in self.owners:
             for attribute in owner.attribute:
                 if attribute.type == onnx.AttributeProto.GRAPH:
                     _rename_within(attribute.g, name, other)

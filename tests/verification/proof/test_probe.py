@@ -17,6 +17,8 @@ from bnfold.verification.proof.evaluate import EvaluationError
 from bnfold.verification.proof.probe import Finding, probe
 from bnfold.verification.proof.scopes import graph_scope
 
+LAYERS = 60
+
 
 def pair(seed: int = 0, elem_type: int = TensorProto.FLOAT, **conv: Any) -> onnx.ModelProto:
     net = Builder(np.random.default_rng(seed), elem_type)
@@ -34,7 +36,7 @@ def probed(
 ) -> Finding:
     cones = []
     for model in (old, new):
-        cone = cut(graph_scope(from_proto(model), model.graph), "y", lambda _: False, 100)
+        cone = cut(graph_scope(from_proto(model), model.graph), "y", lambda _: False, 200)
         assert cone is not None
         cones.append(cone)
     return probe(cones[0], cones[1], {"x": shape}, 0, tight=tight)
@@ -210,9 +212,37 @@ def test_underflow_goes_through_the_operator_behind(*, tight: bool) -> None:
     assert not probed(old, wrong, shape=(1, 4, 8, 8), tight=tight).held
 
 
+@pytest.mark.parametrize("padded", [True, False])
+@pytest.mark.parametrize("tight", [True, False])
+def test_what_is_no_fold_does_not_allow_itself_more(*, padded: bool, tight: bool) -> None:
+    """Over many layers the magnitude, with its underflow, becomes larger than anything."""
+
+    def read_from(layer: int) -> onnx.ModelProto:
+        net = Builder(np.random.default_rng(0), TensorProto.FLOAT16)
+        last = "x"
+        for index in range(LAYERS):
+            gains = np.full((8, 8, 1, 1), 3.0) * net.rng.choice([-1.0, 1.0], (8, 8, 1, 1))
+            gains[index % 8] = 1e-6
+            net.weight(f"c{index}.W", gains)
+            if index == LAYERS - 1:
+                last = f"c{layer}" if layer >= 0 else "x"
+                if padded:
+                    net.weight("widths", np.zeros(0))
+                    net.initializers[-1] = numpy_helper.from_array(
+                        np.asarray([0, 0, 0, 0, 0, 0, 1, 1]), "widths"
+                    )
+                    last = net.node("Pad", [last, "widths"], "p")
+            made = "y" if index == LAYERS - 1 else f"c{index}"
+            last = net.node("Conv", [last, f"c{index}.W"], made)
+        return net.model([1, 8, 4, 4], "y")
+
+    assert probed(read_from(0), read_from(0), shape=(1, 8, 4, 4), tight=tight).held
+    assert not probed(read_from(0), read_from(LAYERS - 2), shape=(1, 8, 4, 4), tight=tight).held
+
+
 def test_a_number_of_the_original_is_no_underflow() -> None:
     """Its zeros, say: an error of a pruned weight is an error."""
-    cone = cut(graph_scope(from_proto(pair()), pair().graph), "y", lambda _: False, 100)
+    cone = cut(graph_scope(from_proto(pair()), pair().graph), "y", lambda _: False, 200)
     assert cone is not None
     values = {"W": np.asarray([0.0, 1e-40, 1.0])}
     weights = Weights(values, (np.dtype(np.float32),))
@@ -362,7 +392,7 @@ def test_depth_counts_linear_operators_in_series() -> None:
     net = Builder(np.random.default_rng(0))
     net.node("Add", [net.conv(net.conv("x", "a", 3, 3), "b", 3, 3), net.conv("x", "c", 3, 3)], "y")
     model = net.model([1, 3, 4, 4], "y")
-    cone = cut(graph_scope(from_proto(model), model.graph), "y", lambda _: False, 100)
+    cone = cut(graph_scope(from_proto(model), model.graph), "y", lambda _: False, 200)
     assert cone is not None
     assert linear_depth(cone) == 2
 
