@@ -46,10 +46,8 @@ class Apart:
         if not _own_process or sys.platform != "linux":
             return
         self._pipe, writing = os.pipe()
-        with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", DeprecationWarning
-            )  # about threads; the copy needs none
+        with warnings.catch_warnings():  # about threads, of which the copy needs none
+            warnings.simplefilter("ignore", DeprecationWarning)
             self._child = os.fork()
         if not self._child:
             _do(work, room, writing)

@@ -75,7 +75,7 @@ def fold_file(  # noqa: PLR0913 - each is an option of the command line
         VerificationError: The folded model does not compute what the original computes; its
             `report` says what was found. Nothing was written.
         ProviderError: A provider that was asked for by name cannot run. Nothing was written.
-        TypeError: `verify` is neither.
+        TypeError: `verify` is something else.
     """
     if not isinstance(verify, VerifyOptions | None):
         raise TypeError(f"verify takes VerifyOptions, or None not to verify, not {verify!r}")

@@ -46,6 +46,7 @@ _INTEGERS: Final = frozenset(
 
 
 Edit = Callable[[onnx.ModelProto], None]
+"""Changes a model."""
 
 
 class Inference:

@@ -225,7 +225,8 @@ def is_straight(cone: Cone) -> bool:
 def is_alike_for_all_shapes(cone: Cone) -> bool:
     """Tell whether the same is computed whatever the shape of what enters, and for each sample."""
     nodes = [cone.scope.nodes[index] for index in cone.nodes]
-    fitted = any(a.name in {"auto_pad", "output_shape"} for node in nodes for a in node.attribute)
+    attributes = [attribute for node in nodes for attribute in node.attribute]
+    fitted = any(a.name == "output_shape" or a.s.startswith(b"SAME") for a in attributes)
     return not fitted and _consists_of(cone, LINEAR | _ELEMENTWISE | _BENT)
 
 

@@ -82,6 +82,7 @@ class Matcher:
         originals: Mapping[str, onnx.FunctionProto],
         candidates: Mapping[str, onnx.FunctionProto],
         explain: Explain,
+        taken: set[str] | None = None,
     ) -> None:
         """Prepare.
 
@@ -90,11 +91,13 @@ class Matcher:
             candidates: The candidate's.
             explain: Asked which tensor of the original a candidate's equals but for rounding; by
                 then it has that name. None if it equals none.
+            taken: Names that tensors of the candidate have; None where they are to keep them.
         """
         self.table = Table()
         self._functions = {False: originals, True: candidates}
         self._numbered: dict[tuple[bool, str], Numbered] = {}
         self._explain = explain
+        self.taken = taken
         self._equal: dict[tuple[int, str, int, str], bool] = {}
         self.identical = 0
 
@@ -123,6 +126,15 @@ class Matcher:
             return False
         number = self.of(numbered, name)
         return number is not None and number == self.of(twin, name)
+
+    def rename(self, numbered: Numbered, name: str, other: str) -> bool:
+        """Call a candidate's tensor as the original's that it is, where nothing is called so."""
+        scope = numbered.scope
+        if self.taken is None or other in self.taken or not scope.may_be_renamed(name):
+            return False
+        scope.rename(name, other)
+        self.taken.add(other)
+        return True
 
     def _fill(self, numbered: Numbered, inputs: list[Key]) -> None:
         scope = numbered.scope
@@ -153,6 +165,10 @@ class Matcher:
             return number
         if number == twin.numbers.get(name):
             self.identical += 1
+            return number
+        if number in twin.names and name not in twin.numbers:
+            self.identical += 1
+            self.rename(numbered, name, twin.names[number])
             return number
         explained = self._explain(numbered, twin, name)
         return number if explained is None else twin.numbers[explained]

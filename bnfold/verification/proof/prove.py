@@ -129,12 +129,12 @@ class _Prover:
         self.shapes |= shapes
         self.narrowed = narrowed_inputs(first.proto, second.proto)
         self.taps = taps(first.proto.graph, second.proto.graph)
-        self.names: set[str] = set()
+        self.taken: set[str] | None = None
         if not regions:  # tensors may be renamed
             copy = onnx.ModelProto()
             copy.CopyFrom(second.proto)
             self.second = replace(second, proto=copy)
-            self.names = all_names(copy)
+            self.taken = all_names(copy)
         self.unsure: dict[str, None] = {}
         self.matcher: Matcher
         self.numbered: tuple[Numbered, Numbered]
@@ -176,7 +176,7 @@ class _Prover:
         self.differing, self.found, self.failed_searches = [], [], 0
         originals = {function_name(f): f for f in self.first.proto.functions}
         candidates = {function_name(f): f for f in self.second.proto.functions}
-        self.matcher = Matcher(originals, candidates, self._explain)
+        self.matcher = Matcher(originals, candidates, self._explain, self.taken)
         old_scope, new_scope = (
             graph_scope(self.first, self.first.proto.graph),
             graph_scope(self.second, self.second.proto.graph),
@@ -282,7 +282,7 @@ class _Prover:
         self, new: Numbered, old: Numbered, name: str
     ) -> Iterator[tuple[str, Collection[str]]]:
         """Yield which tensor of the original this may be, and what to look through to find out."""
-        places = [] if self.regions else [*itertools.islice(self._places(new, old, name), _PLACES)]
+        places = [*itertools.islice(self._places(new, old, name), _PLACES)]
         if name not in old.scope.producers:
             yield from ((place, ()) for place in places)
             return
@@ -298,8 +298,7 @@ class _Prover:
         """Note a region in which a probe has held; return what its output is called from now on."""
         assert isinstance(sought.finding, Finding)  # noqa: S101 - it has held
         if called != name:
-            new.scope.rename(name, called)
-            self.names.add(called)
+            self.matcher.rename(new, name, called)
         region = Region(new.scope.path, sought.leaves, (called,))
         fraction = sought.finding.fraction
         self.found.append(Probe(region, fraction, ProbeVerdict.HELD, found=True))
@@ -314,7 +313,7 @@ class _Prover:
         nothing in the candidate is called so. What an operator of the same type reads comes first;
         the tensor of this very name is among them.
         """
-        if name in new.scope.outputs or name not in new.scope.producers:
+        if self.taken is None or not new.scope.may_be_renamed(name):
             return
         following = _following(new.scope, name, old.scope)
         if following is None:
@@ -327,7 +326,7 @@ class _Prover:
         nodes.sort(key=lambda node: node.op_type not in types)  # a stable order
         inside = {made for node in nodes for made in node.output} - {following}
         read = dict.fromkeys(read for node in nodes for read in node.input if read in inside)
-        yield from (place for place in read if place == name or place not in self.names)
+        yield from (place for place in read if place == name or place not in self.taken)
 
     def _stops(self, new: Numbered, through: Collection[str] = ()) -> Callable[[str], bool]:
         """Return what tells of a tensor whether it is the same in both models."""

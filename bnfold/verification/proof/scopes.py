@@ -130,8 +130,12 @@ class Scope:
         array = self.constant(name)
         return array.astype(np.float64) if is_float(array) else array, array.dtype
 
+    def may_be_renamed(self, name: str) -> bool:
+        """Tell whether a node of this scope makes a tensor, and nobody outside knows it."""
+        return name in self.producers and name not in self.outputs
+
     def rename(self, name: str, other: str) -> None:
-        """Give a tensor that a node makes, and that is no constant and no output, another name.
+        """Give a tensor another name.
 
         The record is changed. Subgraphs that read the tensor must be looked at anew.
         """

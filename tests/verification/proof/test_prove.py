@@ -422,6 +422,20 @@ def test_a_tensor_is_known_by_its_place_where_its_name_misleads(
         assert not proved(tmp_path, original, wrong).structure.proved
 
 
+@pytest.mark.parametrize("follow", FOLLOWERS)
+def test_all_names_may_be_new(tmp_path: Path, follow: Callable[[Builder], Any]) -> None:
+    """Also of what is the same, and of what reads a tensor from within a branch."""
+    original, folded = keeping_names(follow)
+    made = [name for node in folded.graph.node for name in node.output if name != "y"]
+    for index, name in enumerate(made):
+        folded = renamed(folded, name, f"t{index}")
+    assert proved(tmp_path, original, folded).structure.proved
+    [tensor] = [t for t in folded.graph.initializer if t.name == "c.b"]
+    values = numpy_helper.to_array(tensor) * np.float32(1.00001)
+    tensor.CopyFrom(numpy_helper.from_array(values, "c.b"))
+    assert not proved(tmp_path, original, folded).structure.proved
+
+
 def test_two_layers_that_make_up_for_each_other_are_wrong(tmp_path: Path) -> None:
     original, folded = keeping_names(convolved)
     for name, factor in (("c.W", 1.00001), ("c.b", 1.00001), ("e.W", 1 / 1.00001)):
