@@ -102,8 +102,8 @@ def lifted(weights: Weights, originals: Weights, tiny: float) -> dict[str, Track
     """Return the constants with the magnitudes that underflow gives them; None if it gives none.
 
     A number below the smallest normal one of its dtype has an absolute error instead of a
-    relative one: u·tiny. So its magnitude is `tiny`. What stands in the same place of the
-    original's constant of this name was not rounded.
+    relative one: u·tiny. So its magnitude is `tiny`. Not rounded are constants that the original
+    has just so, and zeros that it has in the same place.
     """
     sizes: dict[str, Tracked] = {}
     for name, array in weights.values.items():
@@ -113,15 +113,14 @@ def lifted(weights: Weights, originals: Weights, tiny: float) -> dict[str, Track
         if _is_wide(array) and any(
             _underflown(block, before, tiny).any()
             for block, before in zip(_blocks(array), _blocks(old), strict=True)
-        ):
-            size = np.abs(array)
-            size[_underflown(array, old, tiny)] = tiny
+        ) and not identical(array, old):  # fmt: skip
+            size = np.where(_underflown(array, old, tiny), tiny, np.abs(array))
             sizes[name] = Tracked(array, size, constant=True)
     return weights.tracked() | sizes if sizes else None
 
 
 def _underflown(array: Array, original: Array, tiny: float) -> Array:
-    return np.asarray((np.abs(array) < tiny) & (array != original))
+    return np.asarray((np.abs(array) < tiny) & ((array != 0) | (original != 0)))
 
 
 _BLOCK = 1 << 16

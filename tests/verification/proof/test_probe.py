@@ -240,17 +240,23 @@ def test_what_is_no_fold_does_not_allow_itself_more(*, padded: bool, tight: bool
     assert not probed(read_from(0), read_from(LAYERS - 2), shape=(1, 8, 4, 4), tight=tight).held
 
 
-def test_a_number_of_the_original_is_no_underflow() -> None:
+def test_what_the_original_has_is_no_underflow() -> None:
     """Its zeros, say: an error of a pruned weight is an error."""
-    cone = cut(graph_scope(from_proto(pair()), pair().graph), "y", lambda _: False, 200)
-    assert cone is not None
-    values = {"W": np.asarray([0.0, 1e-40, 1.0])}
-    weights = Weights(values, (np.dtype(np.float32),))
-    assert lifted(weights, weights, 1.2e-38) is None
-    other = Weights({"W": np.asarray([0.0, 2e-40, 1.0])}, weights.dtypes)
-    sizes = lifted(weights, other, 1.2e-38)
-    assert sizes is not None
-    assert sizes["W"].magnitude.tolist() == [0.0, 1.2e-38, 1.0]
+
+    def sizes(new: Any, old: Any) -> Any:
+        weights, originals = (
+            Weights({"W": np.asarray(v)}, (np.dtype(np.float32),)) for v in (new, old)
+        )
+        found = lifted(weights, originals, 1.2e-38)
+        return None if found is None else found["W"].magnitude.tolist()
+
+    assert sizes([0.0, 1e-40, 1.0], [0.0, 1e-40, 1.0]) is None
+    assert sizes([0.0, 2.0], [0.0, 1.0]) is None
+    assert sizes([0.0, 2e-40, -2.0], [0.0, 1e-40, 1.0]) == [0.0, 1.2e-38, 2.0]
+    # A product that is rounded to where it was.
+    assert sizes([0.0, 1e-40, 2.0], [1e-45, 1e-40, 1.0]) == [1.2e-38, 1.2e-38, 2.0]
+    assert sizes([0.0, 1.0], [[0.0, 1.0]]) == [1.2e-38, 1.0]
+    assert sizes(1e-40, 2.0) == 1.2e-38
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
