@@ -17,6 +17,7 @@ ratio.
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from typing import Self
 
 import numpy as np
 import onnx
@@ -267,42 +268,61 @@ def _of_rank_one(before: Array, after: Array, rounding: Rounding) -> float:
     one, other = (np.take_along_axis(array, place, -1)[..., 0] for array in (before, after))
     known = (np.abs(other) >= rounding.tiny) & (one != 0)
     ratio = np.where(known, other / one, 0.0)
-    a, b, steps_a, steps_b = _factors(ratio, known)
-    factor = (a[:, None] * b)[..., None]
-    steps = (steps_a[:, None] + steps_b)[..., None]
+    a, b = _factors(ratio, known)
+    factor = (a.value[:, None] * b.value)[..., None]
+    steps = (a.steps[:, None] + b.steps)[..., None]
     exact = before * factor
     allowed = (1 + steps) * rounding.relative * np.maximum(np.abs(exact), np.abs(after))
     allowed += 2 * rounding.absolute
     # Of rows and columns without a ratio nothing is known but that zero stays zero.
-    told = np.isfinite(factor)
+    told = np.isfinite(factor) & (a.origin[:, None] == b.origin)[..., None]
     off = np.where(told, np.abs(exact - after), np.where(before == 0, np.abs(after), 0.0))
     return _largest(off, np.where(told, allowed, rounding.tiny))
 
 
-def _factors(ratio: Array, known: Array) -> tuple[Array, Array, Array, Array]:
-    """Return a and b of ratio = a[p] b[q], NaN where they are unknown, and the steps to each."""
-    a, b = (np.full(size, np.nan) for size in ratio.shape)
-    steps_a, steps_b = np.zeros_like(a), np.zeros_like(b)
-    while (free := known & np.isnan(a)[:, None] & np.isnan(b)).any():
-        a[np.argmax(free.sum(axis=1))] = 1.0
+@frozen
+class _Side:
+    """The factors of the rows, or of the columns.
+
+    Attributes:
+        value: The factors; NaN where they are unknown.
+        steps: How many ratios each was told by.
+        origin: The row whose factor was set to 1 for it; those of different origin tell nothing
+            about what they have in common.
+    """
+
+    value: Array
+    steps: Array
+    origin: Array
+
+    @classmethod
+    def unknown(cls, size: int) -> Self:
+        return cls(np.full(size, np.nan), np.zeros(size), np.full(size, -1))
+
+
+def _factors(ratio: Array, known: Array) -> tuple[_Side, _Side]:
+    """Return a and b of ratio = a[p] b[q]."""
+    a, b = map(_Side.unknown, ratio.shape)
+    while (free := known & np.isnan(a.value)[:, None] & np.isnan(b.value)).any():
+        first = int(np.argmax(free.sum(axis=1)))
+        a.value[first], a.origin[first] = 1.0, first
         grown = True
         while grown:
-            grown = _told(b, steps_b, a, steps_a, ratio.T, known.T)
-            grown |= _told(a, steps_a, b, steps_b, ratio, known)
-    return a, b, steps_a, steps_b
+            grown = _told(b, a, ratio.T, known.T)
+            grown |= _told(a, b, ratio, known)
+    return a, b
 
 
-def _told(
-    mine: Array, steps: Array, theirs: Array, their_steps: Array, ratio: Array, known: Array
-) -> bool:
+def _told(mine: _Side, theirs: _Side, ratio: Array, known: Array) -> bool:
     """Learn factors of one side from those of the other; return whether there were any."""
-    telling = known & np.isnan(mine)[:, None] & ~np.isnan(theirs)
+    telling = known & np.isnan(mine.value)[:, None] & ~np.isnan(theirs.value)
     rows = np.flatnonzero(telling.any(axis=1))
     if not rows.size:
         return False
     source = np.argmax(telling[rows], axis=1)
-    mine[rows] = ratio[rows, source] / theirs[source]
-    steps[rows] = their_steps[source] + 1
+    mine.value[rows] = ratio[rows, source] / theirs.value[source]
+    mine.steps[rows] = theirs.steps[source] + 1
+    mine.origin[rows] = theirs.origin[source]
     return True
 
 

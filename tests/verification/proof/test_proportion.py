@@ -30,14 +30,15 @@ def factors(rng: np.random.Generator, count: int, *, used: bool) -> F64:
 
 
 @st.composite
-def folds(draws: st.DrawFn) -> tuple[F64, F64, np.dtype[Any]]:
+def folds(draws: st.DrawFn, *, underflow: bool = False) -> tuple[F64, F64, np.dtype[Any]]:
     """A weight (groups, p, q, taps), and what a correct fold makes of it."""
     dtype: np.dtype[Any] = draws(st.sampled_from(TYPES))
+    spread = 8 - np.log2(smallest_normal(dtype)) if underflow else 6
     shape = tuple(draws(st.integers(1, most)) for most in (3, 9, 9, 9))
     rng = np.random.default_rng(draws(st.integers(0, 2**32 - 1)))
-    weight: NDArray[Any] = (rng.standard_normal(shape) * 2.0 ** rng.uniform(-6, 0, shape)).astype(
-        dtype
-    )
+    weight: NDArray[Any] = (
+        rng.standard_normal(shape) * 2.0 ** rng.uniform(-spread, 0, shape)
+    ).astype(dtype)
     weight[rng.random(shape) < draws(st.sampled_from([0.0, 0.3]))] = 0
     a = factors(rng, shape[0] * shape[1], used=draws(st.booleans())).reshape(shape[:2])
     b = factors(rng, shape[0] * shape[2], used=draws(st.booleans())).reshape(shape[0], shape[2])
@@ -52,7 +53,7 @@ def fraction(before: F64, after: F64, dtype: np.dtype[Any]) -> float:
 
 
 @settings(max_examples=300)
-@given(folds())
+@given(folds() | folds(underflow=True))
 def test_a_weight_that_is_rounded_once_is_in_proportion(
     fold: tuple[F64, F64, np.dtype[Any]],
 ) -> None:
@@ -108,6 +109,14 @@ def model(*, folded: bool, change: Callable[[NDArray[np.float32]], None] | None)
         net.node("Conv", ["x", net.weight("W", weight)], "c", pads=[2] * 4)
         net.node("Mul", ["c", net.weight("f", factor.reshape(8, 1, 1))], "y")
     return net.model([1, 64, None, None], "y")
+
+
+def test_factors_that_no_number_connects_tell_nothing_of_each_other() -> None:
+    """Two blocks, and between them numbers too small for a ratio."""
+    small = 1e-40
+    before = np.asarray([[1.0, small], [small, 1.0]]).reshape(1, 2, 2, 1)
+    after = before * np.asarray([2.0, 0.001])[:, None, None] * np.asarray([1.0, 3.0])[:, None]
+    assert fraction(before, after.astype(np.float32).astype(np.float64), np.dtype("f4")) <= 1
 
 
 def test_an_identity_that_a_convolution_took_up_is_no_wrong_weight() -> None:
