@@ -1,5 +1,6 @@
 """The proof from the two files alone: folds are probed, all else must be identical."""
 
+import contextlib
 import itertools
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -12,7 +13,7 @@ import onnx
 from bnfold.files.opened import OpenedModel, open_model
 from bnfold.frozen import frozen
 from bnfold.region import Region
-from bnfold.verification.proof.cut import Cone, cut, is_straight, linear_depth
+from bnfold.verification.proof.cut import LINEAR, Cone, cut, is_straight, linear_depth
 from bnfold.verification.proof.evaluate import EvaluationError, default_domain
 from bnfold.verification.proof.known import inlined_alike, joined, known_shapes, taps
 from bnfold.verification.proof.matching import Key, Matcher, Numbered, equal_constants
@@ -289,10 +290,24 @@ class _Prover:
         # What is read where this one is read is the likeliest, whatever it is called.
         before = places[: places.index(name)] if name in places else []
         yield from ((place, ()) for place in [*before, name])
-        if self.zeros:
-            # A tensor that is zero in both bears its name with or without what follows it.
-            yield name, self.zeros
+        region = cut(old.scope, name, self._stops(new), _FOUND_NODES)
+        zeros = [leaf for leaf in region.leaves if self._is_zero(old, leaf)] if region else []
+        if zeros:
+            # A tensor that is zero bears its name with or without what follows it.
+            yield name, zeros
         yield from ((place, ()) for place in places if place not in (*before, name))
+
+    def _is_zero(self, old: Numbered, name: str) -> bool:
+        """Tell whether a tensor is known to be zero whatever enters: of dead weights, say."""
+        if name in self.zeros:
+            return True
+        node, _ = old.scope.producers.get(name, (None, 0))
+        if node is None or node.op_type not in LINEAR or any(node.input[2:]):
+            return False
+        weights = [n for n in node.input if old.scope.is_constant(n)]
+        with contextlib.suppress(EvaluationError):
+            return any(not old.scope.constant(weight).any() for weight in weights)
+        return False
 
     def _held(self, new: Numbered, sought: "_Sought", name: str, called: str) -> str:
         """Note a region in which a probe has held; return what its output is called from now on."""

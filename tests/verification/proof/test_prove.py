@@ -503,7 +503,10 @@ def test_outputs_that_nobody_needs_are_no_unchecked_folds(tmp_path: Path) -> Non
 def test_a_tensor_that_is_zero_may_keep_its_name(
     tmp_path: Path, op_type: str, constants: list[float], gain: float, shift: float
 ) -> None:
-    """What follows dead weights can be folded into them, and their product stays what it was."""
+    """What follows dead weights can be folded into them, and their product stays what it was.
+
+    It may also get another name.
+    """
 
     def dead(W: float, b: float) -> Builder:
         net = Builder(np.random.default_rng(0))
@@ -517,12 +520,15 @@ def test_a_tensor_that_is_zero_may_keep_its_name(
     net.node(op_type, ["shifted", *names], "y", **({"epsilon": 0.0} if len(names) > 1 else {}))
     original = net.model([1, 4], "y")
 
-    def folded(b: float) -> onnx.ModelProto:
-        model = dead(-0.0, b).model([1, 4], "y")
+    def folded(b: float, W: float = -0.0) -> onnx.ModelProto:
+        model = dead(W, b).model([1, 4], "y")
         model.graph.node[-1].output[0] = "y"
         return model
 
-    assert proved(tmp_path, original, folded(0.5 * gain + shift)).structure.proved
+    for zero in (0.0, -0.0):
+        right = folded(0.5 * gain + shift, zero)
+        assert proved(tmp_path, original, right).structure.proved
+        assert proved(tmp_path, original, renamed(right, "product", "before")).structure.proved
     proof = proved(tmp_path, original, folded(0.6 * gain + shift))
     assert not proof.structure.proved
     assert proof.contradiction is not None
