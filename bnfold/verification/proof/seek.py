@@ -1,0 +1,292 @@
+"""Seeking the original's tensor that one of the candidate's is, where nobody named a region.
+
+A region is sought that ends at the tensor and begins at tensors which are known to be the same. The
+tensor is tried as its namesake, or as one that stands in its place; a probe decides.
+"""
+
+import contextlib
+import itertools
+import math
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import replace
+
+from bnfold.frozen import frozen
+from bnfold.region import Region
+from bnfold.verification.proof.cut import LINEAR, Cone, cut, is_straight, linear_depth
+from bnfold.verification.proof.evaluate import EvaluationError, default_domain
+from bnfold.verification.proof.matching import Matcher, Numbered
+from bnfold.verification.proof.probe import Finding, probe
+from bnfold.verification.proof.samples import Shape
+from bnfold.verification.proof.scopes import Scope
+from bnfold.verification.verdict import Probe, ProbeVerdict
+
+_FOUND_NODES = 40
+"""A region that nobody named is sought no further than this."""
+_FAILED_SEARCHES = 24
+"""After so many, and twice those that succeeded, the two files are taken to be unlike."""
+_PLACES = 4
+"""Tensors of the original that one of the candidate is tried as, besides its namesake."""
+_NEVER_NEGATIVE = frozenset({"Relu", "Sigmoid", "HardSigmoid", "Abs", "Exp", "Softmax", "Sqrt"})
+"""Operators that make nothing below zero: what reads that need not bear anything else."""
+
+
+class Prober:
+    """Probes regions, and notes what it would have to know of shapes.
+
+    Attributes:
+        shapes: What is known of the shapes of tensors.
+        seed: Seed of the probes' inputs.
+        unsure: Tensors whose shapes, were they known, might let a failed probe hold.
+    """
+
+    def __init__(self, shapes: Mapping[str, Shape], seed: int) -> None:
+        self.shapes, self.seed = shapes, seed
+        self.unsure: dict[str, None] = {}
+
+    def probe(
+        self,
+        before: Cone,
+        after: Cone,
+        *,
+        tight: bool = False,
+        never_negative: frozenset[str] = frozenset(),
+    ) -> Finding | str:
+        """Return what a probe finds, or why there is none; see `probe.probe`."""
+        try:
+            finding: Finding | str = probe(
+                before, after, self.shapes, self.seed, tight=tight, never_negative=never_negative
+            )
+        except EvaluationError as error:
+            finding = str(error)
+        if isinstance(finding, str) or not finding.held:
+            leaves = (*before.leaves, *after.leaves)
+            self.unsure |= dict.fromkeys(n for n in leaves if None in self.shapes.get(n, (None,)))
+        return finding
+
+    def asked(self) -> tuple[str, ...]:
+        """Return the tensors that probes made shapes up for, and those that others may need."""
+        if not self.unsure:
+            return ()
+        free = (name for name, shape in self.shapes.items() if None in shape)
+        return tuple(dict.fromkeys((*self.unsure, *free)))
+
+
+@frozen
+class _Sought:
+    """What a region that nobody named has shown.
+
+    Attributes:
+        finding: What a probe found, or why there was none.
+        leaves: Where the region begins, in either model.
+        alike: It begins at the same tensors in both.
+    """
+
+    finding: Finding | str
+    leaves: tuple[str, ...]
+    alike: bool
+
+    @property
+    def held(self) -> bool:
+        return isinstance(self.finding, Finding) and self.finding.held
+
+
+class Seeker:
+    """See the module.
+
+    Attributes:
+        found: The probes that held.
+        suspects: Tensors whose probes say that they are wrong.
+    """
+
+    def __init__(
+        self, prober: Prober, integers: Collection[str], taken: Collection[str] | None
+    ) -> None:
+        """Prepare.
+
+        Args:
+            prober: Decides.
+            integers: Tensors that are no floats.
+            taken: Names that tensors of the candidate have; None where regions were named, and
+                nothing but a shape is to be sought.
+        """
+        self.prober, self.integers, self.taken = prober, integers, taken
+        self.zeros: set[str] = set()
+        self.matcher: Matcher
+        self.found: list[Probe]
+        self.suspects: list[str]
+
+    def begin(self, matcher: Matcher) -> None:
+        """Begin anew, for another numbering of the two models."""
+        self.matcher = matcher
+        self.found, self.suspects, self.failed_searches = [], [], 0
+
+    def seek(self, new: Numbered, old: Numbered, name: str) -> str | None:
+        """Seek a region around `name`; return what the tensor is called in the original.
+
+        None where no region is found in which a probe holds.
+        """
+        if self._is_settled(new, old, name):
+            return None
+        failed: _Sought | None = None
+        for called, through in self._readings(new, old, name):
+            sought = self._sought(new, old, name, called, through)
+            if sought is not None and sought.held:
+                return self._held(new, sought, name, called)
+            failed = failed or (sought if called == name else None)
+        if failed is None:
+            return None
+        self.failed_searches += 1
+        # A part that cannot be computed, is of another shape or reads something else tells that
+        # names are misleading, or that not all is possible that a probe lets in.
+        finding = failed.finding
+        if failed.alike and isinstance(finding, Finding) and math.isfinite(finding.fraction):
+            self.suspects.append(name)
+        return None
+
+    def _is_settled(self, new: Numbered, old: Numbered, name: str) -> bool:
+        """Tell whether there is nothing to seek around a tensor."""
+        # Where the folds are named everything else must be the same, not merely close; only a
+        # shape may be read from another tensor of that shape.
+        patience = _FAILED_SEARCHES + 2 * len(self.found)
+        if self.failed_searches >= patience or (self.taken is None and name not in self.integers):
+            return True
+        # A constant of other numbers is another one.
+        return new.scope.is_constant(name) and (
+            name not in old.scope.producers or old.scope.is_constant(name)
+        )
+
+    def _readings(
+        self, new: Numbered, old: Numbered, name: str
+    ) -> Iterator[tuple[str, Collection[str]]]:
+        """Yield which tensor of the original this may be, and what to look through to find out."""
+        places = [*itertools.islice(self._places(new, old, name), _PLACES)]
+        if name not in old.scope.producers:
+            yield from ((place, ()) for place in places)
+            return
+        # What is read where this one is read is the likeliest, whatever it is called.
+        before = places[: places.index(name)] if name in places else []
+        yield from ((place, ()) for place in [*before, name])
+        region = cut(old.scope, name, self._stops(new), _FOUND_NODES)
+        zeros = [leaf for leaf in region.leaves if self._is_zero(old, leaf)] if region else []
+        if zeros:
+            # A tensor that is zero bears its name with or without what follows it.
+            yield name, zeros
+        yield from ((place, ()) for place in places if place not in (*before, name))
+
+    def _is_zero(self, old: Numbered, name: str) -> bool:
+        """Tell whether a tensor is known to be zero whatever enters: of dead weights, say."""
+        if name in self.zeros:
+            return True
+        node, _ = old.scope.producers.get(name, (None, 0))
+        if node is None or node.op_type not in LINEAR or any(node.input[2:]):
+            return False
+        weights = [n for n in node.input if old.scope.is_constant(n)]
+        with contextlib.suppress(EvaluationError):
+            return any(not old.scope.constant(weight).any() for weight in weights)
+        return False
+
+    def _held(self, new: Numbered, sought: "_Sought", name: str, called: str) -> str:
+        """Note a region in which a probe has held; return what its output is called from now on."""
+        assert isinstance(sought.finding, Finding)  # noqa: S101 - it has held
+        if called != name:
+            self.matcher.rename(new, name, called)
+        region = Region(new.scope.path, sought.leaves, (called,))
+        fraction = sought.finding.fraction
+        self.found.append(Probe(region, fraction, ProbeVerdict.HELD, found=True))
+        if sought.finding.zero:
+            self.zeros.add(called)
+        return called
+
+    def _places(self, new: Numbered, old: Numbered, name: str) -> Iterator[str]:
+        """Yield tensors of the original that may be what this one is, though called otherwise.
+
+        They are what the original makes on the way to the next tensor that both models have, and
+        nothing in the candidate is called so. What an operator of the same type reads comes first;
+        the tensor of this very name is among them.
+        """
+        if self.taken is None or not new.scope.may_be_renamed(name):
+            return
+        following = _following(new.scope, name, old.scope)
+        if following is None:
+            return
+        way = cut(old.scope, following, self._stops(new), _FOUND_NODES)
+        if way is None:
+            return
+        types = {reader.op_type for reader, _ in new.scope.readers.get(name, ())}
+        nodes = [old.scope.nodes[index] for index in reversed(way.nodes)]
+        nodes.sort(key=lambda node: node.op_type not in types)  # a stable order
+        inside = {made for node in nodes for made in node.output} - {following}
+        read = dict.fromkeys(read for node in nodes for read in node.input if read in inside)
+        yield from (place for place in read if place == name or place not in self.taken)
+
+    def _stops(self, new: Numbered, through: Collection[str] = ()) -> Callable[[str], bool]:
+        """Return what tells of a tensor whether it is the same in both models."""
+
+        def stops(tensor: str) -> bool:
+            passed = tensor in self.integers or tensor in through
+            return not passed and self.matcher.same(new, tensor)
+
+        return stops
+
+    def _sought(
+        self,
+        new: Numbered,
+        old: Numbered,
+        name: str,
+        called: str,
+        through: Collection[str],
+    ) -> "_Sought | None":
+        """Probe the region that ends at `name`, in the original at what is `called` so.
+
+        It begins at the tensors that are the same in both, but for those that it goes `through`.
+        None where there is no such region, or more in it than a probe is for.
+        """
+        before, after = self._cones(new, old, name, called, through)
+        if before is None or after is None or linear_depth(before) > 1 or linear_depth(after) > 1:
+            return None
+        leaves = tuple(dict.fromkeys((*before.leaves, *after.leaves)))
+        if not all(self.matcher.same(new, leaf) for leaf in leaves):
+            return None
+        sought = _Sought(
+            self.prober.probe(before, after), leaves, set(before.leaves) == set(after.leaves)
+        )
+        bound = frozenset(n for n in leaves if self._is_never_negative(old, n))
+        straight = is_straight(before) and is_straight(after)
+        if bound and not straight and isinstance(sought.finding, Finding) and not sought.held:
+            finding = self.prober.probe(before, after, never_negative=bound)
+            sought = replace(sought, finding=finding)
+        return sought
+
+    def _cones(
+        self,
+        new: Numbered,
+        old: Numbered,
+        name: str,
+        called: str,
+        through: Collection[str] = (),
+    ) -> tuple[Cone | None, Cone | None]:
+        """Return what a tensor is computed from in both models, back to what is the same."""
+        stops = self._stops(new, through)
+        return (
+            cut(old.scope, called, stops, _FOUND_NODES),
+            cut(new.scope, name, stops, _FOUND_NODES),
+        )
+
+    def _is_never_negative(self, old: Numbered, name: str) -> bool:
+        made = old.scope.producers.get(name)
+        return made is not None and default_domain(made[0]) and made[0].op_type in _NEVER_NEGATIVE
+
+
+def _following(scope: Scope, name: str, other: Scope) -> str | None:
+    """Return the nearest tensor computed from this one that another graph has, too."""
+    pending, seen = [name], {name}
+    while pending and len(seen) < _FOUND_NODES:
+        tensor = pending.pop(0)
+        for reader, _ in scope.readers.get(tensor, ()):
+            for made in reader.output:
+                if made in other.producers:
+                    return str(made)
+                if made and made not in seen:
+                    seen.add(made)
+                    pending.append(made)
+    return None
