@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -10,27 +9,12 @@ import pytest
 from commandline import MODELS, load
 from handfold import Builder, Parameters, fold, network
 from onnx import TensorProto, helper, numpy_helper
+from proving import clone, proved
 
 import bnfold
 from bnfold.region import Region
-from bnfold.verification.proof.prove import Proof, prove
+from bnfold.verification.proof.prove import prove
 from bnfold.verification.verdict import ProbeVerdict
-
-
-def proved(
-    tmp_path: Path, old: onnx.ModelProto, new: onnx.ModelProto, regions: list[Region] | None = None
-) -> Proof:
-    paths = []
-    for name, model in (("old", old), ("new", new)):
-        paths.append(tmp_path / f"{name}.onnx")
-        paths[-1].write_bytes(model.SerializeToString())
-    return prove(paths[0], paths[1], regions or [], seed=0)
-
-
-def clone(model: onnx.ModelProto) -> onnx.ModelProto:
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    return copy
 
 
 @pytest.mark.parametrize("kind", ["plain", "residual", "depthwise"])
@@ -335,131 +319,6 @@ def test_no_wider_region_explains_a_single_weight_away(
         assert not proved(tmp_path, model, wrong).structure.proved, (tensor.name, place)
 
 
-def renamed(model: onnx.ModelProto, name: str, other: str) -> onnx.ModelProto:
-    """Return a model in which a tensor has another name, in subgraphs, too."""
-    model = clone(model)
-    graphs = [model.graph]
-    for graph in graphs:
-        for node in graph.node:
-            for names in (node.input, node.output):
-                names[:] = [other if n == name else n for n in names]
-            graphs += [a.g for a in node.attribute if a.HasField("g")]
-        for value in graph.output:
-            value.name = other if value.name == name else value.name
-    return model
-
-
-def keeping_names(follow: Callable[[Builder], Any]) -> tuple[onnx.ModelProto, onnx.ModelProto]:
-    """Conv → BN → …, and folded as tools do it that leave the convolution its name."""
-    net = Builder(np.random.default_rng(0))
-    net.conv("x", "c", 8, 8)
-    net.bn("c", "d", 8)
-    follow(net)
-    model = net.model([1, 8, 6, 6], "y")
-    return model, renamed(fold(model)[0], "d", "c")
-
-
-def convolved(net: Builder) -> None:
-    net.conv("d", "e", 8, 8)
-    net.node("Relu", ["e"], "y")
-
-
-def read_twice(net: Builder) -> None:
-    net.node("Add", [net.node("Sigmoid", ["d"], "s"), "d"], "y")
-
-
-def read_within(net: Builder) -> None:
-    """An If reads the tensor, in a branch and in a branch of that one."""
-
-    def branch(*nodes: onnx.NodeProto, output: str) -> onnx.GraphProto:
-        value = helper.make_tensor_value_info(output, TensorProto.FLOAT, None)
-        return helper.make_graph(nodes, output, [], [value])
-
-    net.node("HardSwish", ["d"], "h")
-    mean = net.node("ReduceMean", ["h"], "m", keepdims=0)
-    condition = net.node("Greater", [mean, net.weight("zero", np.zeros(()))], "positive")
-    inner = helper.make_node(
-        "If", [condition], ["p"],
-        then_branch=branch(helper.make_node("Relu", ["d"], ["q"]), output="q"),
-        else_branch=branch(helper.make_node("Neg", ["d"], ["r"]), output="r"),
-    )  # fmt: skip
-    net.nodes.append(helper.make_node(
-        "If", [condition], ["y"],
-        then_branch=branch(inner, output="p"),
-        else_branch=branch(helper.make_node("Identity", ["h"], ["i"]), output="i"),
-    ))  # fmt: skip
-
-
-FOLLOWERS = [
-    convolved,
-    read_twice,
-    read_within,
-    lambda net: net.node("HardSwish", ["d"], "y"),
-    lambda net: net.node("Softmax", ["d"], "y", axis=1),
-]
-
-
-@pytest.mark.parametrize("follow", FOLLOWERS)
-@pytest.mark.parametrize("called", ["c", "anything"])
-def test_a_tensor_is_known_by_its_place_where_its_name_misleads(
-    tmp_path: Path, follow: Callable[[Builder], Any], called: str
-) -> None:
-    """Also where a probe cannot go through what reads it."""
-    original, folded = keeping_names(follow)
-    folded = renamed(folded, "c", called)
-    before = folded.SerializeToString()
-    proof = proved(tmp_path, original, folded)
-    assert proof.structure.proved
-    assert proof.contradiction is None
-    assert {name for found in proof.probes for name in found.region.outputs} >= {"d"}
-    assert folded.SerializeToString() == before
-    for name in ("c.W", "c.b"):
-        wrong = clone(folded)
-        [tensor] = [t for t in wrong.graph.initializer if t.name == name]
-        values = numpy_helper.to_array(tensor).copy()
-        values[3] *= np.float32(1.00001)
-        tensor.CopyFrom(numpy_helper.from_array(values, name))
-        assert not proved(tmp_path, original, wrong).structure.proved
-
-
-@pytest.mark.parametrize("follow", FOLLOWERS)
-def test_all_names_may_be_new(tmp_path: Path, follow: Callable[[Builder], Any]) -> None:
-    """Also of what is the same, and of what reads a tensor from within a branch."""
-    original, folded = keeping_names(follow)
-    made = [name for node in folded.graph.node for name in node.output if name != "y"]
-    for index, name in enumerate(made):
-        folded = renamed(folded, name, f"t{index}")
-    assert proved(tmp_path, original, folded).structure.proved
-    [tensor] = [t for t in folded.graph.initializer if t.name == "c.b"]
-    values = numpy_helper.to_array(tensor) * np.float32(1.00001)
-    tensor.CopyFrom(numpy_helper.from_array(values, "c.b"))
-    assert not proved(tmp_path, original, folded).structure.proved
-
-
-def test_two_layers_that_make_up_for_each_other_are_wrong(tmp_path: Path) -> None:
-    original, folded = keeping_names(convolved)
-    for name, factor in (("c.W", 1.00001), ("c.b", 1.00001), ("e.W", 1 / 1.00001)):
-        [tensor] = [t for t in folded.graph.initializer if t.name == name]
-        values = (numpy_helper.to_array(tensor) * factor).astype(np.float32)
-        tensor.CopyFrom(numpy_helper.from_array(values, name))
-    assert proved(tmp_path, original, folded).contradiction is not None
-
-
-def test_a_place_that_is_taken_is_not_given_away(tmp_path: Path) -> None:
-    """The sum reads the two the other way round, each under its right name."""
-    net = Builder(np.random.default_rng(0))
-    net.bn(net.conv("x", "c", 8, 8), "d", 8)
-    net.bn(net.conv("x", "e", 8, 8), "f", 8)
-    net.node("Add", ["d", "f"], "y")
-    model = net.model([1, 8, 6, 6], "y")
-    swapped = fold(model)[0]
-    swapped.graph.node[-1].input[:] = ["f", "d"]
-    names = [node.output[0] for node in swapped.graph.node]
-    proof = proved(tmp_path, model, swapped)
-    assert {name for found in proof.probes for name in found.region.outputs} == {"d", "f", "y"}
-    assert names == [node.output[0] for node in swapped.graph.node]
-
-
 @pytest.mark.parametrize("kernel", [1, 3, 5])
 @pytest.mark.parametrize("named", [True, False])
 def test_a_fold_behind_a_pad_of_zeros(tmp_path: Path, kernel: int, *, named: bool) -> None:
@@ -489,46 +348,3 @@ def test_outputs_that_nobody_needs_are_no_unchecked_folds(tmp_path: Path) -> Non
     proof = proved(tmp_path, model, folding.model, list(folding.plan.regions))
     assert proof.structure.proved
     assert {probe.verdict for probe in proof.probes} == {ProbeVerdict.HELD}
-
-
-@pytest.mark.parametrize(
-    ("op_type", "constants", "gain", "shift"),
-    [
-        ("Mul", [2.0], 2.0, 0.0),
-        ("Sub", [1.0], 1.0, -1.0),
-        ("Neg", [], -1.0, 0.0),
-        ("BatchNormalization", [2.0, 1.0, 0.0, 1.0], 2.0, 1.0),
-    ],
-)
-def test_a_tensor_that_is_zero_may_keep_its_name(
-    tmp_path: Path, op_type: str, constants: list[float], gain: float, shift: float
-) -> None:
-    """What follows dead weights can be folded into them, and their product stays what it was.
-
-    It may also get another name.
-    """
-
-    def dead(W: float, b: float) -> Builder:
-        net = Builder(np.random.default_rng(0))
-        net.node("Relu", ["x"], "r")
-        net.node("MatMul", ["r", net.weight("W", np.full((4, 3), W))], "product")
-        net.node("Add", ["product", net.weight("b", np.full(3, b))], "shifted")
-        return net
-
-    net = dead(0.0, 0.5)
-    names = [net.weight(f"p{index}", np.full(3, value)) for index, value in enumerate(constants)]
-    net.node(op_type, ["shifted", *names], "y", **({"epsilon": 0.0} if len(names) > 1 else {}))
-    original = net.model([1, 4], "y")
-
-    def folded(b: float, W: float = -0.0) -> onnx.ModelProto:
-        model = dead(W, b).model([1, 4], "y")
-        model.graph.node[-1].output[0] = "y"
-        return model
-
-    for zero in (0.0, -0.0):
-        right = folded(0.5 * gain + shift, zero)
-        assert proved(tmp_path, original, right).structure.proved
-        assert proved(tmp_path, original, renamed(right, "product", "before")).structure.proved
-    proof = proved(tmp_path, original, folded(0.6 * gain + shift))
-    assert not proof.structure.proved
-    assert proof.contradiction is not None
