@@ -195,6 +195,9 @@ class Constants:
         for output, value in zip(node.outputs, self._run(node), strict=False):
             if output != NONE:
                 self._values[output] = value
+        if tensor not in self._values:  # an output that the operator does not have
+            name = self._view.tensors[tensor].name
+            raise Refusal(Reason.PARAMETERS_NOT_CONSTANT, f"{name} is not computed", node.label)
 
     def _run(self, node: Node) -> list[NDArray[np.generic]]:
         """Compute one node."""

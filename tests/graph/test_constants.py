@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 import pytest
 
+import bnfold
 from bnfold.errors import BnfoldError
 from bnfold.files import from_proto
 from bnfold.graph.planner import read_graph
@@ -101,3 +102,18 @@ def test_half_floats_of_both_kinds_are_read() -> None:
 def test_a_circle_is_no_reason_to_hang() -> None:
     with pytest.raises(BnfoldError, match="circle"):
         _constant("a = Identity (c) c = Identity (a)")
+
+
+def test_an_output_that_an_operator_does_not_have_is_refused() -> None:
+    """And not waited for."""
+    model = onnx.parser.parse_model("""
+        <ir_version: 8, opset_import: ["" : 17]>
+        g (float[1,2,4,4] x) => (float[1,2,4,4] y) <float[2,2,1,1] W = {1, 2, 3, 4}>
+        {
+          c = Conv (x, W)
+          first, second = Constant <value_floats = [1.0, 2.0]> ()
+          scale = Neg (second)
+          y = Mul (c, scale)
+        }""")
+    folding = bnfold.fold(model)
+    assert [node.op_type for node in folding.model.graph.node][-1] == "Mul"
