@@ -167,6 +167,8 @@ class Scope:
             made = self._values(node, inputs, room)
             room -= sum(array.nbytes for array in made)
             named = [output for output in node.output if output]
+            if len(named) != len(made):
+                raise EvaluationError(f"{node.op_type} does not make {len(named)} tensors")
             values |= dict(zip(named, made, strict=True))
         self._computed |= {n: v for n, v in values.items() if v.nbytes <= _WORTH_KEEPING}
         return values[name]

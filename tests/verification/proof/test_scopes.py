@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import onnx
 import pytest
@@ -68,3 +70,12 @@ def test_a_body_sees_the_constants_around_it() -> None:
     assert inner.is_constant("w")
     assert not inner.is_constant("y")
     assert inner.home("x") is outer
+
+
+@pytest.mark.parametrize("inputs", [[], ["b"]])
+def test_an_output_that_an_operator_does_not_have(inputs: list[str]) -> None:
+    stated: dict[str, Any] = {} if inputs else {"value_float": 0.5}
+    op_type = "Neg" if inputs else "Constant"
+    found = scope([node(op_type, inputs, ["a", "nothing"], **stated)], {"b": np.ones(2)})
+    with pytest.raises(EvaluationError):
+        found.constant("nothing")
