@@ -4,8 +4,8 @@
     python benchmarks/others.py --folder networks/ --only onnxsim onnxslim
 
 Each tool folds every network in a process of its own, and `bnfold verify` compares what it wrote
-with the original: once as it is, and once with the weight of a convolution in the middle off by one
-in ten thousand, as a wrong fold might leave it. Nobody tells bnfold what was folded.
+with the original: once as it is, and once with the weights of a convolution in the middle off by
+one in ten thousand, as a wrong fold might leave them. Nobody tells bnfold what was folded.
 """
 
 import argparse
