@@ -142,13 +142,15 @@ class _Sharing:
         if opened.data is None or not opened.data.by_location:
             raise RequestError("the model has no data file that could be shared")
         self._from = opened.data.folder.resolve()
+        self._stores = opened.data.by_location
         self._to = target.parent.resolve()
 
     def __call__(self, location: str) -> str:
-        path = self._from / location
-        if not path.is_relative_to(self._to):
-            raise RequestError(
-                f"data file {path} cannot be shared with a model in {self._to}:"
-                " data must be in the model's own folder or below"
-            )
-        return path.relative_to(self._to).as_posix()
+        # onnx does not read through links, so the file itself is preferred, if it is below.
+        for path in (self._stores[location].path, self._from / location):
+            if path.is_relative_to(self._to):
+                return path.relative_to(self._to).as_posix()
+        raise RequestError(
+            f"data file {self._from / location} cannot be shared with a model in {self._to}:"
+            " data must be in the model's own folder or below"
+        )

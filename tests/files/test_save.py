@@ -214,6 +214,24 @@ def test_only_what_changed_is_written_when_data_is_shared(tmp_path: Path) -> Non
         save_model(opened, opened.proto, {}, tmp_path / "out.onnx", share_data=True)
 
 
+def test_data_is_shared_by_its_own_path_not_by_a_link(tmp_path: Path) -> None:
+    """onnx refuses data files that are links, as those of a Hugging Face cache are."""
+    repository = tmp_path / "models--some--net"
+    made, blobs = repository / "snapshots" / "c0ffee", repository / "blobs"
+    made.mkdir(parents=True)
+    blobs.mkdir()
+    save_external(model([tensor("w")]), made / "m.onnx", "weights")
+    (made / "weights").rename(blobs / "1")
+    (made / "weights").symlink_to("../../blobs/1")
+    with open_model(made / "m.onnx") as opened:
+        for target in (repository / "out.onnx", made / "out.onnx"):
+            save_model(opened, opened.proto, {}, target, share_data=True)
+    (weight,) = load(repository / "out.onnx").graph.initializer
+    assert np.array_equal(numpy_helper.to_array(weight), numbers(8192))
+    with open_model(made / "out.onnx") as linked:
+        assert np.array_equal(linked.read(linked.proto.graph.initializer[0]), numbers(8192))
+
+
 def test_an_overflow_leaves_no_trace(tmp_path: Path) -> None:
     made = model([numpy_helper.from_array(np.full(4096, 60000, np.float16), "too_large")])
     with open_model(write(made, tmp_path / "m.onnx")) as opened:
