@@ -16,9 +16,10 @@ under its interim name; the next one that writes the model removes it.
 
 import os
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from pathlib import Path
 
-from bnfold.errors import RequestError
+from bnfold.errors import ModelError, RequestError
 from bnfold.files.assemble import DataLayout
 from bnfold.files.atomic import (
     Staged,
@@ -31,8 +32,11 @@ from bnfold.files.janitor import removed_if_killed
 from bnfold.files.leftovers import INTERIM, hidden_name, remove_abandoned
 from bnfold.files.opened import OpenedModel
 from bnfold.files.pieces import Piece
-from bnfold.files.stores import FileStore
+from bnfold.files.references import Reference, is_external
+from bnfold.files.skeleton import read_skeleton
+from bnfold.files.stores import FileStore, open_regular
 from bnfold.files.transfer import write_pieces
+from bnfold.files.walk import tensors
 
 Check = Callable[[Path], None]
 """Examines a model that is written, but not yet in its place; raises if it shall not get there."""
@@ -146,13 +150,29 @@ def _require_replaceable(opened: OpenedModel, data: Path, real: Path, *, sharing
     """Raise `RequestError` if the data file cannot be written without harm."""
     if data.is_symlink() or (data.exists() and not data.is_file()):
         raise RequestError(f"{data}: this is not a regular file")
+    if not data.exists():
+        return
     if opened.file is not None and _is_one_of(data, [opened.file]):
         raise RequestError(f"{data}: this is the model that is being read")
-    if opened.data is None or not _is_one_of(data, opened.data.stores):
-        return
-    in_place = opened.file is not None and _is_one_of(real, [opened.file])
-    if sharing or not in_place:
-        raise RequestError(f"{data}: the model that is being read has its data in this file")
+    if opened.data is not None and _is_one_of(data, opened.data.stores):
+        in_place = opened.file is not None and _is_one_of(real, [opened.file])
+        if sharing or not in_place:
+            raise RequestError(f"{data}: the model that is being read has its data in this file")
+    for beside in sorted(data.parent.glob("*.onnx")):
+        if beside.name != real.name and _reads(beside, data):
+            raise RequestError(f"{data}: {beside.name} has its data in this file")
+
+
+def _reads(model: Path, data: Path) -> bool:
+    """Whether the file `model` is a model that has numbers in the file `data`."""
+    try:
+        with closing(FileStore(model, open_regular(model))) as store:
+            skeleton = read_skeleton(store)
+        references = [Reference.of(tensor) for tensor in tensors(skeleton) if is_external(tensor)]
+        locations = {found.location for found in references if not found.private}
+        return any((model.parent / location).resolve() == data.resolve() for location in locations)
+    except (ModelError, OSError, RuntimeError, ValueError):
+        return False  # what is no sane model is read by nobody
 
 
 def _is_one_of(path: Path, stores: Iterable[FileStore]) -> bool:

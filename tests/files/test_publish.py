@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from handmade import model, save_external, tensor
+from handmade import model, refer, save_external, tensor
 
 from bnfold.errors import BnfoldError, RequestError
 from bnfold.files import Recipe, Scaled, copy_model, open_model, reference, save_model
@@ -334,6 +334,26 @@ def test_a_model_never_overwrites_what_it_is_read_from(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="has its data in this file"):
         save_tripled(source, source, share_data=True)
     assert value_of(tmp_path / "a.onnx") == value_of(inline) == value_of(source) == OLD
+
+
+def test_the_data_of_another_model_is_not_replaced(tmp_path: Path) -> None:
+    """Models that share data, as `share_data` makes them, or two of which one was renamed."""
+    source = save_external(model([tensor("w")]), tmp_path / "m.onnx", "m.onnx.data")
+    (tmp_path / "broken.onnx").write_bytes(b"no model")
+    (tmp_path / "folder.onnx").mkdir()
+    strange = model([refer("w", [1], "a\0b")])
+    (tmp_path / "strange.onnx").write_bytes(strange.SerializeToString())
+    save_tripled(source, source)
+    kept = tmp_path / "kept.onnx"
+    kept.write_bytes(source.read_bytes())
+    inline = tmp_path / "inline"
+    inline.write_bytes(model([tensor("w")]).SerializeToString())
+    for model_in_place in (source, inline):
+        with pytest.raises(RequestError, match=r"m.onnx.data: kept.onnx has its data in this"):
+            save_tripled(model_in_place, source, external_data=True)
+    assert value_of(kept) == value_of(source) == NEW
+    kept.unlink()
+    save_tripled(source, source)
 
 
 def test_an_odd_data_file_in_the_way_is_refused(tmp_path: Path) -> None:
