@@ -187,9 +187,16 @@ class _Job:
 
     def _save(self, opened: OpenedModel, verifying: "_Verifying", decision: Decision) -> Report:
         if not decision.plan.changes:
-            if self.target != self.source:
-                copy_model(opened, self.target, external_data=self.saving.external_data)
-            return self._report(opened, decision, written=self.target != self.source)
+            # What is to be replaced by itself stays, unless it shall have another form.
+            written = self.target != self.source or self.saving.external_data is True
+            if written:
+                copy_model(
+                    opened,
+                    self.target,
+                    external_data=self.saving.external_data,
+                    share_data=self.saving.share_data,
+                )
+            return self._report(opened, decision, written=written)
         rewritten, regions = decision.rewritten, decision.plan.regions
 
         def check(candidate: Path) -> None:

@@ -75,10 +75,13 @@ class Staged:
     named: bool
 
     @classmethod
-    def create(cls, target: Path, hidden: Path | None = None) -> Self:
-        """Begin a file that will be `target`, under the name `hidden` if it needs one before.
+    def create(cls, target: Path, *, like: Path | None = None, hidden: Path | None = None) -> Self:
+        """Begin a file; what killed runs left of the same target is removed.
 
-        What killed runs left of the same target is removed.
+        Args:
+            target: What it will be.
+            like: A file whose owner and permissions it gets if that exists; by default the target.
+            hidden: The name that it has before, if it needs one.
         """
         remove_abandoned(target, PARTIAL)
         flags = os.O_WRONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
@@ -94,14 +97,18 @@ class Staged:
         if staged is None:
             descriptor = os.open(hidden, flags | os.O_CREAT | os.O_EXCL, 0o666)
             staged = cls(target, descriptor, hidden, named=True)
-        with contextlib.suppress(OSError):  # a file system without locks
-            lock(descriptor)
+        try:
+            with contextlib.suppress(OSError):  # a file system without locks
+                lock(descriptor)
+            with contextlib.suppress(FileNotFoundError):
+                _keep_permissions((like or target).stat(), descriptor)
+        except BaseException:
+            staged.discard()
+            raise
         return staged
 
-    def settle(self, like: Path) -> None:
-        """Make the file complete: on the disk, with the permissions of `like` if that exists."""
-        if like.exists():
-            _keep_permissions(like.stat(), self.descriptor)
+    def settle(self) -> None:
+        """Bring what is written to the disk."""
         os.fsync(self.descriptor)
 
     def show(self) -> None:

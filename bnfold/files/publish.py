@@ -10,7 +10,8 @@ first and the model after it. If there is one, the old model may be referring to
 4. a model that refers to the final name replaces that of step 2;
 5. the interim name goes.
 
-After each step the model and what it refers to belong together. A killed run may leave the data
+One process at a time does so in a folder (`only_one`). After each step the model and what it refers
+to belong together. A killed run may leave the data
 under its interim name; the next one that writes the model removes it.
 """
 
@@ -29,7 +30,7 @@ from bnfold.files.atomic import (
     replace_by_second_name,
 )
 from bnfold.files.janitor import removed_if_killed
-from bnfold.files.leftovers import INTERIM, hidden_name, remove_abandoned
+from bnfold.files.leftovers import INTERIM, hidden_name, only_one, remove_abandoned
 from bnfold.files.opened import OpenedModel
 from bnfold.files.pieces import Piece
 from bnfold.files.references import Reference, is_external
@@ -57,9 +58,10 @@ def write_one(
     with Staged.create(real) as staged:
         write_pieces(pieces, staged.descriptor, threads=opened.for_threads)
         _examine(check, staged)
-        staged.settle(real)
+        staged.settle()
         opened.require_unchanged()
-        staged.publish()
+        with only_one(real.parent):
+            staged.publish()
     remove_abandoned(real, INTERIM)
 
 
@@ -72,7 +74,7 @@ def write_whole(path: Path, data: bytes) -> None:
     real = real_target(path)
     with explained(path), Staged.create(real) as staged:
         write_pieces([data], staged.descriptor)
-        staged.settle(real)
+        staged.settle()
         staged.publish()
 
 
@@ -105,7 +107,7 @@ def write_with_data(
     _require_replaceable(opened, data, real, sharing=sharing)
     interim = hidden_name(real, INTERIM)
     with (
-        Staged.create(data, hidden=interim) as numbers,
+        Staged.create(data, like=data if data.exists() else real, hidden=interim) as numbers,
         Staged.create(real) as passing,
         Staged.create(real) as model,
     ):
@@ -113,14 +115,14 @@ def write_with_data(
         write_pieces(lay_out(interim.name).model, passing.descriptor)
         write_pieces(layout.model, model.descriptor)
         _examine(check, passing, numbers)
-        numbers.settle(data if data.exists() else real)
-        passing.settle(real)
-        model.settle(real)
+        for staged in (numbers, passing, model):
+            staged.settle()
         opened.require_unchanged()
-        if data.exists():
-            _replace_both(numbers, passing, model)
-        else:
-            publish_in_order([numbers, model])
+        with only_one(real.parent):
+            if data.exists():
+                _replace_both(numbers, passing, model)
+            else:
+                publish_in_order([numbers, model])
     remove_abandoned(real, INTERIM)
 
 
@@ -152,6 +154,8 @@ def _require_replaceable(opened: OpenedModel, data: Path, real: Path, *, sharing
         raise RequestError(f"{data}: this is not a regular file")
     if not data.exists():
         return
+    if not os.access(data, os.W_OK):
+        raise RequestError(f"{data}: the file is write-protected")
     if opened.file is not None and _is_one_of(data, [opened.file]):
         raise RequestError(f"{data}: this is the model that is being read")
     if opened.data is not None and _is_one_of(data, opened.data.stores):

@@ -38,7 +38,7 @@ def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
 def write(target: Path, data: bytes) -> None:
     with explained(target), Staged.create(real_target(target)) as staged:
         os.write(staged.descriptor, data)
-        staged.settle(staged.target)
+        staged.settle()
         staged.publish()
 
 
@@ -52,7 +52,7 @@ def test_a_file_is_there_when_it_is_published(tmp_path: Path, kind: str) -> None
     with Staged.create(target) as staged:
         os.write(staged.descriptor, b"new")
         assert len(names(tmp_path)) == (1 if kind == "anonymous" else 2)
-        staged.settle(target)
+        staged.settle()
         assert target.read_bytes() == b"old"
         staged.publish()
         assert target.read_bytes() == b"new"
@@ -64,6 +64,19 @@ def test_nothing_is_left_of_a_file_that_is_not_published(tmp_path: Path) -> None
     with Staged.create(tmp_path / "m") as staged:
         os.write(staged.descriptor, b"half")
     assert names(tmp_path) == []
+
+
+@pytest.mark.usefixtures("kind")
+def test_a_name_may_be_as_long_as_the_system_allows(tmp_path: Path) -> None:
+    for name in ("m" * 255, "ä" * 127):
+        write(tmp_path / name, b"new")
+    write(tmp_path / ("m" * 255), b"newer")
+    assert names(tmp_path) == ["m" * 255, "ä" * 127]
+    first, second = (tmp_path / ("m" * 254 + end) for end in "12")
+    with Staged.create(first) as living:
+        living.show()
+        write(second, b"new")  # whose hidden names are others
+        assert living.hidden.exists()
 
 
 @pytest.mark.usefixtures("kind")
@@ -141,14 +154,18 @@ def test_leftovers_of_the_dead_are_removed_and_those_of_the_living_are_not(
     monkeypatch.delattr(os, "O_TMPFILE", raising=False)
     dead = tmp_path / ".m.12345678.bnfold-partial"
     dead.write_bytes(b"half")
-    others = [tmp_path / ".n.12345678.bnfold-partial", tmp_path / ".m.backup"]
+    others = [
+        tmp_path / ".n.12345678.bnfold-partial",
+        tmp_path / ".m.onnx.12345678.bnfold-partial",  # of another target, whose name goes on
+        tmp_path / ".m.backup",
+    ]
     for other in others:
         other.touch()
     with Staged.create(tmp_path / "m") as living:
         assert not dead.exists()
         write(tmp_path / "m", b"another's")
         assert living.hidden.exists()
-        living.settle(living.target)
+        living.settle()
         living.publish()
     assert names(tmp_path) == sorted([*(other.name for other in others), "m"])
 

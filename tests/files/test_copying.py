@@ -1,4 +1,4 @@
-"""Copies: byte for byte, data files included."""
+"""Models that were not edited, byte for byte or with their data in a file of their own."""
 
 import os
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from handmade import model, save_external, tensor
 
+from bnfold.errors import RequestError
 from bnfold.files import copy_model, open_model
 
 MADE = model([tensor("w"), tensor("v", seed=1)])
@@ -31,12 +32,55 @@ def test_an_unusual_encoding_is_copied_as_it_is(tmp_path: Path) -> None:
     assert (tmp_path / "copy.onnx").read_bytes() == data
 
 
-def test_a_copy_brings_its_data_along(source: Path, tmp_path: Path) -> None:
+def numbers_of(path: Path) -> list[bytes]:
+    """The numbers of a model's initializers."""
+    with open_model(path) as opened:
+        return [opened.read(tensor).tobytes() for tensor in opened.proto.graph.initializer]
+
+
+OWN = [tensor.raw_data for tensor in MADE.graph.initializer]
+
+
+def test_a_copy_elsewhere_has_its_data_beside_it(source: Path, tmp_path: Path) -> None:
     (tmp_path / "b").mkdir()
     with open_model(source) as opened:
         for _ in range(2):  # again, over the first
             copy_model(opened, tmp_path / "b" / "m.onnx")
-            assert content(tmp_path / "b") == content(tmp_path / "a")
+            assert sorted(content(tmp_path / "b")) == ["m.onnx", "m.onnx.data"]
+            assert numbers_of(tmp_path / "b" / "m.onnx") == OWN
+
+
+@pytest.mark.parametrize("location", ["m.onnx", "sub/w.bin", ".git/hooks/pre-commit"])
+def test_the_source_does_not_say_which_files_a_copy_has(location: str, tmp_path: Path) -> None:
+    source = save_external(MADE, tmp_path / "a" / "n.onnx", location)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "sub").symlink_to("../elsewhere")
+    with open_model(source) as opened:
+        copy_model(opened, tmp_path / "b" / "m.onnx")
+    assert sorted(content(tmp_path / "b")) == ["m.onnx", "m.onnx.data"]
+    assert content(tmp_path / "elsewhere") == {}
+    assert numbers_of(tmp_path / "b" / "m.onnx") == OWN
+
+
+def test_a_copy_has_the_form_that_was_asked_for(source: Path, tmp_path: Path) -> None:
+    inline = tmp_path / "inline.onnx"
+    inline.write_bytes(MADE.SerializeToString())
+    with open_model(inline) as opened, pytest.raises(RequestError, match="has no data file"):
+        copy_model(opened, tmp_path / "shared.onnx", share_data=True)
+    with open_model(inline) as opened:
+        copy_model(opened, tmp_path / "m.onnx", external_data=True)
+    assert numbers_of(tmp_path / "m.onnx") == OWN
+    assert (tmp_path / "m.onnx.data").is_file()
+    with open_model(source) as opened:
+        copy_model(opened, tmp_path / "n.onnx", external_data=False)
+        copy_model(opened, tmp_path / "s.onnx", share_data=True)
+        (tmp_path / "b").mkdir()
+        with pytest.raises(RequestError, match="cannot be shared with a model in"):
+            copy_model(opened, tmp_path / "b" / "s.onnx", share_data=True)
+    assert numbers_of(tmp_path / "n.onnx") == numbers_of(tmp_path / "s.onnx") == OWN
+    assert not (tmp_path / "n.onnx.data").exists()
+    assert not (tmp_path / "s.onnx.data").exists()
 
 
 def test_a_copy_in_the_same_folder_shares_the_data(source: Path) -> None:
@@ -45,19 +89,6 @@ def test_a_copy_in_the_same_folder_shares_the_data(source: Path) -> None:
         copy_model(opened, source.with_name("n.onnx"))
         copy_model(opened, source)
     assert content(source.parent) == before | {"n.onnx": before["m.onnx"]}
-
-
-def test_a_copy_never_replaces_another_models_data(source: Path, tmp_path: Path) -> None:
-    (tmp_path / "b" / "data").mkdir(parents=True)
-    (tmp_path / "b" / "data" / "weights.bin").write_bytes(b"another's")
-    with open_model(source) as opened:
-        copy_model(opened, tmp_path / "b" / "m.onnx")
-    found = content(tmp_path / "b")
-    assert sorted(found) == ["data/weights.bin", "m.onnx", "m.onnx.data"]
-    assert found["data/weights.bin"] == b"another's"
-    with open_model(tmp_path / "b" / "m.onnx") as copied:
-        for one, other in zip(copied.proto.graph.initializer, MADE.graph.initializer, strict=True):
-            assert copied.read(one).tobytes() == other.raw_data
 
 
 def test_a_copy_that_fails_leaves_nothing(

@@ -3,6 +3,7 @@
 Whatever happens, a reader finds a whole model, the old one or the new one, and no litter.
 """
 
+import contextlib
 import errno
 import os
 import random
@@ -303,6 +304,70 @@ for external in (False, True):
 """
 
 
+ANOTHER = """
+import sys
+from pathlib import Path
+from bnfold.files import copy_model, open_model
+with open_model(Path(sys.argv[1])) as opened:
+    copy_model(opened, Path(sys.argv[2]), external_data=True)
+"""
+
+
+@pytest.mark.parametrize("form", ["external to new", "external to old"])
+@pytest.mark.parametrize("step", range(1, 4))
+def test_processes_that_write_the_same_model_wait_for_each_other(
+    form: str, step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the one's model may be left with the other's data."""
+    case = Scenario(form, tmp_path)
+    others = save_external(model([tensor("w", seed=7)]), tmp_path / "others.onnx", "others.bin")
+    command = [sys.executable, "-c", ANOTHER, str(others), str(case.target)]
+    replace, started, calls = Path.replace, [], 0
+
+    def interrupted(self: Path, target: Path) -> Path:
+        nonlocal calls
+        calls += 1
+        if calls == step:
+            started.append(subprocess.Popen(command))
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                started[0].wait(2)
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", interrupted)
+    case.act()
+    for process in started:
+        assert process.wait(60) == 0
+    with open_model(case.target) as opened:
+        found = opened.read(opened.proto.graph.initializer[0])
+    expected = tensor("w", seed=7).raw_data if started else (WEIGHT * np.float32(NEW)).tobytes()
+    assert found.tobytes() == expected
+
+
+def test_a_file_on_its_way_is_no_more_open_than_the_one_it_replaces(tmp_path: Path) -> None:
+    case = Scenario("external to old", tmp_path)
+    case.target.chmod(0o600)
+    data = case.target.with_name("target.onnx.data")
+    data.chmod(0o640)
+
+    def check(candidate: Path) -> None:
+        with open_model(candidate) as opened:
+            (location,) = opened.locations
+        assert candidate.stat().st_mode & 0o777 == 0o600
+        assert candidate.with_name(location).stat().st_mode & 0o777 == 0o640
+
+    case.act(check)
+
+
+def test_a_model_whose_name_is_long_has_its_data_beside_it(tmp_path: Path) -> None:
+    source = tmp_path / "m.onnx"
+    source.write_bytes(model([tensor("w")]).SerializeToString())
+    target = tmp_path / ("m" * 245 + ".onnx")
+    for _ in range(2):
+        save_tripled(source, target, external_data=True)
+        assert value_of(target) == NEW
+    assert files(tmp_path) == {"m.onnx", target.name, f"{target.name}.data"}
+
+
 @pytest.mark.skipif(not shutil.which("unshare"), reason="a file system is mounted with unshare")
 def test_a_disk_that_is_really_full_leaves_the_old_model(tmp_path: Path) -> None:
     small = tmp_path / "small"
@@ -356,12 +421,19 @@ def test_the_data_of_another_model_is_not_replaced(tmp_path: Path) -> None:
     save_tripled(source, source)
 
 
-def test_an_odd_data_file_in_the_way_is_refused(tmp_path: Path) -> None:
+def test_an_odd_data_file_in_the_way_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     source = tmp_path / "m.onnx"
     source.write_bytes(model([tensor("w")]).SerializeToString())
     (tmp_path / "out.onnx.data").mkdir()
     with pytest.raises(RequestError, match=r"out.onnx.data: this is not a regular file"):
         save_tripled(source, tmp_path / "out.onnx", external_data=True)
+    (tmp_path / "kept.onnx.data").touch()
+    with monkeypatch.context() as patch:  # root may write anything, so it is asked to pretend
+        patch.setattr(os, "access", lambda path, _: Path(path).suffix != ".data")
+        with pytest.raises(RequestError, match=r"kept.onnx.data: the file is write-protected"):
+            save_tripled(source, tmp_path / "kept.onnx", external_data=True)
     (tmp_path / "other.onnx.data").symlink_to("m.onnx")
     with pytest.raises(RequestError, match=r"other.onnx.data: this is not a regular file"):
         save_tripled(source, tmp_path / "other.onnx", external_data=True)
