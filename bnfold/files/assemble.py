@@ -15,9 +15,10 @@ from bnfold.files.opened import OpenedModel
 from bnfold.files.pieces import Made, Piece, Slice
 from bnfold.files.recipe import RECIPE_PREFIX, Recipe
 from bnfold.files.references import Reference, is_external
+from bnfold.files.skeleton import VALUES
 from bnfold.files.stores import MemoryStore
 from bnfold.files.values import SMALL, byte_count
-from bnfold.files.wire import Edit, Walk, key
+from bnfold.files.wire import SPARSE, Edit, Walk, key
 
 ALIGNMENT: Final = 4096
 """Tensors begin at multiples of this in a data file, so that a runtime can map them."""
@@ -49,7 +50,7 @@ def assemble(
         at = bisect_left(marks, begin)
         return at < len(marks) and marks[at] < end
 
-    def visit(begin: int, end: int) -> Sequence[Edit]:
+    def visit(begin: int, end: int, holder: int) -> Sequence[Edit]:
         tensor = onnx.TensorProto.FromString(data[begin:end])
         if not is_external(tensor):
             return ()
@@ -57,7 +58,8 @@ def assemble(
         if not reference.private and opened.data is None:
             return ()  # a model in memory that knows no folder keeps what it says
         content = content_of(opened, tensor, recipes)
-        new = place(content, reference)
+        # onnx's checker looks at the parts of sparse tensors, and only where they are inside.
+        new = None if holder == SPARSE else place(content, reference)
         if new == reference:
             return ()
         if new is not None:
@@ -112,7 +114,11 @@ def _filled(
 
 def clear_reference(tensor: onnx.TensorProto, reference: Reference) -> None:
     """Take the reference out of a tensor that is about to hold its numbers itself."""
-    tensor.ClearField("external_data")
+    if reference.private:
+        tensor.ClearField("external_data")
+    else:  # a stranger's tensor may hold others that count for nothing, until now
+        for values in VALUES:
+            tensor.ClearField(values)
     tensor.ClearField("data_location")
     if reference.explicit:
         tensor.data_location = onnx.TensorProto.DEFAULT

@@ -9,18 +9,20 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import onnx
-from google.protobuf.message import Message  # type: ignore[import-untyped]
+from google.protobuf.message import DecodeError, EncodeError, Message  # type: ignore[import-untyped]
 from google.protobuf.unknown_fields import (  # type: ignore[import-untyped]
     UnknownFieldSet,
 )
 
 from bnfold.errors import ModelError
 from bnfold.files.references import HELD, Reference
-from bnfold.files.skeleton import BULKY
+from bnfold.files.skeleton import BULKY, NOT_TEXT, require_text
 from bnfold.files.stores import MemoryStore
 from bnfold.files.values import byte_count
-from bnfold.files.wire import FIXED32, FIXED64, GROUP, VARINT, key, varint
+from bnfold.files.wire import DEPTH_LIMIT, FIXED32, FIXED64, GROUP, VARINT, key, varint
 from bnfold.frozen import frozen
+
+_NESTED: Final = f"its messages are nested deeper than {DEPTH_LIMIT}"
 
 _ON_THE_WAY: Final = (
     onnx.GraphProto,
@@ -62,14 +64,28 @@ class Copier:
     """Copies models without their bulk; `held` gathers the tensors whose numbers stayed."""
 
     held: list[HeldTensor]
+    _depth: int = 0
 
     def copy(self, source: onnx.ModelProto) -> onnx.ModelProto:
-        """Return the skeleton of `source`."""
+        """Return the skeleton of `source`.
+
+        Raises:
+            ModelError: No file could hold the model, whatever its size.
+        """
         target = onnx.ModelProto()
-        self._copy_fields(source, target)
+        try:
+            self._copy_fields(source, target)
+            require_text(target.SerializeToString())
+        except UnicodeDecodeError as error:
+            raise ModelError(NOT_TEXT) from error
+        except (EncodeError, DecodeError) as error:
+            raise ModelError(_NESTED) from error
         return target
 
     def _copy_fields(self, source: Message, target: Message) -> None:
+        self._depth += 1
+        if self._depth > DEPTH_LIMIT:
+            raise ModelError(_NESTED)
         for field, value in source.ListFields():
             if field.message_type is None:
                 if field.is_repeated:
@@ -84,6 +100,7 @@ class Copier:
                 made.SetInParent()
                 self._copy_message(value, made)
         target.MergeFromString(b"".join(_encode(UnknownFieldSet(source))))
+        self._depth -= 1
 
     def _copy_message(self, source: Message, target: Message) -> None:
         if isinstance(source, onnx.TensorProto):
@@ -103,8 +120,9 @@ class Copier:
         for field in source.DESCRIPTOR.fields:
             if field.name == "raw_data":
                 continue
-            if field.is_repeated:
-                getattr(target, field.name).MergeFrom(getattr(source, field.name))
+            if field.is_repeated or field.message_type is not None:
+                if field.is_repeated or source.HasField(field.name):
+                    getattr(target, field.name).MergeFrom(getattr(source, field.name))
             elif source.HasField(field.name):
                 setattr(target, field.name, getattr(source, field.name))
         target.MergeFromString(b"".join(_encode(UnknownFieldSet(source))))

@@ -20,8 +20,8 @@ from bnfold.files.pieces import Slice
 from bnfold.files.references import HELD, HERE, Reference, is_external
 from bnfold.files.skeleton import read_skeleton, require_known
 from bnfold.files.stores import OPEN_LIMIT, FileStore, open_regular
-from bnfold.files.values import SMALL, byte_count, decode, decode_inline, widen
-from bnfold.files.walk import node_count, tensors
+from bnfold.files.values import SMALL, byte_count, decode, decode_inline, require_rank, widen
+from bnfold.files.walk import node_count, tensors, values
 from bnfold.limits import NODES
 
 _LFS: Final = b"version https://git-lfs"
@@ -94,9 +94,11 @@ class OpenedModel:
         return self.data.slice_of(tensor, reference)
 
     def require_unchanged(self) -> None:
-        """Raise `ModelError` if a file was written to since it was opened."""
+        """Raise `ModelError` if a file was written to, or replaced, since it was opened."""
         for store in self.stores:
             store.require_unchanged()
+            if self.path is not None or self.file is None:  # what came by a pipe is nowhere
+                store.require_in_place()
 
     @property
     def locations(self) -> Collection[str]:
@@ -228,6 +230,10 @@ def _require_sane(opened: OpenedModel) -> None:
     nodes = node_count(opened.proto)
     if nodes > NODES:
         raise ModelError(f"it has {nodes} nodes; bnfold works on up to {NODES}")
+    for tensor in tensors(opened.proto):
+        require_rank(len(tensor.dims), f"tensor {tensor.name!r}")
+    for value in values(opened.proto):
+        require_rank(_rank(value.type), f"{value.name!r}")
     references = [(t, Reference.of(t)) for t in tensors(opened.proto) if is_external(t)]
     external = [tensor for tensor, reference in references if not reference.private]
     if opened.file is None and len(references) - len(external) != len(opened.held):
@@ -240,6 +246,18 @@ def _require_sane(opened: OpenedModel) -> None:
         raise ModelError(
             f"tensor {external[0].name!r} is in a data file, which a pipe cannot bring along"
         )
+
+
+def _rank(declared: onnx.TypeProto) -> int:
+    """Return how many axes a type's tensors have, whatever holds them."""
+    if declared.HasField("tensor_type"):
+        return len(declared.tensor_type.shape.dim)
+    kind = declared.WhichOneof("value")
+    if kind == "sparse_tensor_type":
+        return len(declared.sparse_tensor_type.shape.dim)
+    if kind in ("sequence_type", "optional_type"):
+        return _rank(getattr(declared, kind).elem_type)
+    return _rank(declared.map_type.value_type) if kind == "map_type" else 0
 
 
 def _bring_in_if_small(opened: OpenedModel, tensor: onnx.TensorProto) -> None:

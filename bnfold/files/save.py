@@ -21,8 +21,9 @@ from bnfold.files.transfer import send
 from bnfold.files.walk import tensors
 from bnfold.files.wire import key
 
-LARGEST_FILE: Final = 2**31 - 1
-"""Protobuf's limit for a message."""
+LARGEST_FILE: Final = 2**31 - 17
+"""Protobuf's limit for a message, 2**31 - 1, less the 16 bytes that its C++ parser, which ONNX
+Runtime uses, reads ahead."""
 
 
 def save_model(

@@ -25,11 +25,14 @@ BULKY: Final = 4096
 Whatever tells a shape, an axis or a scale is smaller, and must be at hand for shape inference.
 """
 
+NOT_TEXT: Final = "a string in it is not UTF-8"
+
 _EXTERNAL_DATA: Final = 13
 
-_VALUES: Final = tuple(
+VALUES: Final = tuple(
     name for name in onnx.TensorProto.DESCRIPTOR.fields_by_name if name.endswith("_data")
 )
+"""The fields of a tensor that may hold its numbers, and `external_data`."""
 
 
 def read_skeleton(store: FileStore | MemoryStore) -> onnx.ModelProto:
@@ -57,7 +60,7 @@ class _Cutter:
     def __init__(self, store: FileStore | MemoryStore) -> None:
         self._store = store
 
-    def __call__(self, start: int, end: int) -> Sequence[Edit]:
+    def __call__(self, start: int, end: int, _holder: int) -> Sequence[Edit]:
         fields = list(delimited_fields(self._store, start, end))
         bulk = [f for f in fields if f.number in BULK and f.end - f.begin >= BULKY]
         if len(bulk) != 1 or any(f.number == _EXTERNAL_DATA for f in fields):
@@ -68,7 +71,7 @@ class _Cutter:
         rest = [self._store.read(*span) for span in _around(bulk, start, end)]
         tensor = onnx.TensorProto.FromString(b"".join(rest))
         needed = BULK[bulk.number]
-        if needed not in (None, tensor.data_type) or any(map(tensor.__getattribute__, _VALUES)):
+        if needed not in (None, tensor.data_type) or any(map(tensor.__getattribute__, VALUES)):
             return ()
         length = bulk.end - bulk.begin
         if length != byte_count(tensor):
@@ -119,12 +122,20 @@ def _strict_model() -> type[Message]:
     return strict
 
 
-def _parse(data: bytes) -> onnx.ModelProto:
+def require_text(data: bytes) -> None:
+    """Raise `ModelError` if a string in a serialised model is not UTF-8, DecodeError if it is none.
+
+    Reading such a string would raise later, anywhere.
+    """
     try:
         _strict_model().FromString(data)  # and forget: two parsed models would take memory
     except DecodeError as error:
         onnx.ModelProto.FromString(data)  # raises too, if text is not what is wrong
-        raise ModelError("a string in it is not UTF-8") from error
+        raise ModelError(NOT_TEXT) from error
+
+
+def _parse(data: bytes) -> onnx.ModelProto:
+    require_text(data)
     model: onnx.ModelProto = onnx.ModelProto.FromString(data)
     return model
 

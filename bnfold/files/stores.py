@@ -143,6 +143,15 @@ class FileStore:
         if _state(now) != _state(self.status):
             raise ModelError(f"{self.path}: the file changed while it was being read")
 
+    def require_in_place(self) -> None:
+        """Raise `ModelError` if another file has taken its place."""
+        try:
+            now = self.path.stat()
+        except OSError:
+            return  # it is gone, and there is nothing that could be mistaken for it
+        if not os.path.samestat(now, self.status):
+            raise ModelError(f"{self.path}: the file was replaced while it was being read")
+
     def close(self) -> None:
         """Close the file; closing it again does nothing."""
         if self._descriptor >= 0:

@@ -11,6 +11,7 @@ import onnx
 from numpy.typing import NDArray
 
 from bnfold.errors import ModelError
+from bnfold.limits import RANK
 
 LARGEST: Final = sys.maxsize
 """No tensor can have more bytes than an address can count."""
@@ -47,6 +48,12 @@ def _is_packed(data_type: int) -> bool:
     return onnx.TensorProto.DataType.Name(data_type) in _NARROW
 
 
+def require_rank(rank: int, what: str) -> None:
+    """Raise `ModelError` if `what` has more axes than an array can have."""
+    if rank > RANK:
+        raise ModelError(f"{what} has {rank} dimensions; no array has more than {RANK}")
+
+
 def byte_count(tensor: onnx.TensorProto) -> int:
     """Return how many bytes the elements of `tensor` take.
 
@@ -57,6 +64,7 @@ def byte_count(tensor: onnx.TensorProto) -> int:
     if width is None:
         raise ModelError(f"tensor {tensor.name!r} has bytes of element type {tensor.data_type}")
     dims = tensor.dims
+    require_rank(len(dims), f"tensor {tensor.name!r}")
     if dims and min(dims) < 0:
         raise ModelError(f"tensor {tensor.name!r} has a negative dimension")
     size: int = (prod(dims) * width + 7) // 8

@@ -21,6 +21,20 @@ def tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
         yield from _in_nodes(function.node)
 
 
+def values(model: onnx.ModelProto) -> Iterator[onnx.ValueInfoProto]:
+    """Yield every declared value, be it an input, an output or between, also of functions."""
+    waiting: list[onnx.GraphProto | onnx.FunctionProto] = [model.graph, *model.functions]
+    while waiting:
+        holder = waiting.pop()
+        yield from holder.value_info
+        if isinstance(holder, onnx.GraphProto):
+            yield from holder.input
+            yield from holder.output
+        for node in holder.node:
+            if node.attribute:
+                waiting += _subgraphs(node)
+
+
 def node_count(model: onnx.ModelProto) -> int:
     """Return the number of nodes, those of subgraphs and functions included."""
     count, waiting = 0, [model.graph, *model.functions]
@@ -28,11 +42,16 @@ def node_count(model: onnx.ModelProto) -> int:
         nodes = waiting.pop().node
         count += len(nodes)
         for node in nodes:
-            for attribute in node.attribute:
-                waiting += attribute.graphs
-                if attribute.HasField("g"):
-                    waiting.append(attribute.g)
+            if node.attribute:
+                waiting += _subgraphs(node)
     return count
+
+
+def _subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    for attribute in node.attribute:
+        yield from attribute.graphs
+        if attribute.HasField("g"):
+            yield attribute.g
 
 
 def _in_graph(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:

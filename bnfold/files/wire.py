@@ -140,7 +140,7 @@ def delimited_fields(source: Bytes, start: int, end: int) -> Iterator[Field]:
         stop = begin + (value if wire == DELIMITED else _FIXED.get(wire, 0))
         if stop > end:
             raise MalformedError(f"the field at byte {start} is longer than what holds it")
-        if wire > FIXED32:
+        if wire > FIXED32 or not tag >> 3:
             raise MalformedError(f"the byte at {start} begins no field")
         groups += (wire == GROUP) - (wire == END_GROUP)
         if wire == DELIMITED and not groups:
@@ -155,12 +155,12 @@ class Walk:
     Attributes:
         source: The model's bytes.
         wanted: Whether a message, from here to there, is worth walking into.
-        visit: What a tensor, from here to there, should become.
+        visit: What a tensor, from here to there and in a message of this kind, should become.
     """
 
     source: Bytes
     wanted: Callable[[int, int], bool]
-    visit: Callable[[int, int], Sequence[Edit]]
+    visit: Callable[[int, int, int], Sequence[Edit]]
 
     def edits(self) -> list[Edit]:
         """Return the edits of all tensors and of all lengths around them, in order."""
@@ -176,7 +176,7 @@ class Walk:
             if child is None or not self.wanted(field.begin, field.end):
                 continue
             if child == TENSOR:
-                inner = list(self.visit(field.begin, field.end))
+                inner = list(self.visit(field.begin, field.end, kind))
             else:
                 inner = self._descend(child, field.begin, field.end, depth + 1)
             if inner:

@@ -205,6 +205,71 @@ def test_an_error_names_the_model_and_closes_it(tmp_path: Path) -> None:
     assert descriptors() == before
 
 
+def ranked(place: str, rank: int) -> onnx.ModelProto:
+    """A model in which something has so many axes, each as long as can be."""
+    dims = [2**62] * rank
+    made = model([tensor("w")])
+    declared = helper.make_tensor_type_proto(TensorProto.FLOAT, dims)
+    if place == "bulk":
+        made.graph.initializer[0].dims[:] = dims
+    if place == "external":
+        made.graph.initializer.append(refer("v", dims, "w.bin"))
+    if place == "small":
+        made.graph.initializer.append(TensorProto(name="s", data_type=1, dims=dims))
+    if place == "input":
+        made.graph.input.add(name="x", type=declared)
+    if place == "sequence":
+        of_optionals = helper.make_optional_type_proto(declared)
+        made.graph.output.add(name="x", type=helper.make_sequence_type_proto(of_optionals))
+    if place == "sparse":
+        sparse = helper.make_sparse_tensor_type_proto(TensorProto.FLOAT, dims)
+        made.graph.value_info.add(name="x", type=sparse)
+    if place == "branch":
+        inner = helper.make_graph([], "g", [], [onnx.ValueInfoProto(name="x", type=declared)])
+        made.graph.node.append(helper.make_node("If", ["c"], ["y"], then_branch=inner))
+    if place == "function":
+        made.functions.add(name="f").value_info.add(name="x", type=declared)
+    return made
+
+
+@pytest.mark.parametrize(
+    "place", ["bulk", "external", "small", "input", "sequence", "sparse", "branch", "function"]
+)
+def test_more_axes_than_any_array_has_are_refused_at_once(place: str, tmp_path: Path) -> None:
+    """Their product has a million digits."""
+    (tmp_path / "w.bin").touch()
+    path = tmp_path / "m.onnx"
+    path.write_bytes(ranked(place, 100_000).SerializeToString())
+    with pytest.raises(ModelError, match="has 100000 dimensions; no array has more than 64"):
+        open_model(path)
+    with pytest.raises(ModelError, match="has 100000 dimensions; no array has more than 64"):
+        from_proto(ranked(place, 100_000), tmp_path)
+
+
+def test_a_model_in_memory_that_no_file_could_hold_is_refused() -> None:
+    bad = model([tensor("w")]).SerializeToString().replace(b"identity", b"\xff\xfe\xfd\xfc1234")
+    with pytest.raises(ModelError, match="a string in it is not UTF-8"):
+        from_proto(onnx.ModelProto.FromString(bad))
+    for wide in (False, True):
+        deep = model([tensor("w")])
+        graph = deep.graph
+        for _ in range(3000):
+            node = graph.node.add(op_type="If", input=["c"], output=["y"])
+            graph = node.attribute.add(name="then_branch", type=onnx.AttributeProto.GRAPH).g
+        if wide:
+            graph.initializer.append(tensor("v"))
+        with pytest.raises(ModelError, match="nested deeper than 100"):
+            from_proto(deep)
+
+
+def test_a_segment_of_a_tensor_in_memory_is_kept() -> None:
+    made = model([tensor("w")])
+    made.graph.initializer[0].segment.begin = 0
+    made.graph.initializer[0].segment.end = 5
+    opened = from_proto(made)
+    assert same(materialize(opened, opened.proto, {}), made)
+
+
 def test_more_nodes_than_any_network_has_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -214,6 +214,58 @@ def test_only_what_changed_is_written_when_data_is_shared(tmp_path: Path) -> Non
         save_model(opened, opened.proto, {}, tmp_path / "out.onnx", share_data=True)
 
 
+@pytest.mark.parametrize("name", ["m.onnx", "w.bin"])
+def test_a_source_that_is_replaced_meanwhile_is_noticed(name: str, tmp_path: Path) -> None:
+    """What a file of its name holds now is not what was read, and must not be replaced by it."""
+    source = save_external(model([tensor("w")]), tmp_path / "m.onnx", "w.bin")
+    with open_model(source) as opened:
+        newer = tmp_path / "newer"
+        newer.write_bytes((tmp_path / name).read_bytes())
+        newer.replace(tmp_path / name)
+        for act in (
+            lambda: save_model(opened, opened.proto, {}, source),
+            lambda: copy_model(opened, tmp_path / "out.onnx"),
+            lambda: materialize(opened, opened.proto, {}),
+        ):
+            with pytest.raises(ModelError, match=f"{name}: the file was replaced while it was"):
+                act()
+        (tmp_path / name).unlink()
+        save_model(opened, opened.proto, {}, tmp_path / "out.onnx")
+    (saved,) = load(tmp_path / "out.onnx").graph.initializer
+    assert np.array_equal(numpy_helper.to_array(saved), numbers(8192))
+
+
+def test_parts_of_a_sparse_tensor_are_inside_where_onnx_looks_at_them(tmp_path: Path) -> None:
+    """onnx's checker refuses a model with the indices in a data file."""
+    made = model([tensor("w")])
+    sparse = made.graph.sparse_initializer.add(dims=[100_000])
+    sparse.values.CopyFrom(numpy_helper.from_array(numbers(3000), "s"))
+    sparse.indices.CopyFrom(numpy_helper.from_array(np.arange(3000)))
+    with open_model(write(made, tmp_path / "m.onnx")) as opened:
+        save_model(opened, opened.proto, {}, tmp_path / "out.onnx", external_data=True)
+    assert (tmp_path / "out.onnx.data").stat().st_size == 32768
+    onnx.checker.check_model(tmp_path / "out.onnx")
+    (saved,) = load(tmp_path / "out.onnx").graph.sparse_initializer
+    assert same_tensors([saved.values, saved.indices], [sparse.values, sparse.indices])
+
+
+def same_tensors(ones: list[TensorProto], others: list[TensorProto]) -> bool:
+    pairs = zip(ones, others, strict=True)
+    return all(
+        np.array_equal(numpy_helper.to_array(one), numpy_helper.to_array(other))
+        for one, other in pairs
+    )
+
+
+def test_numbers_that_an_external_tensor_also_holds_do_not_come_along(tmp_path: Path) -> None:
+    source = save_external(model([tensor("w")]), tmp_path / "m.onnx", "w.bin")
+    made = onnx.ModelProto.FromString(source.read_bytes())
+    made.graph.initializer[0].float_data.append(1.0)
+    with open_model(write(made, source)) as opened:
+        save_model(opened, opened.proto, {}, tmp_path / "out.onnx", external_data=False)
+    assert same(load(tmp_path / "out.onnx"), model([tensor("w")]))
+
+
 def test_data_is_shared_by_its_own_path_not_by_a_link(tmp_path: Path) -> None:
     """onnx refuses data files that are links, as those of a Hugging Face cache are."""
     repository = tmp_path / "models--some--net"

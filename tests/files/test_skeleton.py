@@ -132,8 +132,9 @@ def test_nobody_can_forge_a_reference(place: str) -> None:
         (model().SerializeToString()[:-1], "not an ONNX model"),
         (onnx.ModelProto(ir_version=9).SerializeToString(), "no graph"),
         (model().SerializeToString().replace(b"identity", b"\xff\xfe\xfd\xfc1234"), "not UTF-8"),
+        (bytes(50_000_000), "the byte at 0 begins no field"),
     ],
-    ids=["empty", "text", "page", "truncated", "no graph", "not UTF-8"],
+    ids=["empty", "text", "page", "truncated", "no graph", "not UTF-8", "zeros"],
 )
 def test_what_is_no_model_is_refused_in_one_line(data: bytes, said: str) -> None:
     with pytest.raises(ModelError, match=said) as caught:

@@ -50,7 +50,7 @@ def test_lengths_around_an_edit_follow_it(contents: list[bytes]) -> None:
     data = everywhere().SerializeToString()
     left: list[bytes] = []
 
-    def visit(begin: int, end: int) -> list[Edit]:
+    def visit(begin: int, end: int, _holder: int) -> list[Edit]:
         left.append(contents[len(left) % len(contents)])
         return [Edit(begin, end, (onnx.TensorProto(raw_data=left[-1]).SerializeToString(),))]
 
