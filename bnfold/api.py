@@ -14,6 +14,7 @@ from bnfold.errors import ModelError, ProviderError, RequestError, VerificationE
 from bnfold.files import OpenedModel, copy_model, open_model, save_model
 from bnfold.folding import Choice, Decision, carry_out, decide, function_names
 from bnfold.frozen import frozen
+from bnfold.paths import as_path
 from bnfold.records import Counts, fold_records, kept_records
 from bnfold.region import Region
 from bnfold.report import Exit, FileRecord, Report
@@ -79,9 +80,10 @@ def fold_file(  # noqa: PLR0913 - each is an option of the command line
     """
     if not isinstance(verify, VerifyOptions | None):
         raise TypeError(f"verify takes VerifyOptions, or None not to verify, not {verify!r}")
+    path = as_path(source)
     job = _Job(
-        Path(source),
-        _target(Path(source), target, in_place=in_place),
+        path,
+        _target(path, target, in_place=in_place),
         verify,
         _Saving(external_data, share_data),
         Choice(bn_only, keep_overridable),
@@ -112,7 +114,9 @@ def verify(
     """
     from bnfold.verification import verify as verify_models
 
-    first, second = (Path(m) if isinstance(m, str) else m for m in (original, candidate))
+    first, second = (
+        m if isinstance(m, onnx.ModelProto) else as_path(m) for m in (original, candidate)
+    )
     return verify_models(first, second, regions=regions, options=options)
 
 
@@ -121,7 +125,7 @@ def _target(source: Path, target: str | Path | None, *, in_place: bool) -> Path:
         if target is not None:
             raise RequestError("a target and in-place exclude each other")
         return source
-    chosen = default_target(source) if target is None else Path(target)
+    chosen = default_target(source) if target is None else as_path(target)
     if source.exists() and chosen.exists() and chosen.samefile(source):
         raise RequestError(f"{chosen}: this is the input; in_place (--in-place) replaces it")
     return chosen
@@ -201,6 +205,7 @@ class _Job:
 
         def check(candidate: Path) -> None:
             verifying.verify(candidate, regions)
+            opened.require_unchanged()  # or something else was verified
             report = self._report(opened, decision, verification=verifying.result)
             if report.exit_code is Exit.NO_PROVIDER:
                 raise ProviderError(f"{self.source}: {report.error}", report)
@@ -228,8 +233,8 @@ class _Job:
         verification: "Verification | None" = None,
     ) -> Report:
         return Report(
-            source=self._file(self.source, exists=True),
-            target=None if checked_only else self._file(self.target, exists=written),
+            source=FileRecord.of_opened(opened, self.source, digest=self.digest),
+            target=None if checked_only else self._target_record(written=written),
             written=written,
             before=Counts.of(opened.proto),
             after=Counts.of(decision.rewritten.proto),
@@ -242,17 +247,17 @@ class _Job:
             checked_only=checked_only,
         )
 
+    def _target_record(self, *, written: bool) -> FileRecord:
+        if not written:
+            return FileRecord(str(self.target))
+        return FileRecord.of(self.target, digest=self.digest)
+
     def _left_files(self, opened: OpenedModel) -> tuple[str, ...]:
         """Return the data files that the model, which was replaced in place, reads no longer."""
         if self.target != self.source or not opened.locations:
             return ()
         with open_model(self.target) as replaced:
             return tuple(sorted(set(opened.locations).difference(replaced.locations)))
-
-    def _file(self, path: Path, *, exists: bool) -> FileRecord:
-        if not exists:
-            return FileRecord(str(path))
-        return FileRecord.of(path, digest=self.digest)
 
 
 @dataclass(slots=True)

@@ -1,5 +1,6 @@
 """Several models, one after the other or so many at a time, each with its own outcome."""
 
+import os
 import sys
 import tempfile
 import traceback
@@ -150,6 +151,33 @@ def _for_pipes(sources: Sequence[Path], request: Request) -> Request:
 
 def _targets(sources: Sequence[Path], request: Request) -> list[Path | None]:
     """Return where each folded model goes; None where its source tells."""
+    targets = _chosen_targets(sources, request)
+    if not request.check:
+        _require_apart(sources, targets, request)
+    return targets
+
+
+def _require_apart(
+    sources: Sequence[Path], targets: Sequence[Path | None], request: Request
+) -> None:
+    """Refuse to write over what another model of the same run is read from or written to."""
+    read = {os.path.realpath(source) for source in sources}
+    written: dict[str, Path] = {}
+    for source, chosen in zip(sources, targets, strict=True):
+        if PIPE in (source, chosen) or source.is_dir():
+            continue
+        target = chosen or (source if request.in_place else default_target(source))
+        real = os.path.realpath(target)
+        if real in written:
+            raise RequestError(f"{target}: both {written[real]} and {source} would be written here")
+        written[real] = source
+        if real in read and real != os.path.realpath(source):
+            raise RequestError(
+                f"{target}: the folded {source} would overwrite this, which is to be folded, too"
+            )
+
+
+def _chosen_targets(sources: Sequence[Path], request: Request) -> list[Path | None]:
     chosen = [request.output is not None, request.directory is not None, request.in_place]
     if sum(chosen) > 1:
         raise RequestError("--output, --directory and --in-place exclude each other")

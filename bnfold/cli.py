@@ -12,7 +12,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -39,8 +39,8 @@ _INTERRUPTED = 130  # as a shell says that SIGINT ended a process
 _PIPE_CLOSED = 141  # and SIGPIPE
 
 
-class _ModelPath(click.Path):
-    """A path, of which `-` stands for a pipe and `./-` for a file of that name.
+class _Path(click.Path):
+    """A path.
 
     Whether it can be read shows when it is opened; of several models the others are done anyway.
     """
@@ -54,10 +54,23 @@ class _ModelPath(click.Path):
         param: click.Parameter | None,
         ctx: click.Context | None,
     ) -> Path:
-        """Return the path."""
+        """Return the path; an empty one, as of a variable that is not set, is none."""
         if not value:
             self.fail("the name is empty", param, ctx)
-        path = Path(os.fsdecode(super().convert(value, param, ctx)))
+        return Path(os.fsdecode(super().convert(value, param, ctx)))
+
+
+class _ModelPath(_Path):
+    """A path, of which `-` stands for a pipe and `./-` for a file of that name."""
+
+    def convert(
+        self,
+        value: str | os.PathLike[str],
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> Path:
+        """Return the path."""
+        path = super().convert(value, param, ctx)
         return Path.cwd() / path if str(path) == "-" and value != "-" else path
 
 
@@ -72,7 +85,7 @@ _VERIFY_OPTIONS = (
     ),
     click.option(
         "--inputs",
-        type=click.Path(path_type=Path),
+        type=_Path(),
         metavar="FILE|DIR",
         help="Verify with these inputs: .npz, .npy, an ONNX test_data_set folder, Polygraphy JSON.",
     ),
@@ -121,7 +134,7 @@ def _with_verify_options(command: Any) -> Any:  # noqa: ANN401 - a click decorat
 @click.option(
     "-d",
     "--directory",
-    type=click.Path(path_type=Path),
+    type=_Path(),
     metavar="DIR",
     help="Write the folded models into this folder, under their own names.",
 )
@@ -131,7 +144,7 @@ def _with_verify_options(command: Any) -> Any:  # noqa: ANN401 - a click decorat
 )
 @click.option(
     "--report",
-    type=click.Path(path_type=Path),
+    type=_Path(),
     metavar="R.json|R.html",
     help="Write a report, as JSON or HTML.",
 )
@@ -180,6 +193,7 @@ def fold(models: Sequence[Path], **options: Any) -> None:  # noqa: ANN401 - clic
         _check_names(models)
         with interrupts_later():
             from bnfold.batch import Request, files_of, run_all
+            from bnfold.report import write_reports
 
         _resume_collecting()
         request = Request(
@@ -195,22 +209,25 @@ def fold(models: Sequence[Path], **options: Any) -> None:  # noqa: ANN401 - clic
             digest=options["report"] is not None,
         )
         if options["report"] is not None:
-            _check_report(options["report"], files_of(models, request))
+            _check_report(options, files_of(models, request))
         with _progress(quiet=options["quiet"]) as step:
             results = run_all(models, request, jobs=options["jobs"], step=step)
-        _print_results(results, options, to_stderr=request.writes_to_stdout(models))
-        if options["report"] is not None:
-            _write_report(options["report"], results)
+        with _saying_what_was_written(results):
+            try:
+                _print_results(results, options, to_stderr=request.writes_to_stdout(models))
+            finally:
+                if options["report"] is not None:
+                    write_reports(options["report"], [result.entry for result in results])
         sys.exit(max(result.exit_code for result in results))
 
 
 @click.command(name="bnfold verify", context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("original", type=click.Path(path_type=Path))
-@click.argument("candidate", type=click.Path(path_type=Path))
+@click.argument("original", type=_Path())
+@click.argument("candidate", type=_Path())
 @_with_verify_options
 @click.option(
     "--report",
-    type=click.Path(path_type=Path),
+    type=_Path(),
     metavar="R.json|R.html",
     help="Write a report, as JSON or HTML.",
 )
@@ -231,7 +248,7 @@ def verify(original: Path, candidate: Path, **options: Any) -> None:  # noqa: AN
 
         _resume_collecting()
         if options["report"] is not None:
-            _check_report(options["report"], (original, candidate))
+            _check_report(options, [original, candidate])
         with _progress(quiet=options["quiet"]) as step:
             step("verifying")
             found = verify_models(original, candidate, options=_verify_options(options))
@@ -273,14 +290,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         from bnfold.apart import own_process
 
         own_process()
-    try:
+    with _one_line_errors(verbose=False):
         try:
             _carry_out(list(sys.argv[1:] if arguments is None else arguments))
         finally:
             if arguments is None:  # what is left to do is to end, and that shall not be disturbed
                 signal.signal(signal.SIGINT, signal.SIG_IGN)
-    except KeyboardInterrupt:  # it came when nothing was going on
-        _fail("interrupted", _INTERRUPTED)
 
 
 def _carry_out(words: list[str]) -> NoReturn:
@@ -332,20 +347,26 @@ def _check_names(models: Sequence[Path]) -> None:
             raise RequestError(f"{word}: no such file; is 'bnfold {meant}' meant?")
 
 
-def _check_report(path: Path, models: Sequence[Path]) -> None:
+def _check_report(options: dict[str, Any], models: Sequence[Path]) -> None:
     from bnfold.report import check_report_path
 
-    check_report_path(path, models)
+    inputs = options["inputs"]
+    check_report_path(options["report"], models if inputs is None else [*models, inputs])
 
 
-def _write_report(path: Path, results: "Sequence[Outcome]") -> None:
-    from bnfold.report import write_reports
-
+@contextmanager
+def _saying_what_was_written(results: "Sequence[Outcome]") -> Iterator[None]:
+    """Add to what goes wrong after the work is done that it is done."""
+    written = any(result.report is not None and result.report.written for result in results)
+    added = "; the model was written" if written else ""
     try:
-        write_reports(path, [result.entry for result in results])
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise RequestError(f"{_refused_by_system(error)}{added}") from error
     except BnfoldError as error:
-        written = any(result.report is not None and result.report.written for result in results)
-        raise RequestError(f"{error}" + ("; the model was written" if written else "")) from error
+        raise RequestError(f"{error}{added}") from error
 
 
 def _verify_options(options: dict[str, Any]) -> "VerifyOptions":
@@ -409,22 +430,38 @@ def _one_line_errors(*, verbose: bool) -> Iterator[None]:
     except KeyboardInterrupt:
         _fail("interrupted", _INTERRUPTED)
     except BrokenPipeError:
-        # What is still buffered must not raise once more when the interpreter ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _let_go_of(sys.stdout)
         sys.exit(_PIPE_CLOSED)
     except MemoryError:
         _fail("there is not enough memory")
-    except OSError as error:  # of what is printed to, mostly
-        _fail(f"{error.filename or 'the output'}: {error.strerror or error}")
+    except OSError as error:
+        _fail(_refused_by_system(error))
     except Exception as error:  # noqa: BLE001 - nobody should have to read a traceback
         if verbose:
             traceback.print_exc()
         _fail(f"this is a bug in bnfold, please report it: {error!r} (-v shows where)")
 
 
+def _refused_by_system(error: OSError) -> str:
+    return f"{error.filename or 'the output'}: {error.strerror or error}"
+
+
 def _fail(message: str, code: int = _BAD_REQUEST) -> NoReturn:
-    click.echo(f"bnfold: {one_line(message)}", err=True)
+    try:
+        click.echo(f"bnfold: {one_line(message)}", err=True)
+    except OSError:  # there is nobody to tell; the exit code does
+        _let_go_of(sys.stderr)
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError, AttributeError):
+        _let_go_of(sys.stdout)
     sys.exit(code)
+
+
+def _let_go_of(stream: Any) -> None:  # noqa: ANN401
+    """Let what is buffered go nowhere, or it would fail once more when the interpreter ends."""
+    with suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 @contextmanager

@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any
 from bnfold import __version__
 from bnfold.errors import RequestError
 from bnfold.files.atomic import explained, real_target
-from bnfold.files.digest import sha256
+from bnfold.files.digest import sha256, sha256_of
+from bnfold.files.external import reads
 from bnfold.files.publish import write_whole
 from bnfold.records import Counts, FoldRecord, KeptRecord
 
 if TYPE_CHECKING:
+    from bnfold.files import OpenedModel
     from bnfold.verification import Verification
 
 SCHEMA_VERSION = 1
@@ -56,6 +58,13 @@ class FileRecord:
     def of(cls, path: Path, *, digest: bool) -> "FileRecord":
         """Return the record of a file that exists."""
         return cls(str(path), sha256(path) if digest else None, path.stat().st_size)
+
+    @classmethod
+    def of_opened(cls, opened: "OpenedModel", path: Path, *, digest: bool) -> "FileRecord":
+        """Return the record of a model's file as it was opened; it may be replaced by now."""
+        if opened.file is None:
+            return cls.of(path, digest=digest)
+        return cls(str(path), sha256_of(opened.file) if digest else None, opened.file.size)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON-able data."""
@@ -194,12 +203,13 @@ Entry = Report | Comparison | Failure
 """What a report file holds, once for each model."""
 
 
-def check_report_path(path: Path, models: Iterable[Path] = ()) -> None:
+def check_report_path(path: Path, used: Iterable[Path] = ()) -> None:
     """Make sure, before any work is done, that a report can be written to a path.
 
     Args:
         path: The path.
-        models: What is read and written besides; none of it may be the report.
+        used: What is read and written besides; none of it may be the report, nor may the data
+            files of a model among it.
 
     Raises:
         RequestError: It cannot, or HTML needs the extra `bnfold[html]`.
@@ -210,9 +220,11 @@ def check_report_path(path: Path, models: Iterable[Path] = ()) -> None:
         real = real_target(path)
         if not os.access(real.parent, os.W_OK):
             raise RequestError(f"{path}: cannot be written")
-        for model in models:
-            if model.resolve() == real.resolve() or (real.exists() and _is_same(real, model)):
-                raise RequestError(f"{path}: this is a model, a report would overwrite it")
+        for file in used:
+            if os.path.realpath(file) == os.path.realpath(real) or _is_same(real, file):
+                raise RequestError(f"{path}: this file is used, a report would overwrite it")
+            if real.exists() and reads(file, real):
+                raise RequestError(f"{path}: this is data of {file}, a report would overwrite it")
     if path.suffix.lower() in _HTML:
         from bnfold.page import require_jinja
 
@@ -220,7 +232,10 @@ def check_report_path(path: Path, models: Iterable[Path] = ()) -> None:
 
 
 def _is_same(one: Path, other: Path) -> bool:
-    return other.exists() and one.samefile(other)
+    try:
+        return one.samefile(other)
+    except OSError:  # one is not there, or cannot be
+        return False
 
 
 def write_reports(path: Path, entries: Sequence[Entry]) -> None:

@@ -84,6 +84,37 @@ def test_default_targets(source: str, target: str) -> None:
     assert default_target(Path("some", source)) == Path("some", target)
 
 
+def test_a_model_in_which_nothing_folds_gets_the_form_that_is_asked_for(tmp_path: Path) -> None:
+    source = write(bnfold.fold(convolution(channels=64)).model, tmp_path / "net.onnx")
+    before = source.read_bytes()
+    assert not bnfold.fold_file(source, in_place=True).written
+    assert source.read_bytes() == before
+    with pytest.raises(bnfold.RequestError, match="has no data file that could be shared"):
+        bnfold.fold_file(source, tmp_path / "s.onnx", share_data=True)
+    assert bnfold.fold_file(source, in_place=True, external_data=True).written
+    assert files(tmp_path) == {"net.onnx", "net.onnx.data"}
+    onnx.checker.check_model(source)
+    assert bnfold.verify(onnx.load_from_string(before), source).ok
+
+
+def test_a_source_that_is_replaced_meanwhile_stays_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = model_in(tmp_path)
+    newer = model_in(tmp_path, "kept", as_name="newer.onnx")
+    expected = newer.read_bytes()
+    verify = bnfold.verification.Verifier.verify
+
+    def replacing(*words: object) -> object:
+        newer.replace(source)
+        return verify(*words)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("bnfold.verification.Verifier.verify", replacing)
+    with pytest.raises(bnfold.ModelError, match="the file was replaced while it was being read"):
+        bnfold.fold_file(source, in_place=True)
+    assert source.read_bytes() == expected
+
+
 def test_a_check_writes_nothing(tmp_path: Path) -> None:
     report = bnfold.fold_file(model_in(tmp_path), check=True)
     assert report.checked_only

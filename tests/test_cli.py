@@ -1,5 +1,6 @@
 """The command line's promises, kept by real processes."""
 
+import json
 import os
 import signal
 import subprocess
@@ -17,6 +18,7 @@ import pytest
 from click.testing import CliRunner
 from commandline import (
     ENVIRONMENT,
+    MODELS,
     ROOT,
     Result,
     command,
@@ -414,6 +416,21 @@ BAD_REQUESTS = {
     "a folder": (["out"], "out"),
     "this folder": (["."], "."),
     "no name": (["digits.onnx", ""], "the name is empty"),
+    "no name of a folder": (["digits.onnx", "-d", ""], "the name is empty"),
+    "no name of a report": (["digits.onnx", "--report", ""], "the name is empty"),
+    "verify: no name": (["verify", "digits.onnx", ""], "the name is empty"),
+    "two models with one target": (
+        ["kept", "kept.onnx"],
+        "kept.folded.onnx: both kept and kept.onnx would be written here",
+    ),
+    "a model over one that is to be folded": (
+        ["kept.onnx", "digits.onnx", "kept.folded.onnx"],
+        "kept.folded.onnx: the folded kept.onnx would overwrite this",
+    ),
+    "one model by two names in place": (
+        ["kept.onnx", "out/../kept.onnx", "--in-place"],
+        "both kept.onnx and out/../kept.onnx would be written here",
+    ),
     "a folder as target": (["digits.onnx", "-o", "out"], "out"),
     "no folder for the target": (["digits.onnx", "-o", "nowhere/x.onnx"], "nowhere"),
     "no such folder": (["digits.onnx", "-d", "nowhere"], "nowhere"),
@@ -466,10 +483,12 @@ def test_bad_requests(tmp_path: Path, kind: str) -> None:
     words, told = BAD_REQUESTS[kind]
     (tmp_path / "out").mkdir()
     model_in(tmp_path)
-    model_in(tmp_path, "kept")
-    before = files(tmp_path)
+    for name in ("kept.onnx", "kept", "kept.folded.onnx"):
+        model_in(tmp_path, "kept", as_name=name)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.onnx")}
     refused(run(*words, cwd=tmp_path), told)
-    assert files(tmp_path) == before
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.onnx")} == before
+    assert files(tmp_path) == {"out", "kept", *(path.name for path in before)}
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
@@ -596,6 +615,44 @@ def test_without_a_place_for_messages_the_work_is_done(tmp_path: Path) -> None:
     code = subprocess.run(["/bin/sh", "-c", shell], cwd=tmp_path, env=ENVIRONMENT, check=False)
     assert code.returncode == 0
     assert (tmp_path / "net.folded.onnx").exists()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+@pytest.mark.parametrize(
+    ("words", "where", "code", "told"),
+    [
+        ("net.onnx", ">/dev/full", 2, "the output: No space left on device; the model was written"),
+        ("net.onnx", ">/dev/full 2>&1", 2, ""),
+        ("missing.onnx", "2>/dev/full", 2, ""),
+        ("--help", ">/dev/full", 2, "the output: No space left on device"),
+        ("verify --help", ">/dev/full", 2, "the output: No space left on device"),
+        ("ops", ">/dev/full 2>&1", 2, ""),
+    ],
+)
+def test_what_cannot_be_said_is_exit_code_2(
+    words: str, where: str, code: int, told: str, tmp_path: Path
+) -> None:
+    model_in(tmp_path, as_name="net.onnx")
+    options = ["--no-verify", "--report", "r.json"] if words == "net.onnx" else []
+    shell = f"{' '.join(command(*words.split(), *options))} 2>said {where}"
+    done = subprocess.run(["/bin/sh", "-c", shell], cwd=tmp_path, env=ENVIRONMENT, check=False)
+    assert done.returncode == code
+    assert (tmp_path / "said").read_text() == (f"bnfold: {told}\n" if told else "")
+    if options:
+        assert json.loads((tmp_path / "r.json").read_text())["written"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="where names are UTF-8 by law")
+def test_names_need_not_be_text(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"d\xff")
+    folder.mkdir()
+    source, target = folder / os.fsdecode(b"\xfe.onnx"), folder / os.fsdecode(b"\xfd.onnx")
+    source.write_bytes((MODELS / "digits.onnx").read_bytes())
+    assert run(source, "-o", target, cwd=tmp_path).code == 0
+    compared = run("verify", source, target, cwd=tmp_path)
+    assert compared.code == 0
+    assert "cpu: " in compared.text
+    refused(run(source, "--external-data", cwd=tmp_path), "needs a path in UTF-8")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")

@@ -5,15 +5,16 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import jsonschema
+import onnx
 import pytest
 from click.testing import CliRunner
-from commandline import ROOT, convolution, load, model_in, run, tampered, write
+from commandline import MODELS, ROOT, convolution, load, model_in, run, tampered, write
 
 import bnfold
 from bnfold import cli
@@ -82,14 +83,15 @@ def test_report_files_of_the_command_line_follow_the_schema(tmp_path: Path) -> N
             "sha256": hashlib.sha256(data).hexdigest(),
             "size": len(data),
         }
-    words = ("digits.onnx", "missing.onnx", "digits.folded.onnx")
+    (tmp_path / "digits.folded.onnx").rename(tmp_path / "folded.onnx")
+    words = ("digits.onnx", "missing.onnx", "folded.onnx")
     run(*words, "--report", "all.json", "-q", "--no-verify", cwd=tmp_path)
     several = json.loads((tmp_path / "all.json").read_text(encoding="utf-8"))
     validate(several)
     assert [entry["exit_code"] for entry in several] == [0, 2, 0]
     assert [entry["source"]["path"] for entry in several] == list(words)
     assert "missing.onnx" in several[1]["error"]
-    tampered(tmp_path / "digits.folded.onnx", tmp_path / "bad.onnx", lambda w: -w)
+    tampered(tmp_path / "folded.onnx", tmp_path / "bad.onnx", lambda w: -w)
     run("verify", "digits.onnx", "bad.onnx", "--report", "v.json", cwd=tmp_path)
     compared = json.loads((tmp_path / "v.json").read_text(encoding="utf-8"))
     validate(compared)
@@ -184,6 +186,34 @@ def test_a_report_does_not_overwrite_a_model(tmp_path: Path, victim: str) -> Non
     assert "a report would overwrite it" in result.err
     assert source.read_bytes() == before
     assert not (tmp_path / "out.json").exists()
+
+
+@pytest.mark.parametrize("words", [("net.onnx",), ("verify", "net.onnx", "net.onnx")])
+def test_a_report_overwrites_nothing_that_is_read(words: Sequence[str], tmp_path: Path) -> None:
+    model = onnx.load(MODELS / "digits.onnx")  # noqa: TID251 - to be saved in another form
+    onnx.save(  # noqa: TID251
+        model, tmp_path / "net.onnx", save_as_external_data=True, location="w.json"
+    )
+    (tmp_path / "inputs.json").write_text("[]")
+    before = (tmp_path / "w.json").read_bytes()
+    data = run(*words, "--report", "w.json", cwd=tmp_path)
+    assert data.code == 2
+    assert "w.json: this is data of net.onnx, a report would overwrite it" in data.err
+    inputs = run(*words, "--inputs", "inputs.json", "--report", "inputs.json", cwd=tmp_path)
+    assert inputs.code == 2
+    assert "inputs.json: this file is used, a report would overwrite it" in inputs.err
+    assert (tmp_path / "w.json").read_bytes() == before
+    assert (tmp_path / "inputs.json").read_text() == "[]"
+
+
+def test_the_source_of_a_report_is_what_was_read(tmp_path: Path) -> None:
+    source = model_in(tmp_path)
+    data = source.read_bytes()
+    report = bnfold.fold_file(source, in_place=True, verify=None)
+    assert report.source.size == len(data)
+    assert report.source.sha256 == hashlib.sha256(data).hexdigest()
+    assert report.target is not None
+    assert report.target.sha256 == hashlib.sha256(source.read_bytes()).hexdigest()
 
 
 def test_a_report_that_cannot_be_written_at_the_end_says_what_was(

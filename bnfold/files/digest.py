@@ -1,6 +1,10 @@
 """Checksums of files."""
 
+from contextlib import closing
 from pathlib import Path
+
+from bnfold.files.pieces import Slice
+from bnfold.files.stores import FileStore, open_regular
 
 
 def sha256(path: Path) -> str:
@@ -9,7 +13,19 @@ def sha256(path: Path) -> str:
     Raises:
         OSError: The file cannot be read.
     """
+    with closing(FileStore(path, open_regular(path))) as store:
+        return sha256_of(store)
+
+
+def sha256_of(store: FileStore) -> str:
+    """Return the SHA-256 of an open file, even if another has taken its name since.
+
+    Raises:
+        ModelError: The file changed while it was being read.
+    """
     import hashlib
 
-    with path.open("rb", buffering=0) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    digest = hashlib.sha256()
+    for block in Slice(store, 0, store.size).blocks():
+        digest.update(block)
+    return digest.hexdigest()

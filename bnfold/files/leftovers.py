@@ -4,7 +4,6 @@ A living process holds a lock on each of its files, so what nobody has locked is
 """
 
 import contextlib
-import hashlib
 import os
 import re
 import time
@@ -41,6 +40,8 @@ def _start(target: Path) -> str:
     name = os.fsencode(target.name)
     if len(name) <= _LONGEST:
         return f".{target.name}."
+    import hashlib
+
     digest = hashlib.sha256(name).hexdigest()
     return f".{name[: _LONGEST // 2].decode('utf-8', 'ignore')}.{digest[:16]}."
 

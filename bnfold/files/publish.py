@@ -17,10 +17,9 @@ under its interim name; the next one that writes the model removes it.
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import closing
 from pathlib import Path
 
-from bnfold.errors import ModelError, RequestError
+from bnfold.errors import RequestError
 from bnfold.files.assemble import DataLayout
 from bnfold.files.atomic import (
     Staged,
@@ -29,15 +28,14 @@ from bnfold.files.atomic import (
     real_target,
     replace_by_second_name,
 )
+from bnfold.files.external import reads
 from bnfold.files.janitor import removed_if_killed
 from bnfold.files.leftovers import INTERIM, hidden_name, only_one, remove_abandoned
 from bnfold.files.opened import OpenedModel
 from bnfold.files.pieces import Piece
-from bnfold.files.references import Reference, is_external
-from bnfold.files.skeleton import read_skeleton
-from bnfold.files.stores import FileStore, open_regular
+from bnfold.files.stores import FileStore
 from bnfold.files.transfer import write_pieces
-from bnfold.files.walk import tensors
+from bnfold.paths import is_text
 
 Check = Callable[[Path], None]
 """Examines a model that is written, but not yet in its place; raises if it shall not get there."""
@@ -98,6 +96,8 @@ def write_with_data(
         check: Examines the written model before it takes its place.
     """
     data = real.with_name(f"{real.name}.data")
+    if not is_text(data.absolute()):
+        raise RequestError(f"{target}: a model with a data file needs a path in UTF-8")
     layout = lay_out(data.name)
     if not layout.pieces:
         write_one(opened, layout.model, real, check)
@@ -163,20 +163,8 @@ def _require_replaceable(opened: OpenedModel, data: Path, real: Path, *, sharing
         if sharing or not in_place:
             raise RequestError(f"{data}: the model that is being read has its data in this file")
     for beside in sorted(data.parent.glob("*.onnx")):
-        if beside.name != real.name and _reads(beside, data):
+        if beside.name != real.name and reads(beside, data):
             raise RequestError(f"{data}: {beside.name} has its data in this file")
-
-
-def _reads(model: Path, data: Path) -> bool:
-    """Whether the file `model` is a model that has numbers in the file `data`."""
-    try:
-        with closing(FileStore(model, open_regular(model))) as store:
-            skeleton = read_skeleton(store)
-        references = [Reference.of(tensor) for tensor in tensors(skeleton) if is_external(tensor)]
-        locations = {found.location for found in references if not found.private}
-        return any((model.parent / location).resolve() == data.resolve() for location in locations)
-    except (ModelError, OSError, RuntimeError, ValueError):
-        return False  # what is no sane model is read by nobody
 
 
 def _is_one_of(path: Path, stores: Iterable[FileStore]) -> bool:

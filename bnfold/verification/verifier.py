@@ -8,6 +8,7 @@ from typing import Any, Self
 
 import onnx
 
+from bnfold.errors import ModelError
 from bnfold.region import Region
 from bnfold.verification.conclude import conclude
 from bnfold.verification.options import VerifyOptions
@@ -186,4 +187,7 @@ def _as_file(model: Path | onnx.ModelProto, name: str) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="bnfold-") as folder:
         path = Path(folder, f"{name}.onnx")
         path.write_bytes(model.SerializeToString())
-        yield path
+        try:
+            yield path
+        except ModelError as error:  # of a file that the caller knows nothing of
+            raise ModelError(str(error).replace(str(path), f"the {name}")) from error

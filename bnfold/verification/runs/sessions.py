@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bnfold.frozen import frozen
+from bnfold.paths import is_text
 from bnfold.verification.outputs import Outputs, flatten
 from bnfold.verification.runs.providers import CPU, PROVIDER_OPTIONS, assignment
 
@@ -69,6 +70,16 @@ class Target:
     folder: Path | None = None
 
 
+def _to_load(target: Target) -> tuple[str | bytes, Path | None]:
+    """Return what ONNX Runtime is told to load; it takes paths only if they are text."""
+    if isinstance(target.model, bytes):
+        return target.model, target.folder
+    if is_text(target.model):
+        return str(target.model), target.folder
+    folder = target.model.parent
+    return target.model.read_bytes(), folder if is_text(folder) else None
+
+
 def _session(
     target: Target, level: str, provider: str, overrides: Mapping[str, Any]
 ) -> tuple["InferenceSession", list[Any]]:
@@ -78,9 +89,10 @@ def _session(
     options.log_severity_level = 3
     options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-    if target.folder is not None:
+    model, folder = _to_load(target)
+    if folder is not None:
         options.add_session_config_entry(
-            "session.model_external_initializers_file_folder_path", str(target.folder)
+            "session.model_external_initializers_file_folder_path", str(folder)
         )
     # ONNX Runtime does not own these: they must live as long as the session.
     values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in overrides.values()]
@@ -89,7 +101,6 @@ def _session(
     providers: list[Any] = [(provider, PROVIDER_OPTIONS.get(provider, {}))]
     if provider != CPU:
         providers.append(CPU)
-    model = target.model if isinstance(target.model, bytes) else str(target.model)
     session = onnxruntime.InferenceSession(model, options, providers=providers)
     session.disable_fallback()
     return session, values

@@ -8,10 +8,11 @@ import base64
 import binascii
 import io
 import json
+import os
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import onnx
@@ -19,12 +20,14 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
 from bnfold.errors import RequestError
+from bnfold.files.stores import open_regular
 from bnfold.verification.runs.inputs import InputSpec, shape_text
 
 Feed = dict[str, Any]
 
 _UNREADABLE = (
     OSError, ValueError, KeyError, TypeError, DecodeError, binascii.Error, zipfile.BadZipFile,
+    MemoryError, RecursionError,
 )  # fmt: skip
 
 
@@ -46,12 +49,14 @@ def load_inputs(
         if path.is_dir():
             feeds, expected = _folder(path, specs, outputs)
         elif path.suffix == ".npz":
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            with _opened(path) as file, np.load(file, allow_pickle=False) as archive:
                 feeds = [dict(archive)]
         elif path.suffix == ".npy":
-            feeds = [{_only(specs, path): np.load(path, allow_pickle=False)}]
+            with _opened(path) as file:
+                feeds = [{_only(specs, path): np.load(file, allow_pickle=False)}]
         elif path.suffix == ".json":
-            feeds = _polygraphy(json.loads(path.read_text()))
+            with _opened(path) as file:
+                feeds = _polygraphy(json.load(file))
         else:
             raise RequestError(f"{path}: inputs are .npz, .npy, .json or a folder of .pb files")
     except _UNREADABLE as error:
@@ -59,6 +64,11 @@ def load_inputs(
     if not feeds:
         raise RequestError(f"{path}: holds no inputs")
     return [_fitted(feed, specs, path) for feed in feeds], expected
+
+
+def _opened(path: Path) -> BinaryIO:
+    """Open a regular file; a pipe would be waited for."""
+    return os.fdopen(open_regular(path), "rb")
 
 
 def _only(specs: Sequence[InputSpec], path: Path) -> str:
@@ -83,7 +93,8 @@ def _tensors(folder: Path, kind: str, names: Sequence[str], sequences: set[str])
     for position, file in enumerate(files):
         if position >= len(names) and kind == "input":
             raise RequestError(f"{folder}: has more inputs than the model")
-        data = file.read_bytes()
+        with _opened(file) as stream:
+            data = stream.read()
         if position < len(names) and names[position] in sequences:
             sequence = onnx.SequenceProto.FromString(data)
             values[names[position]] = [_array(tensor, file) for tensor in sequence.tensor_values]
@@ -135,6 +146,10 @@ def _fitted(feed: Feed, specs: Sequence[InputSpec], path: Path) -> Feed:
 
 
 def _why(error: Exception) -> str:
+    if isinstance(error, MemoryError):
+        return "there is not enough memory for what it declares"
+    if isinstance(error, RecursionError):
+        return "it is nested too deep"
     if "allow_pickle" in str(error):  # numpy's advice is to do what must not be done
         return "it holds Python objects, and those are never unpickled"
     return error.strerror if isinstance(error, OSError) and error.strerror else str(error)

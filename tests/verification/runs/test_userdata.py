@@ -1,6 +1,7 @@
 import base64
 import io
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -80,12 +81,36 @@ def test_tensors_that_refer_to_other_files_are_refused(tmp_path: Path) -> None:
         load_inputs(tmp_path, SPECS, [])
 
 
-@pytest.mark.parametrize("name", ["x.txt", "missing.npz", "broken.npz", "broken.json", "empty"])
-def test_what_cannot_be_read_is_refused(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("x.txt", "inputs are .npz"),
+        ("missing.npz", "No such file"),
+        ("broken.npz", "cannot be read"),
+        ("broken.json", "cannot be read"),
+        ("nested.json", "nested too deep"),
+        ("vast.npy", "not enough memory"),
+        ("empty", "lacks the input"),
+        ("pipe.npz", "Not a regular file"),
+        ("pipe.npy", "Not a regular file"),
+        ("pipe.json", "Not a regular file"),
+        ("pipes", "Not a regular file"),
+    ],
+)
+def test_what_cannot_be_read_is_refused(tmp_path: Path, name: str, why: str) -> None:
     (tmp_path / "broken.npz").write_bytes(b"PK\x03\x04 no archive")
     (tmp_path / "broken.json").write_text("{")
+    (tmp_path / "nested.json").write_text("[" * 100_000)
+    header = {"descr": "<f4", "fortran_order": False, "shape": (10**6, 10**6, 3)}
+    with (tmp_path / "vast.npy").open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(RequestError):
+    (tmp_path / "pipes").mkdir()
+    if "pipe" in name:
+        if not hasattr(os, "mkfifo"):
+            pytest.skip("this system has no named pipes")
+        os.mkfifo(tmp_path / "pipes" / "input_0.pb" if name == "pipes" else tmp_path / name)
+    with pytest.raises(RequestError, match=why):
         load_inputs(tmp_path / name, SPECS, [])
 
 

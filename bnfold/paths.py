@@ -1,0 +1,27 @@
+"""Paths, which are bytes to the system, and text to most of what is told of them."""
+
+import os
+from pathlib import Path
+
+from bnfold.errors import RequestError
+
+
+def as_path(given: str | os.PathLike[str]) -> Path:
+    """Return a path that the system may be asked about.
+
+    Raises:
+        RequestError: It is empty or contains a NUL, as no file's name does.
+    """
+    text = os.fspath(given)
+    if not text or "\0" in text:
+        raise RequestError(f"{text!r} is no file's name")
+    return Path(text)
+
+
+def is_text(path: Path | str) -> bool:
+    """Return whether a path is UTF-8, as it must be inside of a model and for ONNX Runtime."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
