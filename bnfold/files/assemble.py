@@ -63,6 +63,7 @@ def assemble(
         if new == reference:
             return ()
         if new is not None:
+            _clear_numbers(tensor, reference)
             new.put(tensor)
             return (Edit(begin, end, (tensor.SerializeToString(),)),)
         return (Edit(begin, end, _filled(tensor, reference, content)),)
@@ -114,14 +115,18 @@ def _filled(
 
 def clear_reference(tensor: onnx.TensorProto, reference: Reference) -> None:
     """Take the reference out of a tensor that is about to hold its numbers itself."""
-    if reference.private:
-        tensor.ClearField("external_data")
-    else:  # a stranger's tensor may hold others that count for nothing, until now
-        for values in VALUES:
-            tensor.ClearField(values)
+    _clear_numbers(tensor, reference)
+    tensor.ClearField("external_data")
     tensor.ClearField("data_location")
     if reference.explicit:
         tensor.data_location = onnx.TensorProto.DEFAULT
+
+
+def _clear_numbers(tensor: onnx.TensorProto, reference: Reference) -> None:
+    """Take out what a stranger's external tensor holds besides, which counts for nothing."""
+    if not reference.private:
+        for values in VALUES:
+            tensor.ClearField(values)
 
 
 @dataclass(slots=True)

@@ -343,6 +343,34 @@ def test_processes_that_write_the_same_model_wait_for_each_other(
     assert found.tobytes() == expected
 
 
+def test_a_folder_that_stays_locked_is_not_waited_for_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    case = Scenario("external to old", tmp_path)
+    monkeypatch.setattr("bnfold.files.leftovers._PATIENCE", 0.05)
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with pytest.raises(RequestError, match=r"target.onnx: another process is writing into this"):
+        case.act()
+    assert value_of(case.target) == OLD
+    os.close(descriptor)
+    case.act()
+    assert value_of(case.target) == NEW
+
+
+def test_where_folders_cannot_be_locked_the_work_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    case = Scenario("external to old", tmp_path)
+    monkeypatch.setattr("bnfold.files.leftovers.lock", refuse)
+    case.act()
+    assert value_of(case.target) == NEW
+
+
 def test_a_file_on_its_way_is_no_more_open_than_the_one_it_replaces(tmp_path: Path) -> None:
     case = Scenario("external to old", tmp_path)
     case.target.chmod(0o600)

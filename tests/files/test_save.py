@@ -262,8 +262,12 @@ def test_numbers_that_an_external_tensor_also_holds_do_not_come_along(tmp_path: 
     made = onnx.ModelProto.FromString(source.read_bytes())
     made.graph.initializer[0].float_data.append(1.0)
     with open_model(write(made, source)) as opened:
-        save_model(opened, opened.proto, {}, tmp_path / "out.onnx", external_data=False)
-    assert same(load(tmp_path / "out.onnx"), model([tensor("w")]))
+        for external in (False, True):
+            save_model(opened, opened.proto, {}, tmp_path / "out.onnx", external_data=external)
+            onnx.checker.check_model(tmp_path / "out.onnx")
+            (saved,) = load(tmp_path / "out.onnx").graph.initializer
+            assert not saved.float_data
+            assert np.array_equal(numpy_helper.to_array(saved), numbers(8192))
 
 
 def test_data_is_shared_by_its_own_path_not_by_a_link(tmp_path: Path) -> None:
