@@ -11,8 +11,8 @@ first and the model after it. If there is one, the old model may be referring to
 5. the interim name goes.
 
 One process at a time does so in a folder (`only_one`). After each step the model and what it refers
-to belong together. A killed run may leave the data
-under its interim name; the next one that writes the model removes it.
+to belong together. A killed run may leave the data under its interim name; the next one that writes
+the model removes it.
 """
 
 import os
