@@ -283,7 +283,7 @@ class Editor:
             (node, i) for node in self.dropped for i in range(len(self.view.nodes[node].inputs))
         ]
         edges.extend(self._detached)
-        waiting = [self.view.nodes[node].inputs[index] for node, index in edges]
+        waiting = [*dict.fromkeys(self.view.nodes[node].inputs[index] for node, index in edges)]
         seen = kept | self._needed
         while waiting:
             tensor = waiting.pop()

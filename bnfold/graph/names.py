@@ -11,16 +11,18 @@ class Names:
     """The tensor names that a model uses, in all its scopes."""
 
     def __init__(self, view: View) -> None:
+        self._counts: dict[str, int] = {}
         self._used = {tensor.name for tensor in view.tensors}
         for scope in view.scopes:
             self._used.update(_listed(scope.proto))
 
     def fresh(self, wish: str) -> str:
         """Return the wish, or the wish with a number, such that nothing has this name yet."""
-        name, count = wish, 1
+        name, count = wish, self._counts.get(wish, 1)
         while name in self._used:
             count += 1
             name = f"{wish}_{count}"
+        self._counts[wish] = count
         self._used.add(name)
         return name
 

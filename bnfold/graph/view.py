@@ -10,6 +10,7 @@ Nodes and tensors are known by numbers, because names may be empty or repeated. 
 anything; `ModelProto` stays the record.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -353,7 +354,7 @@ def _require_one_each(node: onnx.NodeProto) -> None:
     """Refuse two attributes of one name: nobody can tell which of them counts."""
     names = [attribute.name for attribute in node.attribute]
     if len(names) > 1 and len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
+        twice = Counter(names).most_common(1)[0][0]
         label = node.name or next(iter(node.output), "")
         raise ModelError(f"node '{label}' has the attribute '{twice}' twice")
 

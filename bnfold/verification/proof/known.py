@@ -7,7 +7,9 @@ import onnx
 import onnx.inliner
 
 from bnfold.files.opened import OpenedModel
+from bnfold.graph.calls import expansion
 from bnfold.graph.propagation import infer
+from bnfold.limits import INLINED, NESTED
 from bnfold.verification.proof.samples import Shape
 
 
@@ -42,7 +44,8 @@ def taps(old: onnx.GraphProto, new: onnx.GraphProto) -> tuple[str, ...]:
         n for n in old.node if n.op_type != "Constant"
     ]
     names = [node.output[0] for node in layers if node.output]
-    return tuple(name for name in names if name in present - outputs)
+    inside = present - outputs
+    return tuple(name for name in names if name in inside)
 
 
 def inlined_alike(first: OpenedModel, second: OpenedModel) -> OpenedModel:
@@ -52,7 +55,8 @@ def inlined_alike(first: OpenedModel, second: OpenedModel) -> OpenedModel:
     graph the proof will fail.
     """
     gone = function_calls(first.proto) - function_calls(second.proto)
-    if not gone:
+    size, depth = expansion(first.proto)
+    if not gone or size > INLINED or depth > NESTED:
         return first
     try:
         flat = onnx.inliner.inline_selected_functions(first.proto, sorted(gone))

@@ -68,7 +68,7 @@ class Numbered:
         numbered: Numbered | None = self
         while numbered is not None:
             scope = numbered.scope
-            if name in scope.producers or name in scope.tensors or name in scope.inputs:
+            if scope.defines(name):
                 return numbered
             numbered = numbered.parent
         return None
@@ -155,7 +155,7 @@ class Matcher:
         elif (
             node.op_type == "Identity"
             and default_domain(node)
-            and (passed := self.of(numbered, node.input[0])) is not None
+            and (passed := self.of(numbered, next(iter(node.input), ""))) is not None
         ):
             number = passed
         else:
@@ -171,7 +171,8 @@ class Matcher:
             self.rename(numbered, name, twin.names[number])
             return number
         explained = self._explain(numbered, twin, name)
-        return number if explained is None else twin.numbers[explained]
+        known = None if explained is None else self.of(twin, explained)
+        return number if known is None else known
 
     def _key(self, numbered: Numbered, node: onnx.NodeProto) -> Key:
         scope = numbered.scope

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
+from bnfold.errors import ModelError
 from bnfold.files.opened import OpenedModel, open_model
 from bnfold.region import Region
 from bnfold.verification.proof.cut import cut
@@ -72,7 +73,10 @@ def prove(
     limits = threadpool_limits(limits=1, user_api="blas")
     with limits, open_model(original) as first, open_model(candidate) as second:
         first = inlined_alike(first, second)  # noqa: PLW2901 - the same files behind it
-        return _Prover(first, second, regions, seed, shapes or {}).prove()
+        try:
+            return _Prover(first, second, regions, seed, shapes or {}).prove()
+        except RecursionError as error:
+            raise ModelError(f"{original}: its functions call one another too deep") from error
 
 
 class _Prover:
@@ -141,9 +145,10 @@ class _Prover:
         )
         old = self.matcher.number(old_scope, None, _inputs(self.first.proto, old_scope.inputs))
         new = self.matcher.number(new_scope, old, _inputs(self.second.proto, new_scope.inputs))
+        present = set(new_scope.outputs)
         unproved = tuple(
             name for name in old_scope.outputs
-            if name not in new_scope.outputs or not self.matcher.same(new, name)
+            if name not in present or not self.matcher.same(new, name)
         )  # fmt: skip
         reason = self._reason(old, new, unproved)
         return Structure(

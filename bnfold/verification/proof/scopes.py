@@ -6,11 +6,14 @@ not be repeated by what checks it.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from math import prod
 
 import numpy as np
 import onnx
 
+from bnfold.errors import ModelError
 from bnfold.files.opened import OpenedModel
+from bnfold.files.values import require_rank
 from bnfold.limits import COMPUTED, COMPUTED_GROWTH, TooLargeError, require_computable
 from bnfold.verification.dtypes import Array, is_float
 from bnfold.verification.proof.evaluate import (
@@ -70,16 +73,24 @@ class Scope:
     readers: dict[str, list[tuple[onnx.NodeProto, int]]] = field(default_factory=dict)
     places: dict[int, int] = field(default_factory=dict)
     owners: list[onnx.NodeProto] = field(default_factory=list)
+    _entering: frozenset[str] = frozenset()
     _computed: dict[str, Array] = field(default_factory=dict)
     _constant: dict[str, bool] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Index the producers and find the constants."""
+        """Index the producers and find the constants.
+
+        Raises:
+            ModelError: Two nodes make a tensor of the same name.
+        """
+        self._entering = frozenset(self.inputs)
         for place, node in enumerate(self.nodes):
             self.places[id(node)] = place
             if any(a.type == onnx.AttributeProto.GRAPH for a in node.attribute):
                 self.owners.append(node)
             for index, name in enumerate(node.output):
+                if name in self.producers:
+                    raise ModelError(f"{_where(self.model)}two nodes make {name!r}")
                 if name:
                     self.producers[name] = (node, index)
             for index, name in enumerate(node.input):
@@ -89,11 +100,15 @@ class Scope:
             constant = _pure(node) and all(self.is_constant(n) for n in node.input if n)
             self._constant |= {name: constant for name in node.output if name}
 
+    def defines(self, name: str) -> bool:
+        """Tell whether a tensor is this graph's own, and not one of a graph around it."""
+        return name in self.producers or name in self.tensors or name in self._entering
+
     def home(self, name: str) -> "Scope | None":
         """Return the scope that defines `name`: this one or one around it."""
         scope: Scope | None = self
         while scope is not None:
-            if name in scope.producers or name in scope.tensors or name in scope.inputs:
+            if scope.defines(name):
                 return scope
             scope = scope.parent
         return None
@@ -152,11 +167,16 @@ class Scope:
 
     def _compute(self, name: str) -> Array:
         """Compute a constant and those it is made of."""
-        values: dict[str, Array] = dict(self._computed)
+        if name in self._computed:
+            return self._computed[name]
+        values: dict[str, Array] = {}
         room = max(COMPUTED, COMPUTED_GROWTH * self.model.size)
         pending = [name]
         while pending:
             node, _ = self.producers[pending[-1]]
+            for known in node.input:
+                if known in self._computed:
+                    values[known] = self._computed[known]
             missing = [n for n in node.input if n in self.producers and n not in values]
             pending += missing
             if missing:
@@ -232,18 +252,40 @@ def constant_value(node: onnx.NodeProto, model: OpenedModel) -> Array:
         return dense(value, model)
     kinds = {"value_float": np.float32, "value_floats": np.float32,
              "value_int": np.int64, "value_ints": np.int64}  # fmt: skip
-    return np.asarray(value, kinds.get(attribute.name, object))
+    try:
+        return np.asarray(value, kinds.get(attribute.name, object))
+    except (TypeError, ValueError) as error:
+        raise EvaluationError(f"{attribute.name} of a Constant holds something else") from error
 
 
 def dense(sparse: onnx.SparseTensorProto, model: OpenedModel) -> Array:
-    """Return a sparse tensor as an ordinary array."""
+    """Return a sparse tensor as an ordinary array.
+
+    Raises:
+        ModelError: It makes no sense, or is larger than a few bytes may declare.
+    """
     values, indices = model.read(sparse.values), model.read(sparse.indices)
+    what = f"{_where(model)}the sparse tensor {sparse.values.name!r}"
+    require_rank(len(sparse.dims), what)
+    if min(sparse.dims, default=0) < 0:
+        raise ModelError(f"{what} has a negative dimension")
+    size = prod(sparse.dims)
+    if size * values.itemsize > max(COMPUTED, COMPUTED_GROWTH * model.size):
+        raise ModelError(f"{what} has {size} elements, too many to be verified")
     array = np.zeros(tuple(sparse.dims), values.dtype)
-    if indices.ndim == 1:
-        array.reshape(-1)[indices] = values
-    else:
-        array[tuple(indices.T)] = values
+    try:
+        if indices.ndim == 1:
+            array.reshape(-1)[indices] = values
+        else:
+            array[tuple(indices.T)] = values
+    except (IndexError, ValueError) as error:
+        raise ModelError(f"{what} has indices that do not fit") from error
     return array
+
+
+def _where(model: OpenedModel) -> str:
+    """Return how a message about a model begins."""
+    return f"{model.path}: " if model.path is not None else ""
 
 
 def graph_scope(

@@ -104,8 +104,12 @@ class _Reader:
         for node in graph.node:
             for name in set(node.input):
                 self.readers[name].append(node)
-            if node.op_type == "Constant" and node.attribute[0].HasField("t"):
-                self.shapes[node.output[0]] = tuple(node.attribute[0].t.dims)
+            if node.op_type == "Constant":
+                self.shapes |= {
+                    name: tuple(attribute.t.dims)
+                    for name, attribute in zip(node.output, node.attribute, strict=False)
+                    if attribute.HasField("t")
+                }
 
     def refine(self, spec: InputSpec) -> InputSpec:
         """Return `spec` with the channels and the bound that its readers demand."""
@@ -139,9 +143,9 @@ class _Reader:
         index, data, axis_name = _INDEXES.get(node.op_type, (-1, -1, ""))
         if index < 0 or len(node.input) <= max(index, data) or node.input[index] != name:
             return None
-        shape = self.shapes.get(node.input[data])
+        shape = self.shapes.get(node.input[data], ())
         axis = next((a.i for a in node.attribute if a.name == axis_name), 0)
-        return shape[axis] if shape else None
+        return shape[axis] if -len(shape) <= axis < len(shape) else None
 
     def rank(self, node: onnx.NodeProto) -> int | None:
         """Return the rank of the data input of a linear operator."""

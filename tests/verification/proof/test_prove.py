@@ -1,6 +1,7 @@
 """Two files against each other: what is proved, and that nothing wrong is."""
 
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -233,6 +234,71 @@ def test_an_inlined_function_is_no_difference(tmp_path: Path) -> None:
     assert proved(tmp_path, model, flat).structure.proved
     flat.graph.node[-1].attribute[-1].f = 0.5
     assert not proved(tmp_path, model, flat).structure.proved
+
+
+def test_a_constant_may_move_into_the_branch_that_reads_it(tmp_path: Path) -> None:
+    def made(*, inside: bool) -> onnx.ModelProto:
+        values = numpy_helper.from_array(np.arange(3000, dtype=np.float32), "k")
+        body = [helper.make_node("Constant", [], ["k"], value=values)] if inside else []
+        body.append(helper.make_node("Mul", ["k", "x"], ["t"]))
+        other = [helper.make_node("Neg", ["x"], ["e"])]
+        branches = {
+            "then_branch": helper.make_graph(body, "t", [], [value("t")]),
+            "else_branch": helper.make_graph(other, "e", [], [value("e")]),
+        }
+        nodes = [helper.make_node("If", ["c"], ["y"], **branches)]
+        inputs = [value("x", 3000), helper.make_tensor_value_info("c", TensorProto.BOOL, [])]
+        graph = helper.make_graph(nodes, "g", inputs, [value("y")], [] if inside else [values])
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+
+    for first in (False, True):
+        found = proved(tmp_path, made(inside=first), made(inside=not first))
+        assert found.structure.proved
+
+
+def value(name: str, *dims: int) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, dims or None)
+
+
+def calling(depth: int, *, times: int = 1, around: bool = False) -> onnx.ModelProto:
+    """Functions that call the next one so many times, the last one perhaps the first."""
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("f", 1)]
+    functions = []
+    for i in range(depth):
+        following = "f0" if around else "Relu"
+        operator, domain = (f"f{i + 1}", "f") if i + 1 < depth else (following, "f" * around)
+        names = ["a", *(f"t{k}" for k in range(times - 1)), "r"]
+        nodes = [
+            helper.make_node(operator, [one], [two], domain=domain) for one, two in pairwise(names)
+        ]
+        functions.append(helper.make_function("f", f"f{i}", ["a"], ["r"], nodes, opsets))
+    graph = helper.make_graph(
+        [helper.make_node("f0", ["x"], ["y"], domain="f")], "g", [value("x", 1)], [value("y")]
+    )
+    return helper.make_model(graph, opset_imports=opsets, functions=functions)
+
+
+@pytest.mark.parametrize("model", [calling(2000), calling(1, around=True), calling(3, around=True)])
+def test_functions_that_call_one_another_without_end_are_refused(
+    model: onnx.ModelProto, tmp_path: Path
+) -> None:
+    with pytest.raises(bnfold.ModelError, match="its functions call one another too deep"):
+        proved(tmp_path, model, model)
+
+
+def test_functions_that_come_to_too_much_are_not_inlined(tmp_path: Path) -> None:
+    """Each of 40 calls the next one twice: a million million nodes."""
+    relu = calling(1)
+    del relu.functions[:]
+    relu.graph.node[0].CopyFrom(helper.make_node("Relu", ["x"], ["y"]))
+    assert not proved(tmp_path, calling(40, times=2), relu).structure.proved
+    assert not proved(tmp_path, relu, calling(40, times=2)).structure.proved
+
+
+def test_a_node_that_reads_nothing_is_looked_at_too(tmp_path: Path) -> None:
+    model = calling(1)
+    model.graph.node.append(helper.make_node("Identity", [], ["z"]))
+    assert proved(tmp_path, model, model).structure.proved
 
 
 def chain(gains: dict[int, float], layers: int = 8) -> onnx.ModelProto:

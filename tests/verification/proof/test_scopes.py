@@ -5,6 +5,7 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
+from bnfold.errors import ModelError
 from bnfold.files.opened import from_proto
 from bnfold.verification.proof.evaluate import EvaluationError
 from bnfold.verification.proof.scopes import Scope, graph_scope
@@ -44,6 +45,51 @@ def test_constants_in_all_their_forms() -> None:
     assert found.constant("d").tolist() == [0, 3, 0, 0, 4]
     assert found.constant("e").tolist() == [0, 0, 0]
     assert found.constant("g").dtype == np.float16, "computed in the dtype that the model says"
+
+
+def test_a_constant_is_computed_once() -> None:
+    found = scope([node("Neg", ["w"], ["a"]), node("Abs", ["a"], ["b"])], {"w": np.ones(2)})
+    assert found.constant("a") is found.constant("a")
+    assert found.constant("b").tolist() == [1, 1]
+
+
+def test_a_tensor_that_two_nodes_make_is_none() -> None:
+    """One that reads its own name would be sought without end."""
+    constant = node("Constant", [], ["a"], value_float=0.5)
+    with pytest.raises(ModelError, match="two nodes make 'a'"):
+        scope([constant, node("Identity", ["a"], ["a"])])
+
+
+def test_a_constant_of_another_kind_than_it_says_has_no_value() -> None:
+    odd = node("Constant", [], ["a"], value_float=0.5)
+    odd.attribute[0].type = onnx.AttributeProto.STRINGS
+    odd.attribute[0].strings.append(b"a")
+    odd.attribute[0].ClearField("f")
+    with pytest.raises(EvaluationError, match="holds something else"):
+        scope([odd]).constant("a")
+
+
+@pytest.mark.parametrize(
+    ("dims", "index", "why"),
+    [
+        ([1 << 40], [0], "has 1099511627776 elements, too many"),
+        ([1 << 20, 1 << 20], [0], "too many"),
+        ([-5], [0], "negative dimension"),
+        ([1] * 65, [0], "has 65 dimensions"),
+        ([5], [7], "indices that do not fit"),
+        ([5], [0, 1], "indices that do not fit"),
+    ],
+)
+def test_a_sparse_tensor_that_declares_what_it_does_not_hold_is_refused(
+    dims: list[int], index: list[int], why: str
+) -> None:
+    sparse = onnx.SparseTensorProto(dims=dims)
+    sparse.values.CopyFrom(numpy_helper.from_array(np.ones(1, np.float32), "s"))
+    sparse.indices.CopyFrom(numpy_helper.from_array(np.array(index)))
+    if len(index) > 1:
+        sparse.values.CopyFrom(numpy_helper.from_array(np.ones(3, np.float32), "s"))
+    with pytest.raises(ModelError, match=f"the sparse tensor 's' .*{why}"):
+        scope([node("Constant", [], ["a"], sparse_value=sparse)]).constant("a")
 
 
 def test_what_depends_on_inputs_or_chance_is_no_constant() -> None:
