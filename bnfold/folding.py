@@ -93,7 +93,8 @@ class Folding:
 _EVERYTHING = Choice()
 
 _PATIENCE = 16
-"""Plans; a model of which more than so many overflow is not worth planning once for each node."""
+"""Plans; a model of which more than so many overflow is not worth planning once for each node, nor
+one of which more than so many functions show one after the other that they are in the way."""
 
 
 @np.errstate(all="ignore")  # what is not finite is refused, and by name
@@ -184,11 +185,15 @@ def _inlined(
     What one normalization needs to be inlined may show only when another function is.
     """
     best = (opened, graph, plan, tuple[FunctionId, ...]())
+    every = frozenset((f.domain, f.name) for f in opened.proto.functions)
     for below in (False, True):
         _, graph, plan, done = best
         functions = frozenset(done)
-        while more := functions_in_the_way(graph, plan, below=below) - functions:
-            functions |= more
+        for attempt in count():
+            more = functions_in_the_way(graph, plan, below=below) - functions
+            if not more:
+                break
+            functions |= more if attempt < _PATIENCE else every
             model = inlined(opened.proto, functions)
             if model is None:
                 break

@@ -39,6 +39,12 @@ NODES: Final = 1 << 19
 """Nodes of a model, subgraphs and functions included. The largest of networks have a tenth; each
 costs some kilobytes and a fraction of a millisecond."""
 
+STEPS: Final = 1 << 18
+"""Steps that all searches of a plan may take, and `STEPS_PER_NODE` more for each node; what is
+still to be planned after that stays. Networks take a few for each node (DenseNet-121 takes six)."""
+
+STEPS_PER_NODE: Final = 1 << 6
+
 INLINED: Final = 1 << 16
 """Nodes of a model all of whose functions are inlined."""
 

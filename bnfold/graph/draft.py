@@ -16,13 +16,16 @@ from bnfold.frozen import frozen
 from bnfold.graph.plan import Fold, How, LinearEdit
 from bnfold.graph.roles import Graph
 from bnfold.graph.view import NONE, Node
-from bnfold.limits import AFFINES, CLONED
+from bnfold.limits import AFFINES, CLONED, STEPS, STEPS_PER_NODE
 from bnfold.reasons import Obstacle, Reason, Refusal
 from bnfold.rules.affine import F64, Affine, some
 from bnfold.rules.linear import Border, Linear
 
 Edge = tuple[int, int]
 """A (node, input index) that reads a tensor."""
+
+_ASKED_AT_ONCE = 16
+"""Readers or inputs that are asked in about the time that a step takes."""
 
 
 @dataclass(slots=True, eq=False)
@@ -241,6 +244,7 @@ class Draft:
         self.fills: dict[int, float] = {}
         self.outputs = {t.number: t.outputs for t in self.view.tensors if t.outputs}
         self._held = 0  # values of what was taken up
+        self._steps = 0  # of all searches
         self._cloned = 0  # elements of constants that will be written besides the model's own
         self._rewritten: dict[int, Edge] = {}  # the first that changes a constant, by constant
         self._edges: set[Edge] = set()  # all that change one
@@ -278,6 +282,16 @@ class Draft:
             for node, index in self.readers(tensor)
             if self.view.nodes[node].scope != scope or not self.makes_constants(node)
         ]
+
+    def count_step(self, asked: int) -> None:
+        """Count a step of a search: a tensor of so many readers, or a node of so many inputs.
+
+        Raises:
+            Refusal: There have been more than any network needs.
+        """
+        self._steps += 1 + asked // _ASKED_AT_ONCE
+        if self._steps > STEPS + STEPS_PER_NODE * len(self.view.nodes):
+            raise Refusal(Reason.TOO_LARGE, "so many steps have been taken to plan")
 
     def makes_constants(self, node: int) -> bool:
         """Whether a node makes constants, whatever the numbers that it reads are."""

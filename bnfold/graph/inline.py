@@ -6,6 +6,7 @@ one function and the normalization in another. Then the functions in the way, an
 them from another function, have to be inlined first. ONNX's own inliner does it.
 """
 
+from collections import defaultdict
 from collections.abc import Collection, Iterator
 
 import onnx
@@ -81,13 +82,13 @@ def _calls_by_label(view: View) -> dict[str, FunctionId]:
 
 def _with_callers(model: onnx.ModelProto, functions: set[FunctionId]) -> set[FunctionId]:
     """Return the functions and all functions that call them, directly or not."""
-    found, grown = set(functions), True
-    while grown:
-        callers = {
-            (function.domain, function.name)
-            for function in model.functions
-            if any(call in found for call in calls(function.node))
-        }
-        grown = not callers <= found
-        found |= callers
+    callers: dict[FunctionId, set[FunctionId]] = defaultdict(set)
+    for function in model.functions:
+        for call in calls(function.node):
+            callers[call].add((function.domain, function.name))
+    found, waiting = set(functions), [*functions]
+    while waiting:
+        fresh = callers.get(waiting.pop(), set()) - found
+        found |= fresh
+        waiting.extend(fresh)
     return found

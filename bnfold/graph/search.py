@@ -110,6 +110,7 @@ class Search:
             if not earlier.same(affine):
                 raise Refusal(Reason.BRANCHES_DISAGREE, at=self._draft.label(tensor))
             return
+        self._draft.count_step(len(self._draft.readers(tensor)))
         self._check_may_change(tensor)
         self._held += affine.size
         if self._held > AFFINES:
@@ -341,6 +342,7 @@ class Search:
     def _carry_down(self, number: int) -> None:
         self._queued.discard(number)
         node = self._view.nodes[number]
+        self._draft.count_step(len(node.inputs))
         edges = {
             index: self._affines[root]
             for index, tensor in enumerate(node.inputs)

@@ -5,6 +5,7 @@ the axes on which they vary; along the others there is nothing to move.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate
 from math import prod
 
 import numpy as np
@@ -202,30 +203,20 @@ def joined(affines: Mapping[int, Affine], axis: int, parts: Sequence[Value | Non
     alike = len(affines) == len(parts) and axis not in first.axes
     if alike and all(affine.same(first) for affine in affines.values()):
         return first
-    require_room((sum(part.size(axis) for part in parts if part is not None),))
-    scales, shifts = [], []
+    sizes = []
     for i, part in enumerate(parts):
-        affine = affines.get(i, Affine.identity(first.rank))
         if part is None:
             raise Refusal(Reason.UNKNOWN_SHAPE, f"part {i}")
-        shape = list(affine.scale.shape)
-        shape[axis] = part.size(axis)
-        scales.append(np.broadcast_to(affine.scale, shape))
-        shifts.append(np.broadcast_to(affine.shift, shape))
-    return Affine.of(_concatenated(scales, axis), _concatenated(shifts, axis))
-
-
-def _concatenated(parts: list[NDArray[np.float64]], axis: int) -> NDArray[np.float64]:
-    """Concatenate arrays, widening first those that do not vary where others do."""
-    rank = parts[0].ndim
-    common = [max(part.shape[i] for part in parts) for i in range(rank)]
-    along = sum(part.shape[axis] for part in parts)
-    require_room(tuple(along if i == axis else common[i] for i in range(rank)))
-    wide = [
-        np.broadcast_to(part, [part.shape[i] if i == axis else common[i] for i in range(rank)])
-        for part in parts
-    ]
-    return np.concatenate(wide, axis)
+        sizes.append(part.size(axis))
+    ends = [*accumulate(sizes)]
+    shape = [max(sizes) for sizes in zip(*(a.scale.shape for a in affines.values()), strict=True)]
+    shape[axis] = ends[-1]
+    require_room(tuple(shape))
+    scale, shift = np.ones(shape), np.zeros(shape)
+    for i, affine in affines.items():
+        at = (*(slice(None),) * axis, slice(ends[i] - sizes[i], ends[i]))
+        scale[at], shift[at] = affine.scale, affine.shift
+    return Affine.of(scale, shift)
 
 
 # -- Slice, Gather ----------------------------------------------------------------------------
