@@ -40,13 +40,14 @@ _PIPE_CLOSED = 141  # and SIGPIPE
 
 
 class _Path(click.Path):
-    """A path.
+    """A path, of which, where a pipe is possible, `-` stands for it and `./-` for a file.
 
     Whether it can be read shows when it is opened; of several models the others are done anyway.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, or_pipe: bool = False) -> None:
         super().__init__(readable=False)
+        self._or_pipe = or_pipe
 
     def convert(
         self,
@@ -57,21 +58,9 @@ class _Path(click.Path):
         """Return the path; an empty one, as of a variable that is not set, is none."""
         if not value:
             self.fail("the name is empty", param, ctx)
-        return Path(os.fsdecode(super().convert(value, param, ctx)))
-
-
-class _ModelPath(_Path):
-    """A path, of which `-` stands for a pipe and `./-` for a file of that name."""
-
-    def convert(
-        self,
-        value: str | os.PathLike[str],
-        param: click.Parameter | None,
-        ctx: click.Context | None,
-    ) -> Path:
-        """Return the path."""
-        path = super().convert(value, param, ctx)
-        return Path.cwd() / path if str(path) == "-" and value != "-" else path
+        path = Path(os.fsdecode(super().convert(value, param, ctx)))
+        is_file = self._or_pipe and str(path) == "-" and value != "-"
+        return Path.cwd() / path if is_file else path
 
 
 _VERIFY_OPTIONS = (
@@ -123,11 +112,11 @@ def _with_verify_options(command: Any) -> Any:  # noqa: ANN401 - a click decorat
     "2 bad request or file, 3 verification failed, 4 a provider that was asked for cannot run; "
     "on 1 to 4 the model is not written; of several the highest code counts.",
 )
-@click.argument("models", nargs=-1, required=True, metavar="MODEL...", type=_ModelPath())
+@click.argument("models", nargs=-1, required=True, metavar="MODEL...", type=_Path(or_pipe=True))
 @click.option(
     "-o",
     "--output",
-    type=_ModelPath(),
+    type=_Path(or_pipe=True),
     metavar="OUT",
     help="Write the folded model here. [default: net.folded.onnx for net.onnx]",
 )

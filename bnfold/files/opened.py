@@ -230,11 +230,12 @@ def _require_sane(opened: OpenedModel) -> None:
     nodes = node_count(opened.proto)
     if nodes > NODES:
         raise ModelError(f"it has {nodes} nodes; bnfold works on up to {NODES}")
-    for tensor in tensors(opened.proto):
+    every = [*tensors(opened.proto)]
+    for tensor in every:
         require_rank(len(tensor.dims), f"tensor {tensor.name!r}")
     for value in values(opened.proto):
         require_rank(_rank(value.type), f"{value.name!r}")
-    references = [(t, Reference.of(t)) for t in tensors(opened.proto) if is_external(t)]
+    references = [(t, Reference.of(t)) for t in every if is_external(t)]
     external = [tensor for tensor, reference in references if not reference.private]
     if opened.file is None and len(references) - len(external) != len(opened.held):
         raise ModelError("a tensor's location contains a NUL character")
