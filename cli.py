@@ -1,6 +1,6 @@
 """Runs bnfold from a checkout: `python cli.py model.onnx` is `bnfold model.onnx`."""
 
-from bnfold.cli import main
+from bnfold.command_line.main import main
 
 if __name__ == "__main__":
     main()

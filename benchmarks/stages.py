@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from bnfold.files import OpenedModel
-    from bnfold.graph.rewrite import Rewritten
+    from bnfold.graph.edit.rewrite import Rewritten
 
 _APART: Final = {
     "graphsurgeon": ("onnx_graphsurgeon", "import_onnx"),
-    "shape inference": ("bnfold.graph.propagation", "Inference.result"),
+    "shape inference": ("bnfold.onnx_model.inference", "Inference.result"),
     "fsync": ("os", "fsync"),
 }
 """Calls that are timed apart: what they are called in the table, and where they are."""
@@ -76,8 +76,8 @@ class Stopwatch:
 
 def decide(opened: "OpenedModel", watch: Stopwatch) -> "Rewritten":
     """Find out what is to be folded in an opened model, and rewrite its structure."""
-    from bnfold.graph.planner import look_closer, make_plan, read_graph
-    from bnfold.graph.rewrite import rewrite
+    from bnfold.graph.edit.rewrite import rewrite
+    from bnfold.graph.plan.planner import look_closer, make_plan, read_graph
 
     with watch.stage("view"):
         graph = read_graph(opened)
@@ -98,10 +98,10 @@ def fold(source: Path, target: Path, watch: Stopwatch) -> None:
         for library in ("onnx", "onnx_graphsurgeon", "click"):
             import_module(library)
     with watch.stage("import bnfold"):
-        import_module("bnfold.cli")
-        import_module("bnfold.batch")
-        from bnfold.apart import own_process
+        import_module("bnfold.command_line.main")
+        import_module("bnfold.command_line.batch")
         from bnfold.files import open_model, save_model
+        from bnfold.processes.fork import own_process
     gc.disable()  # as the tool does
     own_process()
     with watch.apart():

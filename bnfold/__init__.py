@@ -11,21 +11,15 @@ Importing this package is cheap; onnx, numpy and ONNX Runtime are imported when 
 
 from typing import TYPE_CHECKING, Any
 
-from bnfold.errors import (
-    BnfoldError,
-    ModelError,
-    ProviderError,
-    RequestError,
-    VerificationError,
-)
+from bnfold.errors import BnfoldError, ModelError, RequestError
+from bnfold.version import __version__
 
 if TYPE_CHECKING:
     from bnfold.api import fold_file, verify
     from bnfold.folding import Folding, fold
-    from bnfold.report import Report
+    from bnfold.reports.refused import ProviderError, VerificationError
+    from bnfold.reports.report import Report
     from bnfold.verification import Verification, VerifyOptions
-
-__version__ = "0.1.0"
 
 __all__ = [
     "BnfoldError",
@@ -45,8 +39,10 @@ __all__ = [
 
 _HOMES = {
     "Folding": "folding",
-    "Report": "report",
+    "ProviderError": "reports.refused",
+    "Report": "reports.report",
     "Verification": "verification",
+    "VerificationError": "reports.refused",
     "VerifyOptions": "verification",
     "fold": "folding",
     "fold_file": "api",

@@ -1,5 +1,5 @@
 """`python -m bnfold`."""
 
-from bnfold.cli import main
+from bnfold.command_line.main import main
 
 main()

@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Self
 
 import onnx
 
-from bnfold.errors import ModelError, ProviderError, RequestError, VerificationError
+from bnfold.errors import ModelError, RequestError
 from bnfold.files import OpenedModel, copy_model, open_model, save_model
 from bnfold.folding import Choice, Decision, carry_out, decide, function_names
 from bnfold.frozen import frozen
 from bnfold.paths import as_path
-from bnfold.records import Counts, fold_records, kept_records
 from bnfold.region import Region
-from bnfold.report import Exit, FileRecord, Report
+from bnfold.reports.records import Counts, fold_records, kept_records
+from bnfold.reports.refused import ProviderError, VerificationError
+from bnfold.reports.report import Exit, FileRecord, Report
 from bnfold.verification import VerifyOptions
 
 if TYPE_CHECKING:

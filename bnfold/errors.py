@@ -5,12 +5,6 @@ with, said in one sentence. `VerificationError` is ours: a folded model that doe
 what the original computes. Everything else that escapes is a bug.
 """
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from bnfold.report import Report
-
-
 _LONGEST = 2000
 """Characters of a message."""
 
@@ -37,31 +31,3 @@ class RequestError(BnfoldError):
 
 class ModelError(BnfoldError):
     """The model file is not something that bnfold can read: broken, unsafe or too new."""
-
-
-class _ReportedError(BnfoldError):
-    """An error that comes with a report.
-
-    Attributes:
-        report: What was folded and what the verification found.
-    """
-
-    def __init__(self, message: str, report: "Report") -> None:
-        super().__init__(message, report)
-        self.report = report
-
-
-class ProviderError(_ReportedError):
-    """An execution provider that was asked for by name cannot run; nothing was written.
-
-    Attributes:
-        report: What was folded and what the verification found.
-    """
-
-
-class VerificationError(_ReportedError):
-    """The folded model does not compute what the original computes; nothing was written.
-
-    Attributes:
-        report: What was folded and what the verification found.
-    """

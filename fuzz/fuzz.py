@@ -32,7 +32,7 @@ with atheris.instrument_imports(include=["bnfold"]):
     from hostile import fold_it, read_and_write
     from mutations import mutate
 
-    from bnfold.apart import own_process
+    from bnfold.processes.fork import own_process
 
 LARGEST_SEED = 1 << 16
 MANY_NODES = 20

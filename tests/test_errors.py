@@ -5,8 +5,8 @@ import pickle
 import pytest
 
 import bnfold
-from bnfold.records import Counts
-from bnfold.report import FileRecord, Report
+from bnfold.reports.records import Counts
+from bnfold.reports.report import FileRecord, Report
 
 REPORT = Report(
     FileRecord("net.onnx"), None, written=False, before=Counts(2, 1), after=Counts(1, 0)

@@ -25,7 +25,7 @@ def test_public_names_are_there() -> None:
 
 def test_public_names_stay_when_modules_are_imported() -> None:
     script = (
-        "import bnfold.api, bnfold.verification, bnfold.folding, bnfold.cli, bnfold\n"
+        "import bnfold.api, bnfold.verification, bnfold.folding, bnfold.command_line.main, bnfold\n"
         "assert callable(bnfold.verify) and callable(bnfold.fold) and callable(bnfold.fold_file)"
     )
     subprocess.run([sys.executable, "-c", script], check=True, env=ENVIRONMENT)
@@ -45,7 +45,7 @@ def test_the_version_is_said_once_and_the_same() -> None:
 
 def test_the_package_carries_its_data() -> None:
     files = importlib.resources.files("bnfold")
-    for name in ("py.typed", "templates/report.html", "templates/report.css"):
+    for name in ("py.typed", "reports/templates/report.html", "reports/templates/report.css"):
         assert files.joinpath(name).is_file()
 
 

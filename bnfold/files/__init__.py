@@ -1,10 +1,9 @@
 """Reading and writing models: a tensor is a slice of a file until someone needs its numbers."""
 
-from bnfold.files.copying import copy_model
-from bnfold.files.digest import sha256
 from bnfold.files.opened import OpenedModel, from_proto, open_model, open_stream
+from bnfold.files.pieces import sha256
 from bnfold.files.recipe import Literal, Recipe, reference
-from bnfold.files.save import materialize, save_model, save_stream
+from bnfold.files.save import copy_model, materialize, save_model, save_stream
 from bnfold.files.scaled import RoundingOverflow, Scaled
 
 __all__ = [

@@ -29,13 +29,13 @@ from bnfold.files.atomic import (
     replace_by_second_name,
 )
 from bnfold.files.external import reads
-from bnfold.files.janitor import removed_if_killed
 from bnfold.files.leftovers import INTERIM, hidden_name, only_one, remove_abandoned
 from bnfold.files.opened import OpenedModel
 from bnfold.files.pieces import Piece
 from bnfold.files.stores import FileStore
 from bnfold.files.transfer import write_pieces
 from bnfold.paths import is_text
+from bnfold.processes.cleanup import removed_if_killed
 
 Check = Callable[[Path], None]
 """Examines a model that is written, but not yet in its place; raises if it shall not get there."""

@@ -16,7 +16,7 @@ from typing import Final, Self
 
 from bnfold.files.pieces import Made, Piece, Slice
 from bnfold.files.stores import FileStore
-from bnfold.interrupts import interrupts_later
+from bnfold.processes.signals import interrupts_later
 
 STRIDE: Final = 64 << 20
 """Bytes copied by one call, after which a signal gets its turn."""

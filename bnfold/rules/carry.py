@@ -22,7 +22,7 @@ import onnx
 
 from bnfold.frozen import frozen
 from bnfold.reasons import Reason, Refusal
-from bnfold.rules import pooling, shapes
+from bnfold.rules import combining, moving
 from bnfold.rules.affine import Affine, require_room
 from bnfold.rules.affine_nodes import check_dropout
 from bnfold.rules.operator import Operator, Value
@@ -146,7 +146,7 @@ def _at_inference(op: Operator, affine: Affine) -> Affine:
 def _homogeneous(op: Operator, affine: Affine) -> Affine:
     """Relu, LeakyRelu, PRelu: f(s x) = s f(x) for s > 0."""
     del op
-    return pooling.positive_scale(affine)
+    return combining.positive_scale(affine)
 
 
 _WIDTH: Mapping[int, int] = {
@@ -181,12 +181,12 @@ class Concatenation(_Decided):
         """Cut the affine as the output is cut."""
         del output, choice
         axis = op.integer("axis", 1) % affine.rank
-        return Passage(inputs=shapes.cut(affine, axis, op.inputs))
+        return Passage(inputs=moving.cut(affine, axis, op.inputs))
 
     def down(self, op: Operator, affines: Mapping[int, Affine]) -> Passage:
         """Join the inputs' affines."""
         axis = op.integer("axis", 1) % op.required(0).rank
-        return Passage(outputs={0: shapes.joined(affines, axis, op.inputs)})
+        return Passage(outputs={0: moving.joined(affines, axis, op.inputs)})
 
 
 @frozen
@@ -201,13 +201,13 @@ class Splitting(_Decided):
         """Spread one output's affine over its slice of the input."""
         del choice
         axis = op.integer("axis", 0) % affine.rank
-        return Passage(inputs={0: shapes.joined({output: affine}, axis, op.outputs)})
+        return Passage(inputs={0: moving.joined({output: affine}, axis, op.outputs)})
 
     def down(self, op: Operator, affines: Mapping[int, Affine]) -> Passage:
         """Cut the affine as the input is cut."""
         affine = _only(op, affines)
         axis = op.integer("axis", 0) % affine.rank
-        return Passage(outputs=shapes.cut(affine, axis, op.outputs))
+        return Passage(outputs=moving.cut(affine, axis, op.outputs))
 
 
 def _check_alignment(op: Operator) -> None:
@@ -375,35 +375,37 @@ CARRY: Mapping[str, CarryRow] = {
         lambda op, affine: _cast(op, affine, to_wider=True),
         "any affine, to the side of the wider type",
     ),
-    "Transpose": Single(shapes.transpose_up, shapes.transpose_down),
-    "Reshape": Single(shapes.reshape_up, shapes.reshape_down),
-    "Flatten": Single(shapes.reshape_up, shapes.reshape_down),
-    "Squeeze": Single(shapes.squeeze_up, shapes.squeeze_down),
-    "Unsqueeze": Single(shapes.unsqueeze_up, shapes.unsqueeze_down),
+    "Transpose": Single(moving.transpose_up, moving.transpose_down),
+    "Reshape": Single(moving.reshape_up, moving.reshape_down),
+    "Flatten": Single(moving.reshape_up, moving.reshape_down),
+    "Squeeze": Single(moving.squeeze_up, moving.squeeze_down),
+    "Unsqueeze": Single(moving.unsqueeze_up, moving.unsqueeze_down),
     "Concat": Concatenation(),
     "Split": Splitting(),
-    "Slice": Single(shapes.slice_up, shapes.slice_down, alone_up=shapes.slice_alone_up),
-    "Gather": Single(shapes.gather_up, shapes.gather_down, alone_up=shapes.gather_alone_up),
+    "Slice": Single(moving.slice_up, moving.slice_down, alone_up=moving.slice_alone_up),
+    "Gather": Single(moving.gather_up, moving.gather_down, alone_up=moving.gather_alone_up),
     "Pad": Single(
-        shapes.pad_up,
-        shapes.pad_down,
+        moving.pad_up,
+        moving.pad_down,
         "any affine under which a constant fill stays one number",
-        fill=shapes.pad_fill,
+        fill=moving.pad_fill,
     ),
-    "DepthToSpace": Single(shapes.depth_to_space_up, shapes.depth_to_space_down),
-    "SpaceToDepth": Single(shapes.space_to_depth_up, shapes.space_to_depth_down),
-    "MaxPool": _same(pooling.maximum, _EXTREME),
-    "GlobalMaxPool": _same(pooling.maximum, _EXTREME),
-    "AveragePool": _same(pooling.average, f"{_MEAN}; a shift only if no padding is"),
-    "GlobalAveragePool": _same(pooling.mean, _MEAN),
-    "ReduceMean": Single(pooling.reduce_mean_up, pooling.reduce_mean_down, _MEAN),
+    "DepthToSpace": Single(moving.depth_to_space_up, moving.depth_to_space_down),
+    "SpaceToDepth": Single(moving.space_to_depth_up, moving.space_to_depth_down),
+    "MaxPool": _same(combining.maximum, _EXTREME),
+    "GlobalMaxPool": _same(combining.maximum, _EXTREME),
+    "AveragePool": _same(combining.average, f"{_MEAN}; a shift only if no padding is"),
+    "GlobalAveragePool": _same(combining.mean, _MEAN),
+    "ReduceMean": Single(combining.reduce_mean_up, combining.reduce_mean_down, _MEAN),
     "ReduceSum": Single(
-        pooling.reduce_sum_up, pooling.reduce_sum_down, "any affine; the shift as often as elements"
+        combining.reduce_sum_up,
+        combining.reduce_sum_down,
+        "any affine; the shift as often as elements",
     ),
-    "ReduceMax": Single(pooling.reduce_extreme_up, pooling.reduce_extreme_down, _EXTREME),
-    "ReduceMin": Single(pooling.reduce_extreme_up, pooling.reduce_extreme_down, _EXTREME),
-    "Resize": _same(pooling.resize, "any affine that does not vary along a resized axis"),
-    "Upsample": _same(pooling.resize, "any affine that does not vary along a resized axis"),
+    "ReduceMax": Single(combining.reduce_extreme_up, combining.reduce_extreme_down, _EXTREME),
+    "ReduceMin": Single(combining.reduce_extreme_up, combining.reduce_extreme_down, _EXTREME),
+    "Resize": _same(combining.resize, "any affine that does not vary along a resized axis"),
+    "Upsample": _same(combining.resize, "any affine that does not vary along a resized axis"),
     "Relu": _POSITIVE,
     "LeakyRelu": _POSITIVE,
     "PRelu": _POSITIVE,

@@ -2,11 +2,16 @@
 
 from collections.abc import Sequence
 
+from bnfold.verification.comparison import OutputComparison, OutputVerdict
 from bnfold.verification.options import VerifyOptions
-from bnfold.verification.outputs import OutputComparison, OutputVerdict
 from bnfold.verification.proof.prove import Proof
-from bnfold.verification.runs.providers import ProviderState
-from bnfold.verification.verdict import ProbeVerdict, ProviderReport, Verdict, Verification
+from bnfold.verification.verdict import (
+    ProbeVerdict,
+    ProviderReport,
+    ProviderState,
+    Verdict,
+    Verification,
+)
 
 
 def conclude(

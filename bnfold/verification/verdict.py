@@ -5,8 +5,7 @@ from enum import StrEnum
 from typing import Any
 
 from bnfold.region import Region
-from bnfold.verification.outputs import OutputComparison, OutputVerdict, finite
-from bnfold.verification.runs.providers import ProviderState
+from bnfold.verification.comparison import OutputComparison, OutputVerdict, finite
 
 
 class Verdict(StrEnum):
@@ -29,6 +28,16 @@ class Verdict(StrEnum):
     def ok(self) -> bool:
         """The candidate may be used."""
         return self not in {Verdict.FAILED, Verdict.INCONCLUSIVE}
+
+
+class ProviderState(StrEnum):
+    """How far a provider got."""
+
+    NOT_IN_BUILD = "not in this build"
+    NO_DEVICE = "in this build but no usable device"
+    CANNOT_RUN = "cannot run this model"
+    UNUSED = "usable, but none of the model's nodes ran on it"
+    RAN = "ran"
 
 
 class ProbeVerdict(StrEnum):

@@ -10,13 +10,13 @@ import onnx
 
 from bnfold.errors import ModelError
 from bnfold.region import Region
+from bnfold.verification.comparison import OutputComparison, OutputVerdict, decode
 from bnfold.verification.conclude import conclude
 from bnfold.verification.options import VerifyOptions
-from bnfold.verification.outputs import OutputComparison, OutputVerdict, decode
 from bnfold.verification.proof.prove import Proof, prove
-from bnfold.verification.runs.providers import ProviderState, short_name
+from bnfold.verification.runs.providers import short_name
 from bnfold.verification.runs.worker import ChildDiedError, Worker
-from bnfold.verification.verdict import ProbeVerdict, ProviderReport, Verification
+from bnfold.verification.verdict import ProbeVerdict, ProviderReport, ProviderState, Verification
 
 _NO_OPTIONS = VerifyOptions()
 

@@ -15,9 +15,9 @@ import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from bnfold.apart import own_process
 from bnfold.folding import fold
-from bnfold.graph import propagation
+from bnfold.onnx_model import inference
+from bnfold.processes.fork import own_process
 
 HUGE = 2_000_000_000
 PLANE = [1, 4, 2, 2]
@@ -184,7 +184,7 @@ def models() -> dict[str, onnx.ModelProto]:
 
 def main() -> None:
     own_process()
-    propagation.__dict__["_MEMORY"] = 1 << 27  # soon met
+    inference.__dict__["_MEMORY"] = 1 << 27  # soon met
     for name, made in models().items():
         left = len(fold(made).model.graph.node) / len(made.graph.node)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10

@@ -13,9 +13,10 @@ from onnx import helper
 
 from bnfold import folding
 from bnfold.folding import fold
-from bnfold.graph.plan import Plan
-from bnfold.graph.planner import make_plan
-from bnfold.limits import COMPUTED, TooLargeError, require_computable
+from bnfold.graph.plan.plan import Plan
+from bnfold.graph.plan.planner import make_plan
+from bnfold.limits import COMPUTED
+from bnfold.onnx_model.computing import TooLargeError, require_computable
 from bnfold.reasons import Reason
 
 HUNGRY = Path(__file__).with_name("hungry.py")

@@ -5,15 +5,15 @@ import itertools
 import pytest
 
 from bnfold.region import Region
+from bnfold.verification.comparison import OutputComparison, OutputVerdict
 from bnfold.verification.conclude import conclude
 from bnfold.verification.options import VerifyOptions
-from bnfold.verification.outputs import OutputComparison, OutputVerdict
 from bnfold.verification.proof.prove import Proof
-from bnfold.verification.runs.providers import ProviderState
 from bnfold.verification.verdict import (
     Probe,
     ProbeVerdict,
     ProviderReport,
+    ProviderState,
     Structure,
     Verdict,
     Verification,

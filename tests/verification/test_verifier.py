@@ -16,7 +16,7 @@ from onnx import TensorProto, helper
 from bnfold.errors import ModelError, RequestError
 from bnfold.verification import Verdict, Verifier, VerifyOptions, verify
 from bnfold.verification.runs import worker
-from bnfold.verification.runs.providers import ProviderState
+from bnfold.verification.verdict import ProviderState
 
 
 def test_importing_the_package_is_cheap() -> None:

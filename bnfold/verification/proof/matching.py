@@ -24,7 +24,7 @@ import onnx
 
 from bnfold.files.references import is_external
 from bnfold.verification.dtypes import Array
-from bnfold.verification.proof.evaluate import EvaluationError, default_domain
+from bnfold.verification.operators.evaluate import EvaluationError, default_domain
 from bnfold.verification.proof.scopes import Path, Scope, function_scope, graph_scope
 
 Key = tuple[object, ...]

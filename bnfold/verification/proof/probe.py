@@ -34,7 +34,9 @@ import numpy as np
 
 from bnfold.frozen import frozen
 from bnfold.verification.dtypes import Array, smallest_normal, unit_roundoff
-from bnfold.verification.proof.cut import (
+from bnfold.verification.operators.evaluate import EvaluationError, UnsupportedError
+from bnfold.verification.operators.magnitude import Tracked
+from bnfold.verification.proof.cone import (
     Cone,
     Weights,
     casts,
@@ -50,15 +52,13 @@ from bnfold.verification.proof.cut import (
     value_of,
     weights_of,
 )
-from bnfold.verification.proof.evaluate import EvaluationError, UnsupportedError
-from bnfold.verification.proof.magnitude import Tracked
 from bnfold.verification.proof.proportion import (
     Rounding,
     disproportion,
     reads_stored_weights,
     weights_are_bound,
 )
-from bnfold.verification.proof.reach import reach
+from bnfold.verification.proof.receptive_field import reach
 from bnfold.verification.proof.samples import VOLUME, Shape, batches, channel_hints, trials
 
 _ROUNDINGS = 4.0

@@ -24,8 +24,8 @@ import onnx
 
 from bnfold.frozen import frozen
 from bnfold.verification.dtypes import Array
-from bnfold.verification.proof.cut import LINEAR, Cone, Weights
-from bnfold.verification.proof.magnitude import SHAPES
+from bnfold.verification.operators.magnitude import SHAPES
+from bnfold.verification.proof.cone import LINEAR, Cone, Weights
 
 _DENSE = frozenset({"Gemm", "MatMul"})
 _AT_A_TIME = 1 << 17

@@ -10,10 +10,15 @@ import onnx
 from bnfold.errors import ModelError
 from bnfold.files.opened import OpenedModel, open_model
 from bnfold.region import Region
-from bnfold.verification.proof.cut import cut
-from bnfold.verification.proof.known import inlined_alike, joined, known_shapes, taps
+from bnfold.verification.proof.cone import cut
+from bnfold.verification.proof.known import (
+    inlined_alike,
+    joined,
+    known_shapes,
+    narrowed_inputs,
+    taps,
+)
 from bnfold.verification.proof.matching import Key, Matcher, Numbered, equal_constants
-from bnfold.verification.proof.narrowed import narrowed_inputs
 from bnfold.verification.proof.probe import Finding
 from bnfold.verification.proof.samples import Shape
 from bnfold.verification.proof.scopes import all_names, function_name, graph_scope

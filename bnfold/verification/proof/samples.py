@@ -8,7 +8,7 @@ import numpy as np
 
 from bnfold import limits
 from bnfold.verification.dtypes import Array
-from bnfold.verification.proof.cut import Cone, Weights
+from bnfold.verification.proof.cone import Cone, Weights
 
 Shape = tuple[int | None, ...]
 

@@ -14,9 +14,10 @@ import onnx
 from bnfold.errors import ModelError
 from bnfold.files.opened import OpenedModel
 from bnfold.files.values import require_rank
-from bnfold.limits import COMPUTED, COMPUTED_GROWTH, TooLargeError, require_computable
+from bnfold.limits import COMPUTED, COMPUTED_GROWTH
+from bnfold.onnx_model.computing import TooLargeError, require_computable
 from bnfold.verification.dtypes import Array, is_float
-from bnfold.verification.proof.evaluate import (
+from bnfold.verification.operators.evaluate import (
     EvaluationError,
     Opsets,
     constant_node,

@@ -12,8 +12,8 @@ from dataclasses import replace
 
 from bnfold.frozen import frozen
 from bnfold.region import Region
-from bnfold.verification.proof.cut import LINEAR, Cone, cut, is_straight, linear_depth
-from bnfold.verification.proof.evaluate import EvaluationError, default_domain
+from bnfold.verification.operators.evaluate import EvaluationError, default_domain
+from bnfold.verification.proof.cone import LINEAR, Cone, cut, is_straight, linear_depth
 from bnfold.verification.proof.matching import Matcher, Numbered
 from bnfold.verification.proof.probe import Finding, probe
 from bnfold.verification.proof.samples import Shape

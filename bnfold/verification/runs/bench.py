@@ -14,16 +14,16 @@ from typing import Any
 import numpy as np
 
 from bnfold.files import opened
+from bnfold.verification.comparison import OutputComparison, Outputs, OutputVerdict, encode
+from bnfold.verification.operators.evaluate import EvaluationError
 from bnfold.verification.options import VerifyOptions
-from bnfold.verification.outputs import OutputComparison, Outputs, OutputVerdict, encode
-from bnfold.verification.proof.evaluate import EvaluationError
+from bnfold.verification.runs.baseline import Baseline, Originals, stacked
 from bnfold.verification.runs.compare import Rule, compare_all, compare_with_truth
-from bnfold.verification.runs.flips import judge_flips
+from bnfold.verification.runs.decisions import judge_flips
+from bnfold.verification.runs.float64 import true_outputs
 from bnfold.verification.runs.layers import compare_layers, shapes_inside
-from bnfold.verification.runs.originals import Baseline, Originals, stacked
 from bnfold.verification.runs.providers import resolve
 from bnfold.verification.runs.sessions import DISABLE_ALL, ENABLE_ALL, CannotRunError
-from bnfold.verification.runs.truth import true_outputs
 
 _EXPECTED = Rule(hopeless="the original itself is that far from the output that was expected")
 

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from bnfold.errors import BnfoldError
+from bnfold.processes.child import become_expendable
 from bnfold.verification.options import VerifyOptions
 from bnfold.verification.runs.bench import Bench
-from bnfold.verification.runs.expendable import become_expendable
 
 
 class Service:

@@ -29,8 +29,8 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from bnfold.frozen import frozen
+from bnfold.verification.comparison import OutputComparison, Outputs, OutputVerdict
 from bnfold.verification.dtypes import Array, is_float, largest, unit_roundoff, wide
-from bnfold.verification.outputs import OutputComparison, Outputs, OutputVerdict
 
 FACTOR = 16.0
 """Largest ratio seen over 2,399 correct folds: 9.9."""

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from bnfold.verification.outputs import OutputComparison, Outputs, OutputVerdict
+from bnfold.verification.comparison import OutputComparison, Outputs, OutputVerdict
 from bnfold.verification.runs.compare import compare_all
-from bnfold.verification.runs.copies import shape_of, with_outputs
+from bnfold.verification.runs.loadable import shape_of, with_outputs
 from bnfold.verification.runs.providers import caught_stderr
 from bnfold.verification.runs.sessions import (
     DISABLE_ALL,

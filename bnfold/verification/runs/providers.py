@@ -15,13 +15,13 @@ import re
 import sys
 import tempfile
 from collections.abc import Iterator
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import onnx
 
 from bnfold.errors import RequestError
 from bnfold.frozen import frozen
+from bnfold.verification.verdict import ProviderState
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -34,16 +34,6 @@ PROVIDER_OPTIONS: dict[str, dict[str, str]] = {
     # heuristic search always takes the same algorithm; the default one takes what was fastest.
     CUDA: {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"},
 }
-
-
-class ProviderState(StrEnum):
-    """How far a provider got."""
-
-    NOT_IN_BUILD = "not in this build"
-    NO_DEVICE = "in this build but no usable device"
-    CANNOT_RUN = "cannot run this model"
-    UNUSED = "usable, but none of the model's nodes ran on it"
-    RAN = "ran"
 
 
 @frozen

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from bnfold.frozen import frozen
 from bnfold.paths import is_text
-from bnfold.verification.outputs import Outputs, flatten
+from bnfold.verification.comparison import Outputs, flatten
 from bnfold.verification.runs.providers import CPU, PROVIDER_OPTIONS, assignment
 
 if TYPE_CHECKING:

@@ -12,15 +12,10 @@ import tempfile
 import time
 from typing import IO
 
-from bnfold.ending import ending
-from bnfold.verification.runs.expendable import become_expendable, environment
-from bnfold.verification.runs.providers import (
-    CPU,
-    Availability,
-    ProviderState,
-    availability,
-    reason_in,
-)
+from bnfold.processes.child import become_expendable, environment
+from bnfold.processes.exits import ending
+from bnfold.verification.runs.providers import CPU, Availability, availability, reason_in
+from bnfold.verification.verdict import ProviderState
 
 _COMMAND = ("-P", "-m", "bnfold.verification.runs.trial")
 _OF_THE_LIMIT = 0.9

@@ -15,9 +15,9 @@ import tempfile
 import threading
 from typing import IO, Any
 
-from bnfold.ending import ending
 from bnfold.errors import RequestError
-from bnfold.verification.runs.expendable import environment
+from bnfold.processes.child import environment
+from bnfold.processes.exits import ending
 
 _COMMAND = ("-P", "-m", "bnfold.verification.runs.child")
 

@@ -12,8 +12,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 import bnfold
 from bnfold.files.opened import from_proto
-from bnfold.verification.proof.cut import Weights, cut, lifted, linear_depth
-from bnfold.verification.proof.evaluate import EvaluationError
+from bnfold.verification.operators.evaluate import EvaluationError
+from bnfold.verification.proof.cone import Weights, cut, lifted, linear_depth
 from bnfold.verification.proof.probe import Finding, probe
 from bnfold.verification.proof.scopes import graph_scope
 

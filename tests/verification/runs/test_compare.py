@@ -4,8 +4,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from bnfold.verification.comparison import OutputVerdict
 from bnfold.verification.dtypes import is_float, unit_roundoff
-from bnfold.verification.outputs import OutputVerdict
 from bnfold.verification.runs.compare import (
     FACTOR,
     compare_all,

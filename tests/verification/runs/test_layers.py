@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from handfold import Parameters, fold, network
 
-from bnfold.verification.outputs import OutputVerdict
+from bnfold.verification.comparison import OutputVerdict
 from bnfold.verification.runs import layers
 from bnfold.verification.runs.layers import compare_layers, tap
 from bnfold.verification.runs.providers import CPU

@@ -12,12 +12,12 @@ from bnfold.verification import Verdict, VerifyOptions, verify
 from bnfold.verification.runs.providers import (
     CPU,
     CUDA,
-    ProviderState,
     availability,
     caught_stderr,
     reason_in,
     resolve,
 )
+from bnfold.verification.verdict import ProviderState
 
 MISSING = (
     "2026-01-01 00:00:00.000 [E:onnxruntime:Default, provider_bridge_ort.cc:2251 "

@@ -10,8 +10,9 @@ from handfold import fold, network
 
 from bnfold.verification import Verdict, VerifyOptions, verify
 from bnfold.verification.runs import trial, worker
-from bnfold.verification.runs.providers import CPU, CUDA, ProviderState
+from bnfold.verification.runs.providers import CPU, CUDA
 from bnfold.verification.runs.trial import Trial
+from bnfold.verification.verdict import ProviderState
 
 BUILD_WITH_CUDA: Final = """
 import onnxruntime

@@ -1,0 +1,308 @@
+"""Reports and verifications as text for a terminal: short, unless all is asked for.
+
+Colours are written with `click.style`; `click.echo` takes them out again where no terminal reads.
+"""
+
+import textwrap
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from bnfold.reports.records import FoldRecord, KeptRecord, NodeRecord
+from bnfold.reports.report import Exit, Report
+from bnfold.rules.affine_nodes import NORMALIZATION
+
+if TYPE_CHECKING:
+    from bnfold.verification import Probe, ProviderReport, Verification
+    from bnfold.verification.comparison import OutputComparison
+
+_SHORT = 6
+"""So many kinds of kept nodes are told unless all are asked for."""
+
+
+_WAYS = {
+    "output": "into the operator before",
+    "input": "into the operator behind",
+    "merged": "merged with other per-channel arithmetic",
+}
+_ARROWS = {"output": "↑", "input": "↓", "merged": "="}
+_INDENT = "  "
+
+
+def report_text(report: Report, *, verbose: bool = False, width: int | None = None) -> str:
+    """Return what a report says, in lines; `report.error` itself is left to the caller.
+
+    Args:
+        report: What was done to one model.
+        verbose: Tell every fold, every node kept and every output.
+        width: Where to wrap lines; None not to.
+    """
+    return _wrapped(_report_lines(report, verbose=verbose), width)
+
+
+def verification_text(
+    found: "Verification", *, verbose: bool = False, width: int | None = None
+) -> str:
+    """Return what a verification found, in lines."""
+    return _wrapped(_verification_lines(found, found.reason, verbose=verbose), width)
+
+
+def _wrapped(lines: Iterable[str], width: int | None) -> str:
+    if width is None:
+        return "\n".join(lines)
+    return "\n".join(part for line in lines for part in _wrap(line, width))
+
+
+def _wrap(line: str, width: int) -> list[str]:
+    """Wrap a line, the further parts indented a little more; names stay whole."""
+    margin = line[: len(line) - len(line.lstrip())]
+    parts = textwrap.wrap(
+        line.lstrip(),
+        max(width, len(margin) + 40),
+        initial_indent=margin,
+        subsequent_indent=margin + 2 * _INDENT,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return parts or [""]
+
+
+def _report_lines(report: Report, *, verbose: bool) -> Iterator[str]:
+    yield click.style(_headline(report), bold=True)
+    yield from _indented(_done_lines(report, verbose=verbose))
+    yield from _indented(_kept_lines(report.kept, verbose=verbose))
+    yield from _indented(_side_effects(report))
+    if report.verification is not None:
+        found = report.verification
+        reason = "" if report.error else found.reason
+        yield from _indented(_verification_lines(found, reason, verbose=verbose))
+    elif report.written and report.folds:
+        yield f"{_INDENT}not verified"
+
+
+def _indented(lines: Iterable[str]) -> Iterator[str]:
+    return (_INDENT + line for line in lines)
+
+
+def summary(results: Sequence[tuple[Exit, Report | None]]) -> str:
+    """Return what became of several models, in one line."""
+    reports = [report for _, report in results if report is not None]
+    counts = {
+        "can be folded": sum(code is Exit.FOLDABLE for code, _ in results),
+        "written": sum(report.written for report in reports),
+        "as before": sum(
+            code is Exit.DONE and report is not None and not report.written
+            for code, report in results
+        ),
+        "failed": sum(code not in (Exit.DONE, Exit.FOLDABLE) for code, _ in results),
+    }
+    told = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+    return f"{len(results)} models: {told}"
+
+
+def _headline(report: Report) -> str:
+    source = "standard input" if report.source.path == "-" else report.source.path
+    if report.target is None:
+        return source
+    if report.target.path == report.source.path != "-":
+        unchanged = "" if report.written or report.folds else ", unchanged"
+        place = f"{source} (in place{unchanged})"
+    else:
+        target = "standard output" if report.target.path == "-" else report.target.path
+        place = f"{source} → {target}"
+    return place if report.written or not report.folds else f"{place} (not written)"
+
+
+def _done_lines(report: Report, *, verbose: bool) -> Iterator[str]:
+    """Tell what was folded."""
+    if not report.folds:
+        nothing = "nothing" if report.before.batch_normalizations else "no batch normalization"
+        yield f"{nothing} to fold" + ("; the model was copied as it is" if report.written else "")
+        return
+    ways = Counter(fold.how for fold in report.folds)
+    only = f" {_WAYS[next(iter(ways))]}" if len(ways) == 1 else ""
+    folded = f"{'would be folded' if report.checked_only else 'folded'}{only}"
+    yield f"{_taken(report)} {folded}, {report.before.nodes} → {report.after.nodes} nodes"
+    if not only:
+        yield ", ".join(f"{number} {_WAYS[way]}" for way, number in ways.items())
+    if verbose:
+        yield from _indented(_fold_text(fold) for fold in report.folds)
+
+
+def _taken(report: Report) -> str:
+    """Count what went: batch normalizations, and what else."""
+    total = report.before.batch_normalizations
+    gone = total - report.after.batch_normalizations
+    others = Counter(
+        node.op_type
+        for fold in report.folds
+        for node in fold.taken
+        if node.op_type != NORMALIZATION
+    )
+    named = ", ".join(f"{number} {op_type}" for op_type, number in others.items())
+    if not total:
+        return named
+    return f"{gone} of {_count(total, 'batch normalization')}" + (f" and {named}" if named else "")
+
+
+def _fold_text(fold: FoldRecord) -> str:
+    through = f" through {_names(fold.through)}" if fold.through else ""
+    return f"{_run_text(fold.taken)} {_ARROWS[fold.how]} {_names(fold.into)}{through}"
+
+
+def _run_text(nodes: Sequence[NodeRecord]) -> str:
+    return " + ".join(map(str, nodes))
+
+
+def _names(nodes: Sequence[NodeRecord]) -> str:
+    return ", ".join(map(str, nodes))
+
+
+def _kept_lines(kept: Sequence[KeptRecord], *, verbose: bool) -> Iterator[str]:
+    """Tell what was kept and why: one of each kind, or all."""
+    normalizations = [record for record in kept if record.is_normalization]
+    if normalizations:
+        yield f"{_count(len(normalizations), 'batch normalization')} kept:"
+        yield from _indented(_reasons(normalizations, verbose=verbose))
+    others = [record for record in kept if not record.is_normalization]
+    if others and verbose:
+        arithmetic = ("run of other per-channel arithmetic", "runs of other per-channel arithmetic")
+        yield f"{_count(len(others), *arithmetic)} kept:"
+        yield from _indented(_reasons(others, verbose=True))
+
+
+def _reasons(kept: Sequence[KeptRecord], *, verbose: bool) -> Iterator[str]:
+    alike: dict[object, list[KeptRecord]] = {}
+    for number, record in enumerate(kept):
+        alike.setdefault(number if verbose else _reason_codes(record), []).append(record)
+    groups = list(alike.values())
+    shown = groups if verbose else groups[:_SHORT]
+    for group in shown:
+        yield from _kept_text(group[0])
+        if len(group) > 1:
+            yield f"{_INDENT}and {len(group) - 1} more for the same reasons"
+    hidden = sum(map(len, groups[len(shown) :]))
+    if hidden:
+        yield f"and {hidden} more for other reasons"
+    if len(kept) > len(shown):
+        yield "(-v shows all)"
+
+
+def _reason_codes(record: KeptRecord) -> tuple[str, str]:
+    return record.above.reason, record.below.reason if record.below else ""
+
+
+def _kept_text(record: KeptRecord) -> Iterator[str]:
+    yield _run_text(record.nodes)
+    if record.below is None:
+        yield f"{_INDENT}{record.above.text}"
+        return
+    yield f"{_INDENT}before: {record.above.text}"
+    yield f"{_INDENT}behind: {record.below.text}"
+
+
+def _side_effects(report: Report) -> Iterator[str]:
+    if report.inlined:
+        names = ", ".join(report.inlined)
+        yield f"{_count(len(report.inlined), 'local function')} inlined: {names}"
+    if report.left_files:
+        names = ", ".join(report.left_files)
+        yield f"no longer read by the model, and as before: {names}"
+    if report.unlisted:
+        yield (
+            f"{_count(len(report.unlisted), 'initializer')} no longer listed as graph inputs"
+            " (folded; --keep-overridable leaves such alone)"
+        )
+
+
+def _verification_lines(found: "Verification", reason: str, *, verbose: bool) -> Iterator[str]:
+    """Tell the verdict, then the evidence; the reason only where the evidence does not say it."""
+    colour = "green" if found.ok else "yellow" if found.verdict == "inconclusive" else "red"
+    verdict = click.style(f"verification {found.verdict}", fg=colour, bold=True)
+    yield f"{verdict}: {reason}" if reason and found.verdict != "passed" else verdict
+    if found.first_divergence:
+        yield f"{_INDENT}first layer that differs: {found.first_divergence}"
+    if found.crash and found.crash not in found.reason:
+        yield f"{_INDENT}{found.crash}"
+    yield from _indented(_proof_lines(found, verbose=verbose))
+    yield from _indented(found.structure.narrowed)
+    for provider in found.providers:
+        if provider.failure and provider.failure in found.reason:
+            continue
+        lines = _provider_details(provider) if verbose else _provider_lines(provider)
+        yield from _indented(lines)
+    missing = [p.name for p in found.providers if p.state == "not in this build"]
+    if missing:
+        yield f"{_INDENT}not in this build of ONNX Runtime: {', '.join(missing)}"
+    if verbose and found.layers:
+        yield f"{_INDENT}layers, in the order of computation:"
+        texts = (f"{layer.name}: {layer.numbers()}{_remarks(layer)}" for layer in found.layers)
+        yield from _indented(_indented(texts))
+
+
+def _proof_lines(found: "Verification", *, verbose: bool) -> Iterator[str]:
+    held = [probe for probe in found.probes if probe.verdict == "held"]
+    rest = "; all else is identical" if found.structure.proved else ""
+    if held:
+        worst = max(probe.fraction for probe in held)
+        total = _count(len(found.probes), "fold")
+        folds = total if len(held) == len(found.probes) else f"{len(held)} of {total}"
+        yield f"float64 probe: {folds} within {worst:.2f} of the rounding bound{rest}"
+    elif rest and not found.probes:
+        yield "the two models are identical"
+    if verbose:
+        yield from _indented(_probe_text(probe) for probe in found.probes)
+
+
+def _probe_text(probe: "Probe") -> str:
+    note = f" ({probe.note})" if probe.note else ""
+    return f"{', '.join(probe.region.outputs)}: {probe.verdict}, {probe.fraction:.2f}{note}"
+
+
+def _provider_lines(provider: "ProviderReport") -> Iterator[str]:
+    """Tell the output that says most."""
+    worst = provider.worst
+    if worst is None:
+        yield from _state(provider)
+        return
+    number = len({output.name for output in provider.outputs})
+    which = f"of {number} outputs, " if number > 1 else ""
+    yield f"{provider.name}: {which}{worst.name} {worst.numbers()}{_remarks(worst)}"
+
+
+def _provider_details(provider: "ProviderReport") -> Iterator[str]:
+    """Tell every output, and where the nodes ran."""
+    yield from _state(provider)
+    if provider.outputs:
+        nodes = ", ".join(f"{number} on {name}" for name, number in provider.nodes.items())
+        yield f"{provider.name}: ran" + (f" (nodes: {nodes})" if nodes else "")
+    for output in provider.outputs:
+        at = output.level.removeprefix("ORT_")
+        yield f"{_INDENT}{output.name} at {at} {output.numbers()}{_remarks(output)}"
+
+
+def _state(provider: "ProviderReport") -> Iterator[str]:
+    """Tell why there is nothing to tell of a provider."""
+    if provider.failure:
+        yield f"{provider.name}: {provider.failure}"
+    elif not provider.outputs and provider.state != "not in this build":
+        reason = f": {provider.reason}" if provider.reason else ""
+        yield f"{provider.name}: {provider.state}{reason}"
+
+
+def _remarks(output: "OutputComparison") -> str:
+    """Say what the numbers do not say."""
+    missing = (
+        f"; {output.no_evidence} of {output.size} elements are NaN or infinite in both"
+        if output.no_evidence
+        else ""
+    )
+    verdict = "" if output.verdict == "agrees" else f": {output.verdict}"
+    note = f" ({output.note})" if output.note else ""
+    return f"{missing}{verdict}{note}"
+
+
+def _count(number: int, noun: str, plural: str | None = None) -> str:
+    return f"{number} {noun if number == 1 else plural or noun + 's'}"

@@ -1,0 +1,398 @@
+"""The one editor: a copy of a model and the few changes that folding needs.
+
+The editor works on a copy of the (skeleton) model and knows nodes and tensors by the view's
+numbers. Changes are gathered first and carried out by `finish`, so that nothing is edited while
+it is still looked at. What no change names stays as it was, to the byte.
+"""
+
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
+
+import onnx
+
+from bnfold.files.recipe import Recipe, reference
+from bnfold.graph.facts.graph import Graph
+from bnfold.graph.index.names import Names
+from bnfold.graph.index.outline import Container
+from bnfold.graph.index.view import NONE, Tensor
+from bnfold.graph.plan.plan import Plan
+
+Edge = tuple[int, int]
+_FIRST_OVERRIDABLE_IR = 4
+
+
+@dataclass(slots=True)
+class _NewConstant:
+    """A constant that some edges are to read; equal keys mean equal numbers."""
+
+    recipe: Recipe
+    wish: str
+    edges: list[Edge] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Inserted:
+    """A node to be put into a scope, before or behind another."""
+
+    proto: onnx.NodeProto
+    beside: int
+    behind: bool
+
+
+class Editor:
+    """See the module."""
+
+    def __init__(self, graph: Graph, plan: Plan) -> None:
+        self.view = graph.view
+        self.names = Names(graph.view)
+        self.model = onnx.ModelProto()
+        self.model.CopyFrom(graph.view.model)
+        self.recipes: dict[str, Recipe] = {}
+        self.node_of_recipe: dict[str, int] = {}
+        self.unlisted: list[str] = []
+        self.input_names: dict[Edge, str] = {}
+        self.output_names: dict[int, str] = {}
+        self._graph = graph
+        self._plan = plan
+        self._containers = self._find_containers()
+        self._protos: dict[int, onnx.NodeProto] = {
+            node.number: self._containers[node.scope].node[node.index] for node in self.view.nodes
+        }
+        self.dropped: set[int] = set(plan.removed)
+        self._detached: set[Edge] = set()
+        self._needed: set[int] = set()
+        self._new: dict[int, dict[object, _NewConstant]] = defaultdict(dict)
+        self._inserted: list[Inserted] = []
+        self._gone_initializers: dict[int, set[str]] = defaultdict(set)
+        self._gone_inputs: dict[int, set[str]] = defaultdict(set)
+        self._initializers = [_by_name(container) for container in self._containers]
+
+    def _find_containers(self) -> list[Container]:
+        found: list[Container] = []
+        functions = iter(self.model.functions)
+        for scope in self.view.scopes:
+            if scope.is_function:
+                found.append(next(functions))
+            elif scope.owner == NONE:
+                found.append(self.model.graph)
+            else:
+                owner = self.view.nodes[scope.owner]
+                attributes = found[owner.scope].node[owner.index].attribute
+                found.append(next(a.g for a in attributes if a.name == scope.attribute))
+        return found
+
+    # -- asking -------------------------------------------------------------------------------
+
+    def proto(self, node: int) -> onnx.NodeProto:
+        """Return the record of a node in the copy."""
+        return self._protos[node]
+
+    def name(self, tensor: int) -> str:
+        """Return the name that a tensor will have."""
+        root = self._plan.same_as.get(tensor, tensor)
+        return self._plan.names.get(root, self.view.tensors[root].name)
+
+    # -- gathering ----------------------------------------------------------------------------
+
+    def replace_constant(self, edge: Edge, recipe: Recipe, key: object) -> None:
+        """Let an input read new numbers in place of the constant that it reads.
+
+        Args:
+            edge: The (node, input index).
+            recipe: The numbers.
+            key: Equal keys on the same constant mean equal numbers.
+        """
+        node, index = edge
+        source = self.view.nodes[node].inputs[index]
+        wish = self.view.tensors[source].name
+        self._new[source].setdefault(key, _NewConstant(recipe, wish)).edges.append(edge)
+        self._detached.add(edge)
+
+    def add_constant(self, edge: Edge, recipe: Recipe, wish: str, key: object) -> None:
+        """Let an input that was left out read new numbers; equal keys mean equal numbers."""
+        scope = self.view.nodes[edge[0]].scope
+        new = self._new[NONE].setdefault((scope, key), _NewConstant(recipe, wish))
+        new.edges.append(edge)
+
+    def redirect(self, edge: Edge, name: str) -> None:
+        """Let an input read another tensor."""
+        self.input_names[edge] = name
+        self._detached.add(edge)
+
+    def keep(self, tensor: int) -> None:
+        """Leave a constant as it is, for the sake of a node that is put in."""
+        self._needed.add(tensor)
+
+    def insert(self, proto: onnx.NodeProto, beside: int, *, behind: bool) -> None:
+        """Put a node into the scope of another, before or behind it."""
+        self._inserted.append(Inserted(proto, beside, behind))
+
+    def new_constant(self, node: int, recipe: Recipe, wish: str) -> str:
+        """Put numbers into the scope of a node at once and return their name."""
+        return self._put(recipe, wish, self.view.nodes[node].scope, node)
+
+    def drop(self, nodes: Iterable[int]) -> None:
+        """Take nodes out."""
+        self.dropped.update(nodes)
+
+    def detach(self, node: int) -> None:
+        """Say that a node's inputs are no longer what the view says."""
+        self._detached.update((node, index) for index in range(len(self.view.nodes[node].inputs)))
+
+    # -- carrying out -------------------------------------------------------------------------
+
+    def finish(self) -> onnx.ModelProto:
+        """Carry everything out and return the edited copy."""
+        self._rename()
+        kept = self._place_constants()
+        self._drop_dead(kept)
+        self._forget_names()
+        self._rebuild_nodes()
+        return self.model
+
+    def _rename(self) -> None:
+        """Let every node read and make tensors by the names that they will have."""
+        renamed = {*self._plan.same_as, *self._plan.names}
+        for tensor in renamed:
+            record = self.view.tensors[tensor]
+            name = self.name(tensor)
+            if record.producer != NONE and record.producer not in self.dropped:
+                maker = self.view.nodes[record.producer]
+                if tensor in self._plan.names:
+                    self._protos[maker.number].output[maker.outputs.index(tensor)] = name
+            for node, index in record.readers:
+                if node not in self.dropped and (node, index) not in self._detached:
+                    self._protos[node].input[index] = name
+
+        for (node, index), name in self.input_names.items():
+            self._protos[node].input[index] = name
+        for node, name in self.output_names.items():
+            self._protos[node].output[0] = name
+
+    def _place_constants(self) -> set[int]:
+        """Put the new constants in; return the old ones whose place they took."""
+        in_place: set[int] = set()
+        for source, versions in self._new.items():
+            for version in versions.values():
+                if len(versions) == 1 and source != NONE and self._is_free(source):
+                    self._overwrite(source, version)
+                    in_place.add(source)
+                    continue
+                name = self._put_for(source, version)
+                for edge in version.edges:
+                    self._read(edge, name)
+        return in_place
+
+    def _is_free(self, tensor: int) -> bool:
+        """Whether a constant has a record of its own that nothing else needs any more."""
+        record = self.view.tensors[tensor]
+        maker = self.view.producer(tensor)
+        stored = record.initializer is not None or (
+            maker is not None and not maker.inputs and len(maker.outputs) == 1
+        )
+        needed = record.outputs or tensor in self._needed or self._live_readers(tensor)
+        return stored and not needed
+
+    def _live_readers(self, tensor: int) -> list[Edge]:
+        return [
+            edge
+            for edge in self.view.tensors[tensor].readers
+            if edge[0] not in self.dropped and edge not in self._detached
+        ]
+
+    def _overwrite(self, tensor: int, new: _NewConstant) -> None:
+        """Give a constant new numbers under its old name."""
+        record = self.view.tensors[tensor]
+        stored = self._reference(record.name, new.recipe, new.edges[0][0])
+        if record.initializer is None:
+            proto = self._protos[record.producer]
+            del proto.attribute[:]
+            proto.attribute.add(name="value", type=onnx.AttributeProto.TENSOR, t=stored)
+            return
+        place = self._initializers[record.scope][record.name]
+        if place.HasField("doc_string"):
+            stored.doc_string = place.doc_string
+        stored.metadata_props.extend(place.metadata_props)
+        if list(place.dims) != list(stored.dims):
+            self._retype(record, stored)
+        place.CopyFrom(stored)
+        self._unlist(record)
+
+    def _retype(self, record: Tensor, stored: onnx.TensorProto) -> None:
+        """Let what a graph lists of an initializer say its new shape: a scalar C becomes [N]."""
+        container = self._containers[record.scope]
+        listed = container.input if isinstance(container, onnx.GraphProto) else ()
+        for value in (*listed, *container.value_info):
+            if isinstance(value, onnx.ValueInfoProto) and value.name == record.name:
+                shape = value.type.tensor_type.shape
+                del shape.dim[:]
+                for size in stored.dims:
+                    shape.dim.add(dim_value=size)
+
+    def _unlist(self, record: Tensor) -> None:
+        """From IR 4 on, take a folded initializer out of the graph's inputs."""
+        if record.overridable and self.model.ir_version >= _FIRST_OVERRIDABLE_IR:
+            self._gone_inputs[record.scope].add(record.name)
+
+    def _reference(self, name: str, recipe: Recipe, node: int) -> onnx.TensorProto:
+        stored = reference(name, recipe, self.recipes)
+        self.node_of_recipe[stored.external_data[0].value] = node
+        return stored
+
+    def _put_for(self, source: int, new: _NewConstant) -> str:
+        """Put a new constant where all who are to read it see it; return its name.
+
+        Readers in several scopes see what their common source sees: its scope, from the start.
+        """
+        node, _ = min(new.edges)
+        scope = self.view.nodes[node].scope
+        if all(self.view.nodes[reader].scope == scope for reader, _ in new.edges):
+            return self._put(new.recipe, new.wish, scope, node)
+        home = self.view.scopes[self.view.tensors[source].scope]
+        return self._put(new.recipe, new.wish, home.number, home.nodes[0])
+
+    def _put(self, recipe: Recipe, wish: str, scope: int, node: int) -> str:
+        """Put a new constant into a scope: an initializer where that needs no new input."""
+        name = self.names.fresh(wish)
+        container = self._containers[scope]
+        stored = self._reference(name, recipe, node)
+        if isinstance(container, onnx.GraphProto) and (
+            self.model.ir_version >= _FIRST_OVERRIDABLE_IR
+        ):
+            container.initializer.append(stored)
+            return name
+        constant = onnx.NodeProto(op_type="Constant", output=[name])
+        constant.attribute.add(name="value", type=onnx.AttributeProto.TENSOR, t=stored)
+        self.insert(constant, node, behind=False)
+        return name
+
+    def _read(self, edge: Edge, name: str) -> None:
+        node, index = edge
+        inputs = self._protos[node].input
+        while len(inputs) <= index:
+            inputs.append("")
+        inputs[index] = name
+
+    # -- what nobody needs any more -----------------------------------------------------------
+
+    def _drop_dead(self, kept: set[int]) -> None:
+        """Drop the constants that only what was folded needed."""
+        edges = [
+            (node, i) for node in self.dropped for i in range(len(self.view.nodes[node].inputs))
+        ]
+        edges.extend(self._detached)
+        waiting = [*dict.fromkeys(self.view.nodes[node].inputs[index] for node, index in edges)]
+        seen = kept | self._needed
+        while waiting:
+            tensor = waiting.pop()
+            if tensor == NONE or tensor in seen or tensor not in self._graph.constants:
+                continue
+            record = self.view.tensors[tensor]
+            if record.outputs or self._live_readers(tensor):
+                continue
+            seen.add(tensor)
+            waiting.extend(self._drop_constant(record))
+
+    def _drop_constant(self, record: Tensor) -> Sequence[int]:
+        """Drop one constant; return what its maker read."""
+        if record.initializer is not None:
+            self._gone_initializers[record.scope].add(record.name)
+            if record.overridable:
+                self._gone_inputs[record.scope].add(record.name)
+            return ()
+        maker = self.view.nodes[record.producer]
+        if any(self._is_needed(output) for output in maker.outputs):
+            return ()
+        self.dropped.add(maker.number)
+        return maker.inputs
+
+    def _is_needed(self, tensor: int) -> bool:
+        if tensor == NONE:
+            return False
+        used = self.view.tensors[tensor].outputs or self._live_readers(tensor)
+        return bool(used or tensor in self._needed)
+
+    def _rebuild_nodes(self) -> None:
+        """Take the dropped nodes out of their scopes and put the inserted ones in."""
+        before: dict[int, list[onnx.NodeProto]] = defaultdict(list)
+        behind: dict[int, list[onnx.NodeProto]] = defaultdict(list)
+        for inserted in self._inserted:
+            (behind if inserted.behind else before)[inserted.beside].append(inserted.proto)
+        touched = {self.view.nodes[n].scope for n in (*self.dropped, *before, *behind)}
+        for scope in touched:
+            records, ranks, added = self._containers[scope].node, [], []
+            for place, node in enumerate(self.view.scopes[scope].nodes):
+                ranks.append(None if node in self.dropped else (place, 0))
+                added += [((place, -1), proto) for proto in before.get(node, ())]
+                added += [((place, 1), proto) for proto in behind.get(node, ())]
+            records.extend(proto for _, proto in added)
+            _arrange(records, [*ranks, *(rank for rank, _ in added)])
+
+    def _forget_names(self) -> None:
+        """Drop what the model says of tensors that are gone."""
+        gone: dict[int, set[str]] = defaultdict(set)
+        stay: dict[int, set[str]] = defaultdict(set)
+        for tensor in self._plan.names:
+            record = self.view.tensors[tensor]
+            gone[record.scope].add(record.name)
+            stay[record.scope].add(self.name(tensor))
+        for number in self.dropped:
+            node = self.view.nodes[number]
+            gone[node.scope].update(name for name in node.proto.output if name)
+        for scope, names in self._gone_initializers.items():
+            container = self._containers[scope]
+            assert isinstance(container, onnx.GraphProto)  # noqa: S101 - functions hold none
+            _remove(container.initializer, lambda stored: stored.name, names)
+            gone[scope] |= names
+        for scope, names in self._gone_inputs.items():
+            container = self._containers[scope]
+            assert isinstance(container, onnx.GraphProto)  # noqa: S101 - likewise
+            _remove(container.input, lambda value: value.name, names)
+            if self.model.ir_version >= _FIRST_OVERRIDABLE_IR:  # before, they had to be listed
+                self.unlisted.extend(sorted(names))
+        for scope, names in gone.items():
+            container, vanished = self._containers[scope], names - stay[scope]
+            _remove(container.value_info, lambda value: value.name, vanished)
+            if isinstance(container, onnx.GraphProto):
+                notes = container.quantization_annotation
+                _remove(notes, lambda note: note.tensor_name, vanished)
+
+
+_LAST = (sys.maxsize, 0)
+Message = TypeVar("Message")
+Record_co = TypeVar("Record_co", covariant=True)
+
+
+class _Records(Protocol[Record_co]):
+    """A repeated field: what protobuf offers beyond a sequence."""
+
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[Record_co]: ...
+    def __delitem__(self, part: slice, /) -> None: ...
+    def sort(self, *, key: Callable[[Record_co], object]) -> None:
+        """Put the messages in order, without copying them."""
+
+
+def _remove(messages: _Records[Message], name: Callable[[Message], str], names: set[str]) -> None:
+    """Take out the messages of which `name` is among `names`."""
+    if names:
+        _arrange(messages, [None if name(message) in names else (0, 0) for message in messages])
+
+
+def _arrange(messages: _Records[Message], ranks: Sequence[tuple[int, int] | None]) -> None:
+    """Put messages in the order of their ranks, and take out those that have none.
+
+    They are moved and not copied, all at once, so that this stays linear.
+    """
+    gone = ranks.count(None)
+    each = iter(ranks)
+    messages.sort(key=lambda _: next(each) or _LAST)
+    del messages[len(messages) - gone :]
+
+
+def _by_name(container: Container) -> dict[str, onnx.TensorProto]:
+    stored = container.initializer if isinstance(container, onnx.GraphProto) else ()
+    return {tensor.name: tensor for tensor in stored}

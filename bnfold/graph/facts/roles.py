@@ -1,0 +1,131 @@
+"""What each node of a view is to a channel affine, according to the rule tables."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from bnfold.frozen import frozen
+from bnfold.graph.facts.graph import Graph
+from bnfold.graph.index.view import NONE, Node
+from bnfold.limits import AFFINES
+from bnfold.reasons import Obstacle, Reason, Refusal
+from bnfold.rules.affine import Affine
+from bnfold.rules.affine_nodes import AFFINE
+from bnfold.rules.carry import BARRIERS, CARRY, CarryRow
+from bnfold.rules.linear import LINEAR, Linear
+
+_INVALID = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+"""What a rule raises on attributes and shapes that contradict each other."""
+
+
+@contextmanager
+def asking(node: Node) -> Iterator[None]:
+    """Ask a rule about a node: let a refusal say at which, and refuse what is not valid ONNX."""
+    try:
+        yield
+    except Refusal as refusal:
+        obstacle = refusal.obstacle
+        detail = " ".join(part for part in (obstacle.at, obstacle.detail) if part)
+        raise Refusal(obstacle.reason, detail, node.label) from None
+    except _INVALID as error:
+        raise Refusal(Reason.INVALID_NODE, str(error), node.label) from error
+
+
+@frozen(eq=False)
+class AffineNode:
+    """A node that is an affine of one of its inputs."""
+
+    data: int
+    affine: Affine
+
+
+@dataclass(slots=True)
+class Roles:
+    """The role of every node.
+
+    Attributes:
+        affine: Nodes that are channel affines.
+        linear: Nodes that absorb channel affines.
+        carry: Nodes that channel affines pass.
+        refused: Why a node that its operator puts in a table is not in it.
+        held: How many values the affines have, together.
+    """
+
+    affine: dict[int, AffineNode] = field(default_factory=dict)
+    linear: dict[int, Linear] = field(default_factory=dict)
+    carry: dict[int, CarryRow] = field(default_factory=dict)
+    refused: dict[int, Obstacle] = field(default_factory=dict)
+    held: int = 0
+
+
+def find_roles(graph: Graph) -> Roles:
+    """Look every node up in the tables."""
+    roles = Roles()
+    for node in graph.view.nodes:
+        if node.proto.domain not in ("", "ai.onnx"):
+            continue
+        if all(tensor in graph.constants for tensor in node.outputs if tensor != NONE):
+            roles.refused[node.number] = Obstacle(Reason.CONSTANT)
+            continue
+        try:
+            _assign(graph, node, roles)
+        except Refusal as refusal:
+            roles.refused[node.number] = _explained(graph, node, refusal.obstacle)
+        except _INVALID as error:
+            roles.refused[node.number] = Obstacle(Reason.INVALID_NODE, detail=str(error))
+    return roles
+
+
+def _assign(graph: Graph, node: Node, roles: Roles) -> None:
+    op_type = node.proto.op_type
+    if any(attribute.ref_attr_name for attribute in node.proto.attribute):
+        raise Refusal(Reason.FUNCTION_ARGUMENT)
+    if op_type in LINEAR:
+        roles.linear[node.number] = LINEAR[op_type](graph.operator(node.number))
+        return
+    if op_type in AFFINE and _try_affine(graph, node, roles):
+        return
+    if op_type in CARRY:
+        graph.operator(node.number).required(0)
+        roles.carry[node.number] = CARRY[op_type]
+    elif op_type in BARRIERS:
+        raise Refusal(BARRIERS[op_type])
+
+
+def _try_affine(graph: Graph, node: Node, roles: Roles) -> bool:
+    """Enter a node as an affine; if its operator is also in CARRY, it may be that instead."""
+    try:
+        data, affine = AFFINE[node.proto.op_type](graph.operator(node.number))
+        _check_operands(graph, node, data)
+    except Refusal as refusal:
+        if node.proto.op_type not in CARRY:
+            raise
+        roles.refused[node.number] = refusal.obstacle
+        return False
+    roles.held += affine.size
+    if roles.held > AFFINES:
+        raise Refusal(Reason.TOO_LARGE, "all affines together")
+    roles.affine[node.number] = AffineNode(data, affine)
+    return True
+
+
+def _check_operands(graph: Graph, node: Node, data: int) -> None:
+    """Refuse a node that reads something besides its data that is not constant."""
+    for index, tensor in enumerate(node.inputs):
+        if index != data and tensor != NONE and tensor not in graph.constants:
+            raise Refusal(Reason.PARAMETERS_NOT_CONSTANT, at=graph.view.tensors[tensor].name)
+
+
+def _explained(graph: Graph, node: Node, obstacle: Obstacle) -> Obstacle:
+    """Say more precisely why parameters are not constant."""
+    if obstacle.reason is not Reason.PARAMETERS_NOT_CONSTANT:
+        return obstacle
+    for number in node.inputs[1:]:
+        if number == NONE or number in graph.constants:
+            continue
+        tensor = graph.view.tensors[number]
+        if graph.constants.is_overridable(number):
+            return Obstacle(Reason.OVERRIDABLE, tensor.name)
+        if tensor.is_input and graph.view.scopes[tensor.scope].is_function:
+            return Obstacle(Reason.FUNCTION_ARGUMENT, tensor.name)
+    return obstacle

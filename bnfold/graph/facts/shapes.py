@@ -1,0 +1,216 @@
+"""Shapes and element types of a model's tensors, by ONNX's own shape inference.
+
+Unknown dimensions of the graph's inputs are given symbols first, so that equal dimensions stay
+recognizably equal. Where inference stops (an operator that it does not know, a local function),
+the weight of a linear operator still tells the rank and the channels of its output.
+"""
+
+from collections.abc import Iterable, Mapping
+from functools import partial, reduce
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from bnfold.graph.index.view import NONE, Node, View
+from bnfold.onnx_model.inference import Inference
+from bnfold.rules.operator import Dim, Shape
+
+_ELEM_TYPES = frozenset(onnx.helper.get_all_tensor_dtypes())
+
+_SMALL = 64
+"""Elements; of a larger constant, inference is told the shape and not the numbers."""
+
+_WEIGHT_TELLS = {"Conv": 0, "ConvTranspose": 1}
+"""Operators whose output has the rank of their weight, and the weight's axis that gives the
+channels (with `group`, for ConvTranspose)."""
+
+_KEEPS_SHAPE = frozenset(
+    {"BatchNormalization", "Relu", "LeakyRelu", "Clip", "Sigmoid", "Identity", "Dropout", "Neg"}
+)
+
+_BROADCASTS = frozenset({"Add", "Sub", "Mul", "Div"})
+"""Operators whose output is as large as the larger of their two inputs along every axis."""
+
+
+class Shapes:
+    """What is known of every tensor of a view.
+
+    Attributes:
+        shapes: The shape by the tensor's number; absent where not even the rank is known.
+        elem_types: The `onnx.TensorProto.DataType` by the tensor's number.
+    """
+
+    def __init__(
+        self,
+        view: View,
+        inferred: onnx.ModelProto,
+        computed: Mapping[str, NDArray[np.generic]] | None = None,
+    ) -> None:
+        """Gather what is known.
+
+        Args:
+            view: The model.
+            inferred: What `inference` has found.
+            computed: What it was told.
+        """
+        self.shapes: dict[int, Shape] = {}
+        self.elem_types: dict[int, int] = {}
+        for tensor in view.tensors:
+            if tensor.initializer is not None:
+                self.shapes[tensor.number] = tuple(tensor.initializer.dims)
+                self._learn_type(tensor.number, tensor.initializer.data_type)
+        known = _typed_values(inferred)
+        known |= {((), name): _typed(name, value) for name, value in (computed or {}).items()}
+        for tensor in view.tensors:
+            path = view.scopes[tensor.scope].path
+            value = known.get((path, tensor.name))
+            if value is not None and tensor.number not in self.shapes:
+                self._learn(tensor.number, value)
+        for node in view.nodes:
+            self._fill_in(view, node.number)
+
+    def _learn(self, tensor: int, value: onnx.ValueInfoProto) -> None:
+        typed = value.type.tensor_type
+        self._learn_type(tensor, typed.elem_type)
+        if typed.HasField("shape"):
+            self.shapes[tensor] = tuple(_dim(d) for d in typed.shape.dim)
+
+    def _learn_type(self, tensor: int, elem_type: int) -> None:
+        """Learn an element type; a number that stands for none says nothing."""
+        if elem_type in _ELEM_TYPES:
+            self.elem_types[tensor] = elem_type
+
+    def _fill_in(self, view: View, number: int) -> None:
+        """Learn a node's first output from its weight or its input, where inference did not."""
+        node = view.nodes[number]
+        if not node.outputs or node.outputs[0] == NONE or node.outputs[0] in self.shapes:
+            return
+        if node.proto.domain not in ("", "ai.onnx"):  # there the same word may mean anything
+            return
+        output, op_type = node.outputs[0], node.proto.op_type
+        if op_type == "Constant":
+            self._learn_constant(output, node.proto)
+        elif op_type in _WEIGHT_TELLS and len(node.inputs) > 1:
+            self._learn_from_weight(output, node.inputs[1], node.proto)
+        elif op_type in _KEEPS_SHAPE and node.inputs and node.inputs[0] in self.shapes:
+            self.shapes[output] = self.shapes[node.inputs[0]]
+            self.elem_types.setdefault(output, self.elem_types.get(node.inputs[0], 0))
+        elif op_type in _BROADCASTS:
+            self._learn_from_operands(output, node)
+
+    def _learn_from_operands(self, output: int, node: Node) -> None:
+        if not node.inputs or any(tensor not in self.shapes for tensor in node.inputs):
+            return
+        first, *others = (self.shapes[tensor] for tensor in node.inputs)
+        one_way = any(a.name in ("axis", "broadcast") for a in node.proto.attribute)  # opset 6
+        self.shapes[output] = first if one_way else reduce(_broadcast, others, first)
+        self.elem_types.setdefault(output, self.elem_types.get(node.inputs[0], 0))
+
+    def _learn_constant(self, output: int, proto: onnx.NodeProto) -> None:
+        for attribute in proto.attribute:
+            if attribute.name == "value":
+                self.shapes[output] = tuple(attribute.t.dims)
+                self._learn_type(output, attribute.t.data_type)
+
+    def _learn_from_weight(self, output: int, weight: int, proto: onnx.NodeProto) -> None:
+        shape = self.shapes.get(weight, ())
+        axis = _WEIGHT_TELLS[proto.op_type]
+        if len(shape) <= axis:
+            return
+        channels: Dim = shape[axis]
+        groups = next((a.i for a in proto.attribute if a.name == "group"), 1)
+        if axis and isinstance(channels, int):
+            channels *= groups
+        self.shapes[output] = (None, channels) + (None,) * (len(shape) - 2)
+        self.elem_types.setdefault(output, self.elem_types.get(weight, 0))
+
+
+def _broadcast(a: Shape, b: Shape) -> Shape:
+    """Return the shape of two operands together; a number beats a symbol, which could be 1."""
+    rank = max(len(a), len(b))
+    pairs = zip((1,) * (rank - len(a)) + a, (1,) * (rank - len(b)) + b, strict=True)
+    return tuple(_larger(m, n) for m, n in pairs)
+
+
+def _larger(m: Dim, n: Dim) -> Dim:
+    if m in (n, 1):
+        return n
+    if n == 1 or isinstance(m, int):
+        return m
+    return n if isinstance(n, int) else None
+
+
+def inference(
+    model: onnx.ModelProto, computed: Mapping[str, NDArray[np.generic]] | None = None
+) -> Inference:
+    """Begin shape inference.
+
+    Args:
+        model: The model.
+        computed: Constants of the main graph that are known to be computed to these numbers, by
+            name; inference does not compute them itself.
+    """
+    return Inference(model, partial(_prepare, computed or {}))
+
+
+def _prepare(computed: Mapping[str, NDArray[np.generic]], copy: onnx.ModelProto) -> None:
+    """Tell a model what inference would not find out by itself."""
+    _name_unknown_dims(copy.graph.input)
+    small = {name: value for name, value in computed.items() if value.size <= _SMALL}
+    for name, value in small.items():
+        copy.graph.initializer.append(onnx.numpy_helper.from_array(value, name))
+    listed = {value.name for value in copy.graph.value_info}
+    large = computed.keys() - small.keys() - listed
+    copy.graph.value_info.extend(_typed(name, computed[name]) for name in sorted(large))
+    if small:
+        nodes = [node for node in copy.graph.node if not small.keys() & set(node.output)]
+        del copy.graph.node[:]
+        copy.graph.node.extend(nodes)
+
+
+def _typed(name: str, value: NDArray[np.generic]) -> onnx.ValueInfoProto:
+    elem_type = onnx.helper.np_dtype_to_tensor_dtype(value.dtype)
+    return onnx.helper.make_tensor_value_info(name, elem_type, value.shape)
+
+
+def _name_unknown_dims(inputs: Iterable[onnx.ValueInfoProto]) -> None:
+    for i, value in enumerate(inputs):
+        if not value.type.tensor_type.HasField("shape"):
+            continue
+        for j, dim in enumerate(value.type.tensor_type.shape.dim):
+            if not dim.dim_param and not _is_known(dim):
+                dim.dim_param = f"unknown input dim {i} {j}"
+
+
+def _dim(dim: onnx.TensorShapeProto.Dimension) -> Dim:
+    size = dim.dim_value
+    if size > 0:  # most are; a dimension that is a symbol has no size
+        return size
+    return dim.dim_param or (0 if _is_known(dim) else None)
+
+
+def _is_known(dim: onnx.TensorShapeProto.Dimension) -> bool:
+    """Whether a dimension is a number; some exporters write -1 for an unknown one."""
+    return dim.HasField("dim_value") and dim.dim_value >= 0
+
+
+Path = tuple[tuple[str, str], ...]
+
+
+def _typed_values(model: onnx.ModelProto) -> dict[tuple[Path, str], onnx.ValueInfoProto]:
+    """Return every typed value of the main graph and its subgraphs, by scope and name."""
+    values: dict[tuple[Path, str], onnx.ValueInfoProto] = {}
+    graphs: list[tuple[Path, onnx.GraphProto]] = [((), model.graph)]
+    while graphs:
+        path, graph = graphs.pop()
+        for listed in (graph.value_info, graph.output, graph.input):
+            values.update(((path, value.name), value) for value in listed)
+        for node in graph.node:
+            owner = next(iter(node.output), "")
+            graphs.extend(
+                ((*path, (owner, attribute.name)), attribute.g)
+                for attribute in node.attribute
+                if attribute.HasField("g")
+            )
+    return values

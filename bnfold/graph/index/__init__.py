@@ -1,0 +1,1 @@
+"""Who makes and who reads each tensor of a model."""

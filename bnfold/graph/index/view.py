@@ -1,0 +1,323 @@
+"""A read-only index of a model: who makes a tensor, who reads it, in which scope.
+
+This is the only module that looks through onnx-graphsurgeon. It is shown an *outline* of the
+model, names and nesting without attributes and numbers, and resolves every name to the tensor
+that it means: a name that a subgraph takes from outside becomes the very same tensor. What
+graphsurgeon hides is added here: graph outputs, overridable initializers, and the places where a
+subgraph's output is a tensor from outside.
+
+Nodes and tensors are known by numbers, because names may be empty or repeated. Nothing here edits
+anything; `ModelProto` stays the record.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import onnx
+import onnx_graphsurgeon as gs
+from onnx_graphsurgeon.logger import G_LOGGER
+
+from bnfold.errors import ModelError
+from bnfold.graph.index.outline import Container, opset_of, outline
+
+NONE = -1
+"""Stands for a left-out optional input or output, and for "no node"."""
+
+
+@dataclass(slots=True, eq=False)
+class Tensor:
+    """A tensor of one scope.
+
+    Attributes:
+        number: Its number.
+        name: Its name in the scope.
+        scope: The scope that holds it.
+        producer: The node that makes it, or NONE.
+        readers: Every (node, input index) that reads it, in subgraphs too.
+        is_input: Whether it is an input of its graph or function.
+        outputs: How often its graph or function lists it as an output, or a subgraph's does.
+        initializer: Its stored numbers, if it is an initializer.
+        overridable: Whether a caller may feed something else (an initializer that is an input).
+    """
+
+    number: int
+    name: str
+    scope: int
+    producer: int = NONE
+    readers: list[tuple[int, int]] = field(default_factory=list)
+    is_input: bool = False
+    outputs: int = 0
+    initializer: onnx.TensorProto | None = None
+    overridable: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Node:
+    """A node of one scope.
+
+    Attributes:
+        number: Its number; within a scope numbers follow the data.
+        scope: The scope that holds it.
+        index: Its place in the scope's list of nodes.
+        proto: The record.
+        inputs: The tensors that it reads, NONE where left out.
+        outputs: The tensors that it makes, likewise.
+        scopes: The scopes of its subgraphs.
+    """
+
+    number: int
+    scope: int
+    index: int
+    proto: onnx.NodeProto
+    inputs: tuple[int, ...] = ()
+    outputs: tuple[int, ...] = ()
+    scopes: list[int] = field(default_factory=list)
+
+    @property
+    def label(self) -> str:
+        """How a person finds it: its name, or else what it makes."""
+        name = self.proto.name or next(iter(self.proto.output), "")
+        return f"{self.proto.op_type} '{name}'"
+
+
+@dataclass(slots=True, eq=False)
+class Scope:
+    """A graph or a function: a list of nodes and the names that they share.
+
+    Attributes:
+        number: Its number; the main graph is 0.
+        proto: The record.
+        parent: The scope around it, or NONE.
+        path: How to get there, see `bnfold.region.Region`.
+        opset: The version of the default domain.
+        nodes: The numbers of its nodes, in the order of the record.
+        is_function: Whether it is a local function.
+        owner: The node whose subgraph it is, or NONE.
+        attribute: The attribute of the owner that holds it; of a function, nothing.
+    """
+
+    number: int
+    proto: Container
+    parent: int
+    path: tuple[tuple[str, str], ...]
+    opset: int
+    nodes: list[int] = field(default_factory=list)
+    is_function: bool = False
+    owner: int = NONE
+    attribute: str = ""
+
+
+class View:
+    """The index of one model.
+
+    Args:
+        model: The model; its bulk tensors may be references.
+
+    Raises:
+        ModelError: Names are missing, repeated or in a circle.
+    """
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self.model = model
+        self.nodes: list[Node] = []
+        self.tensors: list[Tensor] = []
+        self.scopes: list[Scope] = []
+        self._numbers: dict[int, int] = {}
+        self._stored: dict[int, dict[str, onnx.TensorProto]] = {}
+        self._inputs: dict[int, set[str]] = {}
+        self._kept_alive: list[object] = []
+        _require_made(model.graph, frozenset())
+        for function in model.functions:
+            _require_made(function, frozenset())
+        imported = _import(outline(model))
+        self._add_scope(model.graph, imported, NONE, (), opset_of(model.opset_import))
+        default = opset_of(model.opset_import)
+        for function, seen in zip(model.functions, imported.functions, strict=True):
+            path = ((f"{function.domain}::{function.name}", ""),)
+            opset = opset_of(function.opset_import) or default
+            self._add_scope(function, seen, NONE, path, opset)
+        del self._kept_alive, self._numbers, self._stored, self._inputs
+
+    def readers(self, tensor: int) -> Sequence[tuple[int, int]]:
+        """Return every (node, input index) that reads a tensor."""
+        return self.tensors[tensor].readers
+
+    def producer(self, tensor: int) -> Node | None:
+        """Return the node that makes a tensor."""
+        number = self.tensors[tensor].producer
+        return None if number == NONE else self.nodes[number]
+
+    # -- building -----------------------------------------------------------------------------
+
+    def _add_scope(
+        self,
+        proto: Container,
+        seen: gs.Graph | gs.Function,
+        parent: int,
+        path: tuple[tuple[str, str], ...],
+        opset: int,
+    ) -> int:
+        scope = Scope(len(self.scopes), proto, parent, path, opset)
+        scope.is_function = isinstance(proto, onnx.FunctionProto)
+        self.scopes.append(scope)
+        self._kept_alive.append(seen)
+        stored = proto.initializer if isinstance(proto, onnx.GraphProto) else ()
+        inputs = proto.input if isinstance(proto, onnx.GraphProto) else ()
+        self._stored[scope.number] = {tensor.name: tensor for tensor in stored}
+        self._inputs[scope.number] = {value.name for value in inputs}
+        for tensor in seen.inputs:
+            if tensor.name:
+                self.tensors[self._number(tensor, scope)].is_input = True
+        self._add_nodes(scope, proto, seen)
+        self._add_outputs(scope, seen)
+        for node in scope.nodes:
+            self._add_subgraphs(self.nodes[node], seen, scope)
+        return scope.number
+
+    def _add_nodes(self, scope: Scope, proto: Container, seen: gs.Graph | gs.Function) -> None:
+        first = len(self.nodes)
+        records = list(proto.node)
+        for offset, index in enumerate(_order(records)):
+            number = first + offset
+            imported = seen.nodes[index]
+            node = Node(number, scope.number, index, records[index])
+            node.inputs = tuple(self._number(tensor, scope) for tensor in imported.inputs)
+            node.outputs = tuple(self._number(tensor, scope) for tensor in imported.outputs)
+            self.nodes.append(node)
+            scope.nodes.append(number)
+            self._connect(node)
+        scope.nodes.sort(key=lambda number: self.nodes[number].index)
+
+    def _connect(self, node: Node) -> None:
+        for index, tensor in enumerate(node.inputs):
+            if tensor != NONE:
+                self.tensors[tensor].readers.append((node.number, index))
+        for tensor in node.outputs:
+            if tensor == NONE:
+                continue
+            made = self.tensors[tensor]
+            if made.producer != NONE or made.is_input:
+                raise ModelError(f"tensor '{made.name}' is made twice")
+            made.producer = node.number
+
+    def _add_outputs(self, scope: Scope, seen: gs.Graph | gs.Function) -> None:
+        for imported in seen.outputs:
+            if not imported.name:
+                continue
+            tensor = self.tensors[self._number(imported, scope)]
+            tensor.outputs += 1
+            self._mark_outer(tensor, scope)
+
+    def _mark_outer(self, tensor: Tensor, scope: Scope) -> None:
+        """A subgraph's output that nothing in it makes is a tensor from outside, read here."""
+        made_here = tensor.producer != NONE or tensor.is_input
+        if made_here or scope.parent == NONE:
+            return
+        for outer in self.tensors:
+            if outer.name == tensor.name and outer.scope != scope.number:
+                outer.outputs += 1
+
+    def _add_subgraphs(self, node: Node, seen: gs.Graph | gs.Function, scope: Scope) -> None:
+        attributes = [a for a in node.proto.attribute if a.HasField("g")]
+        if not attributes:
+            return
+        imported = seen.nodes[node.index]
+        owner = next(iter(node.proto.output), "")
+        for attribute in attributes:
+            path = (*scope.path, (owner, attribute.name))
+            body = imported.attrs[attribute.name]
+            number = self._add_scope(attribute.g, body, scope.number, path, scope.opset)
+            self.scopes[number].owner = node.number
+            self.scopes[number].attribute = attribute.name
+            node.scopes.append(number)
+
+    def _number(self, tensor: gs.Tensor, scope: Scope) -> int:
+        if not tensor.name:
+            return NONE
+        number = self._numbers.get(id(tensor))
+        if number is None:
+            number = len(self.tensors)
+            self._numbers[id(tensor)] = number
+            self.tensors.append(self._tensor(number, tensor.name, scope))
+        return number
+
+    def _tensor(self, number: int, name: str, scope: Scope) -> Tensor:
+        """Return a tensor that is met for the first time, in a scope that need not be its own.
+
+        Everything but an initializer is met in its own scope first. An initializer that only
+        subgraphs read belongs to the nearest scope around them that stores one of its name.
+        """
+        home = scope
+        while name not in self._stored[home.number] and home.parent != NONE:
+            home = self.scopes[home.parent]
+        stored = self._stored[home.number].get(name)
+        if stored is None:
+            return Tensor(number, name, scope.number)
+        overridable = name in self._inputs[home.number]
+        return Tensor(number, name, home.number, initializer=stored, overridable=overridable)
+
+
+def _order(nodes: Sequence[onnx.NodeProto]) -> list[int]:
+    """Return the nodes' indices so that each comes after what it reads.
+
+    Raises:
+        ModelError: The nodes read one another in a circle.
+    """
+    maker = {name: i for i, node in enumerate(nodes) for name in node.output if name}
+    before = [{maker[name] for name in _names_read(node) if name in maker} for node in nodes]
+    if all(max(needed, default=NONE) < i for i, needed in enumerate(before)):
+        return list(range(len(nodes)))
+    from graphlib import CycleError, TopologicalSorter
+
+    try:
+        return list(TopologicalSorter(dict(enumerate(before))).static_order())
+    except CycleError as error:
+        circle = nodes[error.args[1][0]]
+        name = circle.name or next(iter(circle.output), "")
+        raise ModelError(f"the graph has a circle through node '{name}'") from error
+
+
+def _names_read(node: onnx.NodeProto) -> Iterator[str]:
+    """Yield every name that a node reads, in its subgraphs too."""
+    yield from node.input
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            for inner in attribute.g.node:
+                yield from _names_read(inner)
+
+
+def _require_made(scope: Container, outside: frozenset[str]) -> None:
+    """Refuse a name that is read, and that nothing in its scope or around it stands for."""
+    known = set(outside)
+    if isinstance(scope, onnx.GraphProto):
+        known.update(value.name for value in scope.input)
+        known.update(tensor.name for tensor in scope.initializer)
+        known.update(sparse.values.name for sparse in scope.sparse_initializer)
+        outputs = [value.name for value in scope.output]
+    else:
+        known.update(scope.input)
+        outputs = list(scope.output)
+    known.update(name for node in scope.node for name in node.output)
+    for node in scope.node:
+        for name in node.input:
+            if name and name not in known:
+                label = node.name or next(iter(node.output), "")
+                raise ModelError(f"node '{label}' reads '{name}', which nothing makes")
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                _require_made(attribute.g, frozenset(known))
+    for name in outputs:
+        if name and name not in known:
+            raise ModelError(f"nothing makes the output '{name}'")
+
+
+def _import(outline: onnx.ModelProto) -> gs.Graph:
+    """Import the outline, quietly: graphsurgeon's logger belongs to the whole process."""
+    severity = G_LOGGER.severity
+    G_LOGGER.severity = G_LOGGER.CRITICAL
+    try:
+        return gs.import_onnx(outline)
+    except Exception as error:
+        raise ModelError(f"the graph cannot be read: {error}") from error
+    finally:
+        G_LOGGER.severity = severity

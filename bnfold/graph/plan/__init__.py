@@ -1,0 +1,1 @@
+"""Deciding what is folded, as a plan that is pure data."""

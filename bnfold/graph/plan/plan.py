@@ -1,0 +1,148 @@
+"""A plan: what will be folded into what, and what stays and why. Pure data; nothing is edited.
+
+Nodes and tensors are the numbers of `bnfold.graph.index.view`. A plan names everything that will
+change; what it does not name stays as it is.
+"""
+
+from collections.abc import Mapping
+from dataclasses import field
+from enum import Enum
+
+from bnfold.frozen import frozen
+from bnfold.reasons import Obstacle, Reason
+from bnfold.region import Region
+from bnfold.rules.affine import F64, Affine
+from bnfold.rules.linear import Linear
+
+
+class How(Enum):
+    """The way of a fold; the value is the code in reports."""
+
+    OUTPUT = "output"  # sunk into what makes its input
+    INPUT = "input"  # hoisted into what reads its output
+    MERGED = "merged"  # put together with other affines, no linear operator near
+
+
+@frozen
+class Fold:
+    """Nodes that go, and where they go.
+
+    Attributes:
+        taken: The nodes that are removed.
+        into: The linear (or, merged, affine) nodes that take them up.
+        through: The nodes that the affine passes on the way.
+        how: The way.
+    """
+
+    taken: tuple[int, ...]
+    into: tuple[int, ...]
+    through: tuple[int, ...]
+    how: How
+
+
+@frozen
+class Kept:
+    """Nodes that stay.
+
+    Attributes:
+        nodes: The run of affine nodes, or the one node that is no affine.
+        obstacle: What stands in the way of going up, or in the node itself.
+        below: What stands in the way of going down, where that was tried.
+    """
+
+    nodes: tuple[int, ...]
+    obstacle: Obstacle
+    below: Obstacle | None = None
+
+
+@frozen(eq=False)
+class LinearEdit:
+    """What one linear node takes up: W' = s q W, b' = s (b + W r) + t.
+
+    Attributes:
+        node: The node.
+        layout: How its weight lies.
+        out_scale: s, [Cout].
+        out_shift: t, [Cout].
+        in_scale: q, [Cin].
+        in_shift: r, [Cin].
+        bias_node: The Add that holds the bias, for an operator without one; or None.
+        pad: The value of an explicit Pad that takes the zero padding's place; or None.
+    """
+
+    node: int
+    layout: Linear
+    out_scale: F64
+    out_shift: F64
+    in_scale: F64
+    in_shift: F64
+    bias_node: int | None = None
+    pad: float | None = None
+
+
+@frozen(eq=False)
+class RunEdit:
+    """A run of affine nodes that becomes fewer nodes.
+
+    Attributes:
+        nodes: The nodes of the run, in order.
+        total: What they are, together.
+        normalization: The BatchNormalization among them that can hold it all; or None.
+    """
+
+    nodes: tuple[int, ...]
+    total: Affine
+    normalization: int | None
+
+    @property
+    def stay(self) -> tuple[int, ...]:
+        """The nodes that are left: the normalization, or one for the scale, one for the shift."""
+        if self.normalization is not None:
+            return (self.normalization,)
+        return self.nodes[: max(self.total.has_scale + self.total.has_shift, 1)]
+
+
+@frozen(eq=False)
+class Plan:
+    """Everything that will change.
+
+    Attributes:
+        folds: What goes, in the order of the decisions.
+        kept: What stays and why.
+        linear: The linear nodes that change, by node.
+        runs: The runs that are merged.
+        removed: Nodes that go; readers of their output read what `same_as` says.
+        same_as: For each removed node's output, the tensor that takes its place.
+        names: The name that a tensor gets, where that changes.
+        constants: For (node, input index) of a constant, the affine that it is put through.
+        fills: The new value that a Pad fills with, by node.
+        regions: Where to cut to see each connected group of folds.
+    """
+
+    folds: tuple[Fold, ...] = ()
+    kept: tuple[Kept, ...] = ()
+    linear: Mapping[int, LinearEdit] = field(default_factory=dict)
+    runs: tuple[RunEdit, ...] = ()
+    removed: frozenset[int] = frozenset()
+    same_as: Mapping[int, int] = field(default_factory=dict)
+    names: Mapping[int, str] = field(default_factory=dict)
+    constants: Mapping[tuple[int, int], Affine] = field(default_factory=dict)
+    fills: Mapping[int, float] = field(default_factory=dict)
+    regions: tuple[Region, ...] = ()
+
+    @property
+    def lacks_shapes(self) -> bool:
+        """Whether an unknown shape stood in the way of anything."""
+        obstacles = (o for kept in self.kept for o in (kept.obstacle, kept.below) if o is not None)
+        return any(obstacle.reason is Reason.UNKNOWN_SHAPE for obstacle in obstacles)
+
+    @property
+    def touched(self) -> frozenset[int]:
+        """The nodes whose numbers change."""
+        runs = {node for run in self.runs for node in run.nodes}
+        return frozenset({*self.linear, *runs, *self.fills, *(n for n, _ in self.constants)})
+
+    @property
+    def changes(self) -> bool:
+        """Whether anything changes at all."""
+        return bool(self.folds)

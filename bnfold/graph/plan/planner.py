@@ -1,0 +1,287 @@
+"""Planning: which runs go up, which go down, what is merged, what stays and why.
+
+1. Find the runs: chains of affine nodes.
+2. Try each run, in the order of the data: up, then down; first the whole run, then fewer of its
+   nodes. Runs that have come together are one. Repeat until nothing more goes, so that folding a
+   folded model finds nothing.
+3. Merge what is left of a run into fewer nodes, where that is possible.
+4. Say of every other node why it stays.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+
+from bnfold.files.opened import OpenedModel
+from bnfold.graph.facts.constants import Constants
+from bnfold.graph.facts.graph import Graph
+from bnfold.graph.facts.shapes import Shapes, inference
+from bnfold.graph.index.view import View
+from bnfold.graph.plan.backtracking import Choices
+from bnfold.graph.plan.draft import Draft, Proposal, Run
+from bnfold.graph.plan.plan import Fold, How, Kept, Plan, RunEdit
+from bnfold.graph.plan.regions import find_regions
+from bnfold.graph.plan.search import Search
+from bnfold.reasons import Obstacle, Reason, Refusal
+from bnfold.rules.affine import Affine
+
+_CHANNEL_AXIS = 1
+
+_LONGEST_IN_PARTS = 16
+"""Nodes; a longer run goes as a whole or not at all, so that planning stays linear."""
+
+
+def read_graph(opened: OpenedModel, *, keep_overridable: bool = False) -> Graph:
+    """Return all that planning reads of a model.
+
+    Args:
+        opened: The model.
+        keep_overridable: Treat initializers that a caller may override as unknown.
+
+    Raises:
+        ModelError: The graph makes no sense.
+    """
+    with inference(opened.proto) as inferring:  # while it goes on, the index is made
+        view = View(opened.proto)
+        shapes = Shapes(view, inferring.result())
+    constants = Constants(opened, view, shapes, keep_overridable=keep_overridable)
+    return Graph(view, shapes, constants)
+
+
+def look_closer(opened: OpenedModel, graph: Graph, *, keep_overridable: bool = False) -> Graph:
+    """Return what is known of a model once the constants that shapes depend on are computed.
+
+    ONNX's shape inference computes only some operators. This takes longer and is only worth it
+    where an unknown shape stood in the way, or may have.
+    """
+    view = graph.view
+    computed = {
+        view.tensors[tensor].name: value
+        for tensor, value in graph.constants.computed_values().items()
+        if view.tensors[tensor].scope == 0
+    }
+    graph.constants.forget()
+    with inference(view.model, computed) as inferring:
+        shapes = Shapes(view, inferring.result(), computed)
+    constants = Constants(opened, view, shapes, keep_overridable=keep_overridable)
+    return Graph(view, shapes, constants)
+
+
+def make_plan(
+    graph: Graph, *, bn_only: bool = False, overflowing: frozenset[int] = frozenset()
+) -> Plan:
+    """Decide what to fold.
+
+    Args:
+        graph: What is known of the model.
+        bn_only: Fold only runs that contain a BatchNormalization.
+        overflowing: Nodes into which nothing can be folded, because the result would overflow.
+    """
+    return Planner(graph, bn_only=bn_only, overflowing=overflowing).plan()
+
+
+class Planner:
+    """See the module."""
+
+    def __init__(self, graph: Graph, *, bn_only: bool, overflowing: frozenset[int]) -> None:
+        self._graph = graph
+        self._draft = Draft(graph, overflowing)
+        self._bn_only = bn_only
+        self._had_normalization = {
+            run.number for run in self._draft.runs if self._normalizations(run.nodes)
+        }
+        self._worth = {run.number for run in self._draft.runs if self._is_candidate(run)}
+
+    def plan(self) -> Plan:
+        """Return the plan."""
+        while self._try_all(self._candidates()) or self._join_all() or self._respell_all():
+            pass
+        edits = tuple(self._merges())
+        draft = self._draft
+        folds = tuple(draft.folds)
+        return Plan(
+            folds=folds,
+            kept=tuple(self._kept({edit.nodes: edit.stay for edit in edits})),
+            linear=draft.linear_edits(),
+            runs=edits,
+            removed=frozenset(draft.removed),
+            same_as=draft.same_as(),
+            names=draft.names,
+            constants=draft.constants,
+            fills=draft.fills,
+            regions=find_regions(draft),
+        )
+
+    # -- 1, 2: runs that go -------------------------------------------------------------------
+
+    def _normalizations(self, nodes: list[int]) -> list[int]:
+        return [node for node in nodes if self._graph.is_normalization(node)]
+
+    def _is_candidate(self, run: Run) -> bool:
+        """Whether a run is worth trying: it is more than Identity, and of the kind asked for."""
+        if run.number in self._had_normalization:
+            return True
+        return not self._bn_only and any(not step.is_identity for step in run.steps)
+
+    def _candidates(self) -> list[Run]:
+        """Return the runs that are worth trying and of which something is left."""
+        return [run for run in self._draft.runs if run.nodes and run.number in self._worth]
+
+    def _try_all(self, runs: list[Run]) -> bool:
+        """Try each run once, whether or not others went; return whether any did."""
+        went = False
+        for run in runs:
+            if run.nodes and self._try(run):
+                went = True
+        return went
+
+    def _join_all(self) -> bool:
+        """Let runs that have come together be one; return whether any did."""
+        joined = False
+        for run in self._draft.runs:
+            while run.nodes and (follower := self._draft.follower(run)) is not None:
+                for numbers in (self._worth, self._had_normalization):
+                    if follower.number in numbers:
+                        numbers.add(run.number)
+                self._draft.join(run, follower)
+                joined = True
+        return joined
+
+    def _try(self, run: Run) -> bool:
+        """Let a run go, or as much of it as can; return whether anything went."""
+        ways = self._ways(run)
+        obstacles: dict[bool, Obstacle] = {}
+        for way, up in ways:
+            choices = Choices()
+            while True:
+                try:
+                    proposal = way(choices)
+                    self._check_gain(proposal)
+                    self._draft.take_up(proposal)
+                except Refusal as refusal:
+                    obstacles.setdefault(up, refusal.obstacle)
+                else:
+                    return True
+                if not choices.try_again():
+                    break
+        run.above, run.below = obstacles.get(True), obstacles.get(False)
+        return False
+
+    def _ways(self, run: Run) -> Sequence[tuple[Callable[[Choices], Proposal], bool]]:
+        """Return what to try, and whether it goes up: all of a run first, then less of it."""
+        size = len(run.nodes)
+        parts = range(1, size) if size <= _LONGEST_IN_PARTS else ()
+        counts, starts = [size, *reversed(parts)], [0, *parts]
+        ways = [(partial(self._sink, run, n), True) for n in counts]
+        return ways + [(partial(self._hoist, run, n), False) for n in starts]
+
+    def _sink(self, run: Run, count: int, choices: Choices) -> Proposal:
+        return Search(self._draft, How.OUTPUT, choices).sink(run, count)
+
+    def _hoist(self, run: Run, start: int, choices: Choices) -> Proposal:
+        return Search(self._draft, How.INPUT, choices).hoist(run, start)
+
+    def _check_gain(self, proposal: Proposal) -> None:
+        """Refuse a fold that leaves no fewer nodes, unless it takes a normalization out."""
+        gain, normalizations = 0, 0
+        for number, (begin, end) in proposal.removed.items():
+            run = self._draft.runs[number]
+            gain += self._current_size(run) - self._size_without(run, begin, end)
+            normalizations += len(self._normalizations(run.nodes[begin:end]))
+        for node, state in proposal.linear.items():
+            gain -= state.extra_nodes - self._draft.extra_nodes(node)
+        merges = [
+            *((n, a.then(self._draft.runs[n].total)) for n, a in proposal.before.items()),
+            *((n, self._draft.runs[n].total.then(a)) for n, a in proposal.after.items()),
+        ]
+        for number, total in merges:
+            run = self._draft.runs[number]
+            gain -= self._size_within(run.nodes, total) - self._current_size(run)
+        to_linear = bool(proposal.linear) and not merges
+        if gain > 0 or (gain == 0 and normalizations and to_linear):
+            return
+        raise Refusal(Reason.NO_GAIN)
+
+    def _current_size(self, run: Run) -> int:
+        return self._size(run.nodes, run.total) if run.is_merged else len(run.nodes)
+
+    def _size_without(self, run: Run, begin: int, end: int) -> int:
+        """Return how many nodes a run will be when some have been taken out of it."""
+        left = run.nodes[:begin] + run.nodes[end:]
+        if not left or not run.is_merged:
+            return len(left)
+        return self._size_within(left, run.prefix(begin) if begin else run.suffix(end))
+
+    # -- 3: merging ---------------------------------------------------------------------------
+
+    def _holder(self, nodes: list[int], total: Affine) -> int | None:
+        """Return the BatchNormalization among nodes that can hold an affine, if there is one."""
+        if any(axis != _CHANNEL_AXIS for axis in total.axes):
+            return None
+        return next(iter(self._normalizations(nodes)), None)
+
+    def _size(self, nodes: list[int], total: Affine) -> int:
+        """Return how many nodes an affine in place of a run's nodes needs."""
+        if self._holder(nodes, total) is not None:
+            return 1
+        return max(int(total.has_scale) + int(total.has_shift), 1)
+
+    def _size_within(self, nodes: list[int], total: Affine) -> int:
+        """Return the same, or refuse where that is more nodes than there are.
+
+        What varies along two axes is no channel affine any more, and would not go any further.
+        """
+        if len(total.axes) > 1:
+            at = self._graph.view.nodes[nodes[0]].label
+            raise Refusal(Reason.OTHER_AXIS, f"together they vary along axes {total.axes}", at)
+        size = self._size(nodes, total)
+        if size > len(nodes):
+            raise Refusal(Reason.NO_GAIN, "no node is left to hold the rest")
+        return size
+
+    def _respell_all(self) -> bool:
+        """Let runs that will be a Mul and an Add be just that; return whether any was not yet.
+
+        Each of the two may then go by itself. Without this, folding a folded model would find it.
+        """
+        return any([self._respell(run) for run in self._candidates()])  # noqa: C419 - every run
+
+    def _respell(self, run: Run) -> bool:
+        total = run.total
+        is_two = total.has_scale and total.has_shift and self._holder(run.nodes, total) is None
+        shrinks = run.is_merged or len(run.nodes) > 2  # noqa: PLR2004 - those two
+        if not is_two or not shrinks or run.is_respelled:
+            return False
+        if not run.is_merged:
+            nodes = tuple(run.nodes)
+            self._draft.folds.append(Fold(nodes, nodes, (), How.MERGED))
+        run.respell()
+        return True
+
+    def _merges(self) -> Iterator[RunEdit]:
+        """Yield the runs that are to become fewer nodes, and those that took something up."""
+        for run in self._draft.runs:
+            if not run.nodes or not (run.is_merged or run.number in self._worth):
+                continue
+            total = run.total
+            if not run.is_merged and self._size(run.nodes, total) >= len(run.nodes):
+                continue
+            holder = self._holder(run.nodes, total)
+            if not run.is_merged:
+                nodes = tuple(run.nodes)
+                self._draft.folds.append(Fold(nodes, nodes, (), How.MERGED))
+            yield RunEdit(tuple(run.nodes), total, holder)
+
+    # -- 4: what stays ------------------------------------------------------------------------
+
+    def _kept(self, merged: Mapping[tuple[int, ...], tuple[int, ...]]) -> Iterator[Kept]:
+        stay: list[Kept] = []
+        for run in self._candidates():
+            nodes = tuple(run.nodes)
+            above = run.above or Obstacle(Reason.NO_GAIN)
+            stay.append(Kept(merged.get(nodes, nodes), above, run.below))
+        stay.extend(
+            Kept((node,), obstacle)
+            for node, obstacle in self._draft.roles.refused.items()
+            if self._graph.is_normalization(node)
+        )
+        yield from sorted(stay, key=lambda kept: kept.nodes[0])

@@ -1,0 +1,86 @@
+"""Where to cut the two models so that each connected group of folds can be seen by itself.
+
+A fold touches the nodes that go, those that take them up and those in between. Folds that touch
+a node in common form one group. What enters a group's nodes from outside, constants apart, and
+what leaves them is the same in both models, because every reader of a tensor that changes is part
+of the fold.
+"""
+
+from collections import defaultdict
+
+from bnfold.graph.facts.quantized import is_dequantizer
+from bnfold.graph.index.view import NONE
+from bnfold.graph.plan.draft import Draft
+from bnfold.graph.plan.plan import Fold
+from bnfold.region import Region
+
+
+def find_regions(draft: Draft) -> tuple[Region, ...]:
+    """Return the region of each connected group of folds."""
+    return tuple(_region(draft, nodes) for nodes in _groups(draft))
+
+
+def _touched(draft: Draft, fold: Fold) -> set[int]:
+    nodes = {*fold.taken, *fold.into, *fold.through}
+    nodes |= {draft.bias_nodes[node] for node in nodes & draft.bias_nodes.keys()}
+    return nodes | _dequantizers(draft, nodes) | _shape_readers(draft, nodes)
+
+
+def _shape_readers(draft: Draft, nodes: set[int]) -> set[int]:
+    """Return the nodes that read only the shape of what a fold may rename."""
+    made = (t for node in nodes for t in draft.view.nodes[node].outputs if t != NONE)
+    readers = {reader for t in made for reader, _ in draft.view.tensors[t].readers}
+    scope = draft.view.nodes[min(nodes)].scope
+    here = (node for node in readers if draft.view.nodes[node].scope == scope)
+    return {node for node in here if draft.makes_constants(node)}
+
+
+def _dequantizers(draft: Draft, nodes: set[int]) -> set[int]:
+    """Return the nodes that make a quantized weight or bias of what the fold changes."""
+    view, found = draft.view, set()
+    for node in nodes & draft.roles.linear.keys():
+        layout = draft.roles.linear[node]
+        for index, tensor in enumerate(view.nodes[node].inputs):
+            maker = None if tensor == NONE else view.producer(tensor)
+            if index != layout.data and maker is not None and is_dequantizer(maker):
+                found.add(maker.number)
+    return found
+
+
+def _groups(draft: Draft) -> list[set[int]]:
+    """Return the sets of nodes, in the order of the data (union-find over the folds)."""
+    parent: dict[int, int] = {}
+
+    def find(node: int) -> int:
+        while parent.setdefault(node, node) != node:
+            parent[node] = parent[parent[node]]
+            node = parent[node]
+        return node
+
+    for fold in draft.folds:
+        first, *rest = sorted(_touched(draft, fold))
+        for node in rest:
+            parent[find(node)] = find(first)
+        find(first)
+    groups: dict[int, set[int]] = defaultdict(set)
+    for node in tuple(parent):
+        groups[find(node)].add(node)
+    return sorted(groups.values(), key=min)
+
+
+def _region(draft: Draft, nodes: set[int]) -> Region:
+    view, constants = draft.view, draft.graph.constants
+    made = {t for node in nodes for t in view.nodes[node].outputs if t != NONE}
+    entering, leaving = [], []
+    for node in sorted(nodes):
+        for tensor in view.nodes[node].inputs:
+            if tensor == NONE or tensor in made or tensor in constants or tensor in entering:
+                continue
+            entering.append(tensor)
+    for tensor in sorted(made):
+        record = view.tensors[tensor]
+        if record.outputs or any(reader not in nodes for reader, _ in record.readers):
+            leaving.append(tensor)
+    scope = view.scopes[view.nodes[min(nodes)].scope].path
+    names = [tuple(view.tensors[t].name for t in tensors) for tensors in (entering, leaving)]
+    return Region(scope, *names)

@@ -1,0 +1,483 @@
+"""The search for a place where a run of affines can go.
+
+Both ways assign affines to tensors, starting at the run, until everything that a change touches
+agrees:
+
+- **sink**: the run's input T is to become A(T), so that the run can go. Whoever makes T must take
+  A up (a linear operator absorbs it, a constant is recomputed, another run is merged with it), or
+  carry it on to tensors that are to become something in turn.
+- **hoist**: the run goes, so its output T, which was A(T'), is now T'. Whoever reads T must take A
+  up on its input, or carry it on to tensors of which the same is true in turn.
+
+Either way *every* reader of a tensor that changes must be part of it: a run that is the very same
+affine goes too, an operator that lets the affine pass hands it on, Shape does not care; anything
+else stands in the way. A graph output and a tensor that a subgraph captures cannot change.
+"""
+
+import heapq
+import math
+from collections.abc import Mapping
+from math import prod
+
+import numpy as np
+import onnx
+
+from bnfold.graph.facts.quantized import find_quantized, rescaled
+from bnfold.graph.facts.roles import asking
+from bnfold.graph.index.view import NONE, Node
+from bnfold.graph.plan.backtracking import Choices
+from bnfold.graph.plan.draft import Absorbed, Draft, Edge, Proposal, Run
+from bnfold.graph.plan.plan import How
+from bnfold.limits import AFFINES, AXIS
+from bnfold.reasons import Reason, Refusal
+from bnfold.rules.affine import Affine, some
+from bnfold.rules.carry import CarryRow, Passage
+
+_WILLING_DEPTH = 64
+_PAD_INPUT_OPSET = 11  # before, a Pad's value is an attribute
+
+
+class Search:
+    """One attempt to let nodes of a run go; raises `Refusal` where something stands in the way."""
+
+    def __init__(self, draft: Draft, how: How, choices: Choices) -> None:
+        self._draft = draft
+        self._view = draft.view
+        self._choices = choices
+        self._affines: dict[int, Affine] = {}
+        self._passed: dict[int, Mapping[int, Affine]] = {}  # what went up through which carry node
+        self._rising: list[int] = []  # tensors whose maker has not agreed yet
+        self._ready: list[int] = []  # carry nodes that read a changed tensor and nothing else
+        self._waiting: list[int] = []  # those that read several, a heap
+        self._queued: set[int] = set()
+        self._scope = NONE
+        self._held = 0  # values of `_affines`
+        self.proposal = Proposal(how)
+
+    def sink(self, run: Run, count: int) -> Proposal:
+        """Let the first `count` nodes of a run go up."""
+        tensor = self._draft.run_input(run)
+        self._start(run)
+        affine = run.prefix(count)
+        if affine.is_identity:
+            self.proposal.removed[run.number] = (0, count)
+            self._take_identity(tensor)
+        else:
+            self._assign(tensor, affine)
+            self._settle()
+        return self.proposal
+
+    def _take_identity(self, tensor: int) -> None:
+        """Let the linear operator that makes a tensor take up what changes nothing.
+
+        Only the tensor's name changes, to that of the run's output.
+        """
+        linear = self._draft.linear_behind(tensor)
+        maker = self._view.producer(tensor)
+        if maker is None:
+            raise Refusal(Reason.GRAPH_INPUT, at=self._draft.label(tensor))
+        if linear is None:
+            raise self._not_linear(maker)
+        self._check_may_change(tensor)
+        self.proposal.linear[linear] = self._state(linear)
+
+    def hoist(self, run: Run, start: int) -> Proposal:
+        """Let the nodes of a run from `start` on go down."""
+        self._start(run)
+        affine = run.suffix(start)
+        if affine.is_identity:
+            raise Refusal(Reason.NO_GAIN)
+        output = self._draft.run_output(run)
+        if not self._draft.readers(output) and not self._draft.outputs.get(output):
+            raise Refusal(Reason.NO_GAIN, "nothing reads it", self._draft.label(output))
+        self.proposal.removed[run.number] = (start, len(run.nodes))
+        self._assign(output, affine, made=True)
+        self._settle()
+        return self.proposal
+
+    def _start(self, run: Run) -> None:
+        self._scope = self._view.nodes[run.nodes[0]].scope
+
+    # -- assigning ----------------------------------------------------------------------------
+
+    def _assign(self, tensor: int, affine: Affine, *, made: bool = False) -> None:
+        """Let a tensor become affine(tensor), or have been that of what it becomes."""
+        tensor = self._draft.root(tensor)
+        if affine.is_identity and tensor not in self._affines:
+            return
+        earlier = self._affines.get(tensor)
+        if earlier is not None:
+            if not earlier.same(affine):
+                raise Refusal(Reason.BRANCHES_DISAGREE, at=self._draft.label(tensor))
+            return
+        self._draft.count_step(len(self._draft.readers(tensor)))
+        self._check_may_change(tensor)
+        self._held += affine.size
+        if self._held > AFFINES:
+            raise Refusal(Reason.TOO_LARGE, at=self._draft.label(tensor))
+        self._affines[tensor] = affine
+        if made:
+            self._reach_readers(tensor, affine)
+        else:
+            self._rising.append(tensor)
+
+    def _check_may_change(self, tensor: int) -> None:
+        record, label = self._view.tensors[tensor], self._draft.label(tensor)
+        if record.scope != self._scope:
+            raise Refusal(Reason.OTHER_SCOPE, at=label)
+        if self._draft.outputs.get(tensor):
+            raise Refusal(Reason.GRAPH_OUTPUT, at=label)
+        for node, _ in self._draft.number_readers(tensor):
+            if self._view.nodes[node].scope != self._scope:
+                raise Refusal(Reason.CAPTURED, at=label)
+
+    # -- up -----------------------------------------------------------------------------------
+
+    def _go_up(self, tensor: int, affine: Affine) -> None:
+        """Let whoever makes a tensor take an affine up, or carry it on."""
+        draft = self._draft
+        linear = draft.linear_behind(tensor)
+        if linear is not None:
+            self._absorb_output(linear, affine)
+            return
+        maker = self._view.producer(tensor)
+        if maker is None:
+            raise Refusal(Reason.GRAPH_INPUT, at=draft.label(tensor))
+        run = draft.run_of.get(maker.number)
+        if run is not None and not draft.runs[run].total.is_identity:
+            if run in self.proposal.removed:
+                raise Refusal(Reason.BRANCHES_DISAGREE, at=maker.label)
+            self.proposal.after[run] = affine
+            return
+        self._carry_up(maker, tensor, affine)
+
+    def _absorb_output(self, node: int, affine: Affine) -> None:
+        operator = self._view.nodes[node]
+        with asking(operator):
+            state = self._state(node).on_output(affine)
+            self._check_bias(operator, state)
+            self._check_weight(operator, state)
+        self.proposal.linear[node] = state
+
+    def _state(self, node: int) -> Absorbed:
+        return self.proposal.linear.get(node) or self._draft.state(node)
+
+    def _check_bias(self, node: Node, state: Absorbed) -> None:
+        """Refuse where a bias that would have to change is not constant, or does not fit."""
+        index = state.layout.bias
+        if index is None or index >= len(node.inputs) or node.inputs[index] == NONE:
+            return
+        if not (state.has_shift or some(state.out_scale != 1)):
+            return
+        bias = node.inputs[index]
+        label = self._draft.label(bias)
+        if bias not in self._draft.graph.constants:
+            raise Refusal(Reason.BIAS_NOT_CONSTANT, label)
+        shape = self._draft.graph.constants.value(bias).shape
+        if not state.layout.fits_bias(shape):
+            raise Refusal(Reason.INVALID_NODE, f"{label} has shape {list(shape)}")
+
+    def _check_weight(self, node: Node, state: Absorbed) -> None:
+        """Refuse where a quantized weight cannot be rescaled, or a weight cannot be computed."""
+        graph = self._draft.graph
+        weight = node.inputs[state.layout.weight]
+        if graph.constants.stored(weight) is not None:
+            return
+        graph.constants.value(weight)
+        rank = len(graph.shapes.shapes[weight])
+        factor = state.layout.factor(state.out_scale, state.in_scale, rank)
+        if some(factor != 1):
+            quantized = find_quantized(graph, weight)
+            if quantized is not None:
+                rescaled(quantized, factor)
+
+    def _carry_up(self, node: Node, tensor: int, affine: Affine) -> None:
+        row = self._draft.roles.carry.get(node.number)
+        if row is None and node.number in self._draft.run_of:
+            run = self._pass_idle(node)
+            self._assign(self._draft.run_input(run), affine)
+            return
+        if row is None:
+            raise self._not_linear(node)
+        output = node.outputs.index(tensor)
+        with asking(node):
+            choice = self._choose(node, row, affine)
+            passage = row.up(self._draft.graph.operator(node.number), output, affine, choice)
+        self._passed[node.number] = passage.inputs
+        self._take_passage(node, passage)
+
+    def _choose(self, node: Node, row: CarryRow, affine: Affine) -> int:
+        """Return which way an affine goes up through a node that offers several."""
+        offered = row.choices(self._draft.graph.operator(node.number), affine)
+        if len(offered) <= 1:
+            return next(iter(offered), 0)
+        if row.every_input:
+            offered = sorted(offered, key=lambda index: self._reluctance(node.inputs[index]))
+        return offered[self._choices.choose(len(offered))]
+
+    def _reluctance(self, tensor: int) -> int:
+        """Say how late a branch should be tried: a constant one adds no node, a run may add one."""
+        if tensor in self._draft.graph.constants:
+            return 0
+        if not self._is_willing(tensor, _WILLING_DEPTH):
+            return 3
+        return (
+            2 if self._view.tensors[self._draft.root(tensor)].producer in self._draft.run_of else 1
+        )
+
+    def _run_at(self, node: int) -> Run:
+        return self._draft.runs[self._draft.run_of[node]]
+
+    def _pass_idle(self, node: Node) -> Run:
+        """Return the run of a node, which changes nothing and lets everything pass."""
+        run = self._run_at(node.number)
+        self.proposal.through.update(run.nodes)
+        return run
+
+    def _not_linear(self, node: Node) -> Refusal:
+        obstacle = self._draft.roles.refused.get(node.number)
+        if obstacle is None:
+            return Refusal(Reason.NOT_LINEAR, at=node.label)
+        detail = " ".join(part for part in (obstacle.at, obstacle.detail) if part)
+        return Refusal(obstacle.reason, detail, node.label)
+
+    def _is_willing(self, tensor: int, depth: int) -> bool:
+        """Whether a shift on a tensor would probably find a place above it."""
+        if tensor == NONE or not depth:
+            return False
+        tensor = self._draft.root(tensor)
+        if tensor in self._draft.graph.constants:
+            return True
+        maker = self._view.producer(tensor)
+        shared = len(self._draft.readers(tensor)) != 1 or self._draft.outputs.get(tensor)
+        if maker is None or shared:
+            return False
+        if self._draft.linear_behind(tensor) is not None or maker.number in self._draft.run_of:
+            return True
+        row = self._draft.roles.carry.get(maker.number)
+        if row is None:
+            return False
+        inputs = maker.inputs if row.every_input else maker.inputs[:1]
+        return row.takes_shift(self._is_willing(t, depth - 1) for t in inputs)
+
+    # -- down ---------------------------------------------------------------------------------
+
+    def _settle(self) -> None:
+        """Let everyone agree: who can answer at once, then upwards, then in the order of the data.
+
+        A refusal should come early: without that, each of many normalizations along a trunk of
+        sums would climb all of it before the next Relu is heard.
+        """
+        while self._ready or self._rising or self._waiting:
+            if self._ready:
+                self._carry_down(self._ready.pop())
+            elif self._rising:
+                tensor = self._rising.pop()
+                self._go_up(tensor, self._affines[tensor])
+                self._reach_readers(tensor, self._affines[tensor])
+            else:
+                self._carry_down(heapq.heappop(self._waiting))
+        self._check_names()
+
+    def _reach_readers(self, tensor: int, affine: Affine) -> None:
+        """Let who reads a changed tensor agree; what passes it on waits for its other inputs."""
+        for node, index in self._draft.readers(tensor):
+            if self._draft.makes_constants(node):
+                self.proposal.through.add(node)
+            elif not self._is_carrier(node):
+                self._meet(self._view.nodes[node], index, affine)
+            elif node not in self._queued:
+                self._queued.add(node)
+                if self._reads_several(node):
+                    heapq.heappush(self._waiting, node)
+                else:
+                    self._ready.append(node)
+
+    def _reads_several(self, node: int) -> bool:
+        """Whether what goes down through a carrier depends on more than one tensor."""
+        row = self._draft.roles.carry.get(node)
+        return node not in self._draft.run_of and row is not None and row.every_input
+
+    def _is_carrier(self, node: int) -> bool:
+        if node in self._draft.run_of:
+            return self._run_at(node).total.is_identity
+        return node in self._draft.roles.carry
+
+    def _meet(self, node: Node, index: int, affine: Affine) -> None:
+        """Let a reader that ends the way take part, or refuse."""
+        hoists = self.proposal.how is How.INPUT
+        if node.number in self._draft.run_of:
+            self._meet_run(self._run_at(node.number), affine)
+        elif hoists and node.number in self._draft.roles.linear:
+            self._absorb_input(node, index, affine)
+        elif hoists:
+            raise self._not_linear(node)
+        else:
+            raise Refusal(Reason.OTHER_READER, at=node.label)
+
+    def _recomputed(self, node: Node) -> dict[int, Affine]:
+        """Return what the constants of a node that was passed upwards become."""
+        found = self.proposal.constants
+        return {
+            i: found[node.number, i] for i in range(len(node.inputs)) if (node.number, i) in found
+        }
+
+    def _meet_run(self, run: Run, affine: Affine) -> None:
+        """Sinking: the same affine goes too. Hoisting: the run takes the affine up."""
+        if self.proposal.how is How.INPUT:
+            self.proposal.before[run.number] = affine
+            return
+        agreeing = [
+            count
+            for count, prefix in enumerate(run.prefixes(), start=1)
+            if prefix.rank == affine.rank and prefix.same(affine)
+        ]
+        if agreeing and run.number in self.proposal.after:
+            raise Refusal(Reason.BRANCHES_DISAGREE, at=self._view.nodes[run.nodes[0]].label)
+        if agreeing:
+            self.proposal.removed[run.number] = (0, agreeing[-1])
+            return
+        raise Refusal(Reason.OTHER_READER, at=self._view.nodes[run.nodes[0]].label)
+
+    def _carry_down(self, number: int) -> None:
+        self._queued.discard(number)
+        node = self._view.nodes[number]
+        self._draft.count_step(len(node.inputs))
+        edges = {
+            index: self._affines[root]
+            for index, tensor in enumerate(node.inputs)
+            if tensor != NONE and (root := self._draft.root(tensor)) in self._affines
+        }
+        row = self._draft.roles.carry.get(node.number)
+        if row is None:  # a run that changes nothing
+            run = self._pass_idle(node)
+            self._assign(self._draft.run_output(run), *edges.values(), made=True)
+            return
+        edges |= self._recomputed(node)
+        if number in self._passed and _alike(edges, self._passed[number]):
+            return
+        with asking(node):
+            passage = row.down(self._draft.graph.operator(node.number), edges)
+        if number in self._passed:
+            self._compare(node, passage)
+            return
+        self._take_passage(node, passage)
+
+    def _compare(self, node: Node, passage: Passage) -> None:
+        """Check that what goes down through a node is what came up through it."""
+        for index, affine in passage.outputs.items():
+            if node.outputs[index] == NONE:
+                continue
+            tensor = self._draft.root(node.outputs[index])
+            expected = self._affines.get(tensor)
+            if expected is None and not affine.is_identity:
+                self._assign(tensor, affine, made=True)
+            elif expected is not None and not expected.same(affine):
+                raise Refusal(Reason.BRANCHES_DISAGREE, at=node.label)
+
+    def _absorb_input(self, node: Node, index: int, affine: Affine) -> None:
+        if index != self._draft.roles.linear[node.number].data:
+            raise Refusal(Reason.NOT_LINEAR, "it is read as a parameter", node.label)
+        with asking(node):
+            state = self._state(node.number).on_input(affine)
+            self._check_bias(node, state)
+            self._check_weight(node, state)
+            self._check_stated(node, state.pad)
+        self.proposal.linear[node.number] = state
+
+    # -- both ---------------------------------------------------------------------------------
+
+    def _take_passage(self, node: Node, passage: Passage) -> None:
+        """Assign what a node answered to its constants, inputs and outputs."""
+        self.proposal.through.add(node.number)
+        if passage.fill is not None:
+            self._refill(node, passage.fill)
+        for index, affine in passage.inputs.items():
+            tensor = node.inputs[index]
+            if tensor in self._draft.graph.constants:
+                self._recompute((node.number, index), affine)
+            else:
+                self._assign(tensor, affine)
+        for index, affine in passage.outputs.items():
+            if node.outputs[index] != NONE:
+                self._assign(node.outputs[index], affine, made=True)
+
+    def _recompute(self, edge: Edge, affine: Affine) -> None:
+        """Sinking, a constant c becomes A(c); hoisting, c was A(c'), so it becomes A⁻¹(c)."""
+        if affine.is_identity:
+            return
+        self._check_recomputed(self._view.nodes[edge[0]], edge[1], affine)
+        sinks = self.proposal.how is How.OUTPUT
+        self.proposal.constants[edge] = affine if sinks else affine.inverse()
+
+    def _check_recomputed(self, node: Node, index: int, affine: Affine) -> None:
+        """Refuse a constant that cannot be computed, or that its affine makes too large."""
+        tensor = node.inputs[index]
+        constants = self._draft.graph.constants
+        stored = constants.stored(tensor)
+        shape = constants.value(tensor).shape if stored is None else tuple(stored.dims)
+        with asking(node):
+            count = prod(np.broadcast_shapes(shape, affine.scale.shape))
+        if count > max(prod(shape), AXIS):
+            raise Refusal(Reason.TOO_LARGE, f"{count} values", self._draft.label(tensor))
+
+    def _refill(self, node: Node, affine: Affine) -> None:
+        """Give a Pad the value that its own becomes; it must be one for all channels."""
+        value = self.proposal.fills.get(node.number, self._fill_of(node))
+        sinks = self.proposal.how is How.OUTPUT
+        change = affine if sinks else affine.inverse()
+        values = change.apply(np.asarray(value))
+        if not np.allclose(values, values.flat[0], rtol=1e-12, atol=0):
+            raise Refusal(Reason.PAD_VALUE, at=node.label)
+        if values.flat[0] != value:
+            self._check_stated(node, float(values.flat[0]))
+            self.proposal.fills[node.number] = float(values.flat[0])
+
+    def _check_stated(self, node: Node, value: float | None) -> None:
+        """Refuse a pad value that a Pad's attribute, a float32, would round away from float64."""
+        if value is None:
+            return
+        elem_type = self._draft.graph.shapes.elem_types.get(node.outputs[0])
+        if elem_type is not None and not math.isinf(value):
+            dtype = onnx.helper.tensor_dtype_to_np_dtype(elem_type)
+            if not np.isfinite(np.float64(value).astype(dtype).astype(np.float64)):
+                raise Refusal(Reason.OVERFLOW, f"the pad value {value:.3g}", node.label)
+        if self._view.scopes[node.scope].opset >= _PAD_INPUT_OPSET:
+            return
+        if elem_type == onnx.TensorProto.DOUBLE and float(np.float32(value)) != value:
+            raise Refusal(Reason.PAD_VALUE, f"{value} is no float32", node.label)
+
+    def _fill_of(self, node: Node) -> float:
+        if node.number in self._draft.fills:
+            return self._draft.fills[node.number]
+        operator = self._draft.graph.operator(node.number)
+        stated = operator.input(2)
+        if stated is None:
+            return operator.number("value", 0.0)
+        with asking(node):
+            return float(np.asarray(stated.numbers(), dtype=np.float64).reshape(-1)[0])
+
+    def _check_names(self) -> None:
+        """Two graph outputs cannot become one tensor: each needs its name."""
+        seen: set[int] = set()
+        for number, (begin, end) in self.proposal.removed.items():
+            run = self._draft.runs[number]
+            output = self._view.nodes[run.nodes[end - 1]].outputs[0]
+            if not self._draft.outputs.get(output):
+                continue
+            source = self._draft.root(self._draft.run_input(run)) if begin == 0 else NONE
+            if source in seen:
+                raise Refusal(Reason.GRAPH_OUTPUT, at=self._draft.label(output))
+            seen.add(source)
+
+
+def _alike(some: Mapping[int, Affine], others: Mapping[int, Affine]) -> bool:
+    """Whether inputs have the affines that went up to them; one that is not listed has none."""
+
+    def is_alike(index: int) -> bool:
+        one, other = some.get(index), others.get(index)
+        if one is None or other is None:
+            return (one or other) is None or all(a is None or a.is_identity for a in (one, other))
+        return one.same(other)
+
+    return all(map(is_alike, {*some, *others}))

@@ -1,0 +1,1 @@
+"""What reads ONNX models by onnx's own means: shape inference, function calls, sizes."""

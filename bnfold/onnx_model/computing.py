@@ -1,0 +1,144 @@
+"""How much memory computing one node may take: ONNX says how large its outputs are."""
+
+from collections.abc import Sequence
+from math import prod
+from typing import Final
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from bnfold.limits import ELEMENTWISE
+
+_BY_ARRAYS: Final = frozenset(
+    {"Abs", "Add", "And", "Cast", "CastLike", "Ceil", "Clip", "Concat", "ConstantOfShape",
+     "DequantizeLinear", "Div", "Equal", "Erf", "Exp", "Expand", "Flatten", "Floor", "Gather",
+     "Gemm", "Greater", "Identity", "Less", "Log", "MatMul", "Max", "Min", "Mul", "Neg", "Not",
+     "Or", "Pad", "Pow", "QuantizeLinear", "Range", "Reciprocal", "ReduceMax", "ReduceMean",
+     "ReduceMin", "ReduceProd", "ReduceSum", "Relu", "Reshape", "Round", "Sigmoid", "Sign",
+     "Slice", "Softmax", "Split", "Sqrt", "Squeeze", "Sub", "Sum", "Tanh", "Tile", "Transpose",
+     "Trilu", "Unsqueeze", "Where"}
+)  # fmt: skip
+"""Operators that the reference evaluator computes with whole arrays, in memory of the size of
+what they read and make."""
+
+
+_AS_LARGE_AS_READ: Final = frozenset({"Compress", "NonZero", "Reshape", "Unique"})
+"""Operators of whose output ONNX does not tell the size, but which is no larger than the rank
+times the input's."""
+
+
+_TOLD: Final = 1 << 10
+"""Elements; shapes, sizes and amounts are smaller, and what is larger tells no shape."""
+
+
+class TooLargeError(Exception):
+    """What a node would compute is too large; the text says how large, or that it is unknown."""
+
+
+def require_computable(
+    node: onnx.NodeProto, opset: int, inputs: Sequence[NDArray[np.generic] | None], room: int
+) -> None:
+    """Refuse a node whose outputs, of the size that ONNX tells for these inputs, have no room.
+
+    Args:
+        node: A node of the default domain, without subgraphs.
+        opset: The version of its operator.
+        inputs: Its inputs; None for one that is left out.
+        room: Bytes that its outputs may take.
+
+    Raises:
+        TooLargeError: They take more, or nobody knows how many.
+    """
+    read = sum(array.size for array in inputs if array is not None)
+    sizes = _output_sizes(node, opset, inputs)
+    _check_room(sizes, room)
+    work = read + sum(count for count, _ in sizes)
+    if node.op_type not in _BY_ARRAYS and work * _growth(node) > ELEMENTWISE:
+        raise TooLargeError(f"{node.op_type} of {work} elements")
+
+
+def require_room_for_outputs(
+    node: onnx.NodeProto, opset: int, inputs: Sequence[NDArray[np.generic] | None], room: int
+) -> None:
+    """Refuse a node whose outputs are known to have no room; what is unknown is let pass.
+
+    Args:
+        node: A node of the default domain, without subgraphs.
+        opset: The version of its operator.
+        inputs: Its inputs; None for one that is left out.
+        room: Bytes that its outputs may take.
+
+    Raises:
+        TooLargeError: They take more.
+    """
+    try:
+        sizes = _output_sizes(node, opset, inputs)
+    except TooLargeError:
+        return
+    _check_room(sizes, room)
+
+
+def _check_room(sizes: Sequence[tuple[int, int]], room: int) -> None:
+    """Refuse so many elements of so many bytes."""
+    if sum(count * width for count, width in sizes) > room:
+        raise TooLargeError(f"it would have {sum(count for count, _ in sizes)} elements")
+
+
+def _output_sizes(
+    node: onnx.NodeProto, opset: int, inputs: Sequence[NDArray[np.generic] | None]
+) -> list[tuple[int, int]]:
+    """Return how many elements each output has, and the bytes that one takes."""
+    named = {n: a for n, a in zip(node.input, inputs, strict=False) if n and a is not None}
+    types = {name: _type_of(array) for name, array in named.items()}
+    small = {
+        name: onnx.numpy_helper.from_array(array)
+        for name, array in named.items()
+        if array.size <= _TOLD and array.dtype.kind in "biuf"
+    }
+    opsets = [onnx.OperatorSetIdProto(domain="", version=opset)]
+    try:
+        schema = onnx.defs.get_schema(node.op_type, opset)
+        told = onnx.shape_inference.infer_node_outputs(
+            schema, node, types, small, opset_imports=opsets, ir_version=onnx.IR_VERSION
+        )
+    except Exception as error:
+        raise TooLargeError(f"its size is unknown: {error}") from error
+    largest = max((array.size * max(array.ndim, 1) for array in named.values()), default=0)
+    return [_size(node, told.get(name), largest) for name in node.output if name]
+
+
+def _size(node: onnx.NodeProto, told: onnx.TypeProto | None, largest: int) -> tuple[int, int]:
+    dims = [] if told is None else list(told.tensor_type.shape.dim)
+    known = told is not None and told.tensor_type.HasField("shape")
+    if known and all(dim.HasField("dim_value") and dim.dim_value >= 0 for dim in dims):
+        return prod(dim.dim_value for dim in dims), _width(told)
+    if node.op_type in _AS_LARGE_AS_READ:
+        return largest, _width(told)
+    raise TooLargeError("its size is unknown")
+
+
+def _width(told: onnx.TypeProto | None) -> int:
+    try:
+        return int(onnx.helper.tensor_dtype_to_np_dtype(told.tensor_type.elem_type).itemsize)  # type: ignore[union-attr]
+    except (AttributeError, KeyError):
+        return 16  # that of the widest type there is
+
+
+def _type_of(array: NDArray[np.generic]) -> onnx.TypeProto:
+    elem_type = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
+    return onnx.helper.make_tensor_type_proto(elem_type, array.shape)
+
+
+def _growth(node: onnx.NodeProto) -> int:
+    """Return by how much what an operator holds on the way is larger than what it reads.
+
+    A window's pads and dilations, and the indices that an Einsum runs over, do not show in the
+    size of the output.
+    """
+    if node.op_type == "Einsum":
+        return ELEMENTWISE
+    return prod(1 + abs(v) for a in node.attribute if a.name in _WINDOW for v in a.ints)
+
+
+_WINDOW: Final = frozenset({"dilations", "kernel_shape", "output_padding", "pads"})

@@ -1,0 +1,177 @@
+"""What ONNX's shape inference may be let in on, so that it takes no more memory than it should.
+
+Shape inference follows the numbers of small integer tensors, from a Shape to the Reshape that
+reads it, and that is how most shapes are found. It does so without any limit: a Concat of a
+tensor with itself, forty times in a row, is held element by element, and so is whatever vector
+a Cast, Gather, Add or Concat reads; a function that calls another twice which calls another twice
+is gone through call by call; and calls that are nested deep enough overflow the stack. So the
+numbers are counted here first, as an upper bound. And where bnfold is a program of its own,
+inference is done apart, in bounded memory: some models that make no sense, such as a Slice of what
+is shorter than nothing, make it end the process.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from math import prod
+from typing import Final, Self
+
+import onnx
+
+from bnfold.files.references import is_external
+from bnfold.files.walk import node_count
+from bnfold.limits import AXIS, INLINED, NESTED
+from bnfold.onnx_model.functions import FunctionId, expansion
+from bnfold.processes.fork import Apart
+
+_SHAPE_LENGTH: Final = 64
+"""No tensor has more dimensions, so what says its shape is no longer."""
+
+_FOLLOWED: Final = 1 << 20
+"""Elements of all tensors whose numbers are followed."""
+
+_VAST: Final = 1 << 32
+"""Elements; those of a picture of a gigapixel, and more."""
+
+_MEMORY: Final = 1 << 28
+"""Bytes. What no count of the numbers foresees, such as a Cast of a vector that only becomes long
+on the way, meets this limit; then no numbers are followed."""
+
+_MEMORY_PER_NODE: Final = 1 << 13
+"""Bytes, several times what inference takes for a node of a large graph."""
+
+_INTEGERS: Final = frozenset(
+    {onnx.TensorProto.INT32, onnx.TensorProto.INT64, onnx.TensorProto.UNDEFINED}
+)
+
+
+Edit = Callable[[onnx.ModelProto], None]
+"""Changes a model."""
+
+
+class Inference:
+    """Shape inference of a model, which may go on while something else is done.
+
+    As a context it ends what nobody asked for.
+    """
+
+    def __init__(self, model: onnx.ModelProto, edit: Edit | None = None) -> None:
+        """Begin.
+
+        Args:
+            model: The model; it is not changed, and must not be until there is a result.
+            edit: What is to be changed in a copy of it first.
+        """
+        self._copy = partial(_copy, model, edit)
+        self._room = _MEMORY + _MEMORY_PER_NODE * node_count(model)
+        self._begun = self._begin(follow=True)
+
+    def _begin(self, *, follow: bool) -> Apart:
+        return Apart(partial(_inferred, self._copy, follow=follow), self._room)
+
+    def result(self) -> onnx.ModelProto:
+        """Return a copy with the shapes that inference finds; without where inference fails."""
+        made = self._begun.result()
+        if made is None:
+            made = self._begin(follow=False).result()
+        found: onnx.ModelProto = self._copy() if made is None else onnx.ModelProto.FromString(made)
+        return found
+
+    def __enter__(self) -> Self:
+        """Return the inference itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End it, if it still goes on."""
+        self._begun.__exit__()
+
+
+def infer(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a copy of a model with the shapes that inference finds."""
+    with Inference(model) as inference:
+        return inference.result()
+
+
+def _copy(model: onnx.ModelProto, edit: Edit | None) -> onnx.ModelProto:
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    if edit is not None:
+        edit(copy)
+    size, depth = expansion(copy)
+    if size > INLINED or depth > NESTED:
+        del copy.functions[:]
+    return copy
+
+
+def _inferred(copy: Callable[[], onnx.ModelProto], *, follow: bool) -> bytes:
+    model = copy()
+    follow = follow and _Lengths(model).total <= _FOLLOWED and not _is_vast(model)
+    inferred = onnx.shape_inference.infer_shapes(model, data_prop=follow)
+    return bytes(inferred.SerializeToString())
+
+
+def _is_vast(model: onnx.ModelProto) -> bool:
+    """Whether a tensor is declared to be larger than what anyone works with."""
+    graph = model.graph
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        dims = value.type.tensor_type.shape.dim
+        if prod(max(dim.dim_value, 1) for dim in dims) > (AXIS if len(dims) == 1 else _VAST):
+            return True
+    return False
+
+
+@dataclass(slots=True)
+class _Lengths:
+    """How many numbers are followed, as an upper bound: every operator might pass its input's on.
+
+    Attributes:
+        model: The model.
+        total: The count, which stops growing where it is too large.
+    """
+
+    model: onnx.ModelProto
+    total: int = 0
+    _functions: dict[FunctionId, onnx.FunctionProto] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._functions = {(f.domain, f.name): f for f in self.model.functions}
+        self._follow_graph(self.model.graph, {})
+
+    def _follow_graph(self, graph: onnx.GraphProto, outer: Mapping[str, int]) -> None:
+        lengths = dict(outer)
+        for tensor in graph.initializer:
+            if tensor.data_type in _INTEGERS and not is_external(tensor):
+                lengths[tensor.name] = prod(tensor.dims)
+        self._follow(graph.node, lengths)
+
+    def _follow(self, nodes: Iterable[onnx.NodeProto], lengths: dict[str, int]) -> None:
+        for node in nodes:
+            if self.total > _FOLLOWED:
+                return
+            for attribute in node.attribute:
+                if attribute.HasField("g"):
+                    self._follow_graph(attribute.g, lengths)
+            read = [lengths.get(name, 0) for name in node.input]
+            function = self._functions.get((node.domain, node.op_type))
+            if function is not None:
+                made = self._call(function, read)
+                lengths.update(zip(node.output, made, strict=False))
+                continue
+            length = _length(node, read)
+            if length:
+                self.total += length * len(node.output)
+                lengths.update(dict.fromkeys(node.output, length))
+
+    def _call(self, function: onnx.FunctionProto, read: list[int]) -> list[int]:
+        lengths = dict(zip(function.input, read, strict=False))
+        self._follow(function.node, lengths)
+        return [lengths.get(name, 0) for name in function.output]
+
+
+def _length(node: onnx.NodeProto, read: list[int]) -> int:
+    if node.op_type in ("Shape", "Size"):
+        return _SHAPE_LENGTH
+    if node.op_type == "Constant":
+        stated = (a.t for a in node.attribute if a.t.data_type in _INTEGERS)
+        return sum(len(a.ints) for a in node.attribute) + sum(int(prod(t.dims)) for t in stated)
+    return sum(read) if node.op_type == "Concat" else max(read, default=0)

@@ -1,0 +1,201 @@
+"""What a fold did, told in names that a reader of the graph knows; plain values, JSON-able."""
+
+from collections.abc import Container, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import onnx
+
+from bnfold.errors import one_line
+from bnfold.graph.facts.graph import Graph
+from bnfold.graph.index.view import View
+from bnfold.graph.plan.plan import Fold, Kept, Plan
+from bnfold.reasons import Obstacle
+from bnfold.rules.affine_nodes import NORMALIZATION
+
+_DEFAULT_DOMAIN = ("", "ai.onnx")
+"""The two names of the domain of ONNX's own operators."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRecord:
+    """A node.
+
+    Attributes:
+        op_type: Its operator.
+        name: Its name; may be empty.
+        output: The name of its first output.
+        scope: Where it is: empty in the main graph, else the path into a subgraph or function.
+    """
+
+    op_type: str
+    name: str
+    output: str
+    scope: str = ""
+
+    def __str__(self) -> str:
+        where = f" in {self.scope}" if self.scope else ""
+        return one_line(f"{self.op_type} '{self.name or self.output}'{where}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON-able data."""
+        return {
+            "op_type": self.op_type,
+            "name": self.name,
+            "output": self.output,
+            "scope": self.scope,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class FoldRecord:
+    """Nodes that went.
+
+    Attributes:
+        how: `output` (sunk into what makes its input), `input` (hoisted into what reads its
+            output) or `merged` (put together with other affines).
+        taken: The nodes that went; of merged ones, those that are now one.
+        into: The nodes that took them up.
+        through: The nodes that the affine passed on the way.
+    """
+
+    how: str
+    taken: tuple[NodeRecord, ...]
+    into: tuple[NodeRecord, ...]
+    through: tuple[NodeRecord, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON-able data."""
+        return {
+            "how": self.how,
+            "taken": [node.to_dict() for node in self.taken],
+            "into": [node.to_dict() for node in self.into],
+            "through": [node.to_dict() for node in self.through],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class ObstacleRecord:
+    """What stood in the way.
+
+    Attributes:
+        reason: The code of a `bnfold.reasons.Reason`.
+        at: The tensor or node in the way.
+        text: The whole in words.
+    """
+
+    reason: str
+    at: str
+    text: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON-able data."""
+        return {"reason": self.reason, "at": self.at, "text": self.text}
+
+
+@dataclass(frozen=True, slots=True)
+class KeptRecord:
+    """Nodes that stayed.
+
+    Attributes:
+        nodes: A run of affine nodes, or one node that is none.
+        above: What stood in the way of going up, or in the nodes themselves.
+        below: What stood in the way of going down, where that was tried.
+    """
+
+    nodes: tuple[NodeRecord, ...]
+    above: ObstacleRecord
+    below: ObstacleRecord | None
+
+    @property
+    def is_normalization(self) -> bool:
+        """Whether a BatchNormalization is among the nodes."""
+        return any(node.op_type == NORMALIZATION for node in self.nodes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON-able data."""
+        return {
+            "nodes": [node.to_dict() for node in self.nodes],
+            "above": self.above.to_dict(),
+            "below": None if self.below is None else self.below.to_dict(),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How large a model is, subgraphs and functions included.
+
+    Attributes:
+        nodes: The number of nodes.
+        batch_normalizations: The number of BatchNormalization nodes among them.
+    """
+
+    nodes: int
+    batch_normalizations: int
+
+    @classmethod
+    def of(cls, model: onnx.ModelProto) -> "Counts":
+        """Count the nodes of a model."""
+        nodes = normalizations = 0
+        waiting: list[onnx.GraphProto | onnx.FunctionProto] = [model.graph, *model.functions]
+        while waiting:
+            for node in waiting.pop().node:
+                nodes += 1
+                normalizations += node.op_type == NORMALIZATION and node.domain in _DEFAULT_DOMAIN
+                waiting.extend(a.g for a in node.attribute if a.HasField("g"))
+        return cls(nodes, normalizations)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON-able data."""
+        return {"nodes": self.nodes, "batch_normalizations": self.batch_normalizations}
+
+
+def fold_records(graph: Graph, plan: Plan) -> tuple[FoldRecord, ...]:
+    """Tell the folds of a plan."""
+    return tuple(_fold(graph.view, fold) for fold in plan.folds)
+
+
+def kept_records(
+    graph: Graph, plan: Plan, dropped: Container[int] = frozenset()
+) -> tuple[KeptRecord, ...]:
+    """Tell what a plan keeps, and why.
+
+    Args:
+        graph: What the plan was made for.
+        plan: The plan.
+        dropped: Nodes that turned out to be needed by nothing any more; they are not kept.
+    """
+    return tuple(
+        _kept(graph.view, kept)
+        for kept in plan.kept
+        if not all(node in dropped for node in kept.nodes)
+    )
+
+
+def _fold(view: View, fold: Fold) -> FoldRecord:
+    return FoldRecord(
+        fold.how.value,
+        _nodes(view, fold.taken),
+        _nodes(view, fold.into),
+        _nodes(view, fold.through),
+    )
+
+
+def _kept(view: View, kept: Kept) -> KeptRecord:
+    below = None if kept.below is None else _obstacle(kept.below)
+    return KeptRecord(_nodes(view, kept.nodes), _obstacle(kept.obstacle), below)
+
+
+def _obstacle(obstacle: Obstacle) -> ObstacleRecord:
+    return ObstacleRecord(obstacle.reason.value, obstacle.at, one_line(str(obstacle)))
+
+
+def _nodes(view: View, numbers: Iterable[int]) -> tuple[NodeRecord, ...]:
+    return tuple(_node(view, number) for number in numbers)
+
+
+def _node(view: View, number: int) -> NodeRecord:
+    node = view.nodes[number]
+    path = view.scopes[node.scope].path
+    scope = "/".join(f"{owner}.{attribute}" if attribute else owner for owner, attribute in path)
+    return NodeRecord(node.proto.op_type, node.proto.name, next(iter(node.proto.output), ""), scope)

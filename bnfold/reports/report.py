@@ -1,0 +1,288 @@
+"""A report: what was done to one model file, as a value with an exit code.
+
+What the `to_dict` methods give is documented in docs/report.md, described by
+docs/report.schema.json and versioned by `SCHEMA_VERSION`: within a version fields are only added.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bnfold.errors import RequestError
+from bnfold.files.atomic import explained, real_target
+from bnfold.files.external import reads
+from bnfold.files.pieces import sha256, sha256_of
+from bnfold.files.publish import write_whole
+from bnfold.reports.records import Counts, FoldRecord, KeptRecord
+from bnfold.version import __version__
+
+if TYPE_CHECKING:
+    from bnfold.files import OpenedModel
+    from bnfold.verification import Verification
+
+SCHEMA_VERSION = 1
+
+_HTML = frozenset({".html", ".htm"})
+_RUNTIMES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml")
+
+
+class Exit(IntEnum):
+    """The exit codes of the command line."""
+
+    DONE = 0
+    FOLDABLE = 1  # --check found something to fold
+    BAD_REQUEST = 2  # the request or the file is bad
+    NOT_VERIFIED = 3  # the folded model does not compute what the original computes
+    NO_PROVIDER = 4  # a provider that was asked for cannot run
+
+
+@dataclass(frozen=True, slots=True)
+class FileRecord:
+    """A model file.
+
+    Attributes:
+        path: Where it is, or is to be.
+        sha256: The digest of its bytes; None where it was not asked for or nothing was written.
+        size: Its size in bytes; None where nothing was written.
+    """
+
+    path: str
+    sha256: str | None = None
+    size: int | None = None
+
+    @classmethod
+    def of(cls, path: Path, *, digest: bool) -> "FileRecord":
+        """Return the record of a file that exists."""
+        return cls(str(path), sha256(path) if digest else None, path.stat().st_size)
+
+    @classmethod
+    def of_opened(cls, opened: "OpenedModel", path: Path, *, digest: bool) -> "FileRecord":
+        """Return the record of a model's file as it was opened; it may be replaced by now."""
+        if opened.file is None:
+            return cls.of(path, digest=digest)
+        return cls(str(path), sha256_of(opened.file) if digest else None, opened.file.size)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON-able data."""
+        return {"path": self.path, "sha256": self.sha256, "size": self.size}
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What was done to one model.
+
+    Attributes:
+        source: The model that was read.
+        target: The model that was, or would have been, written; None where only a check was
+            asked for.
+        written: Whether it was written.
+        before: Counts of the source.
+        after: Counts of the folded model.
+        folds: What went, and where.
+        kept: What stayed, and why.
+        unlisted: Initializers that are no longer listed as graph inputs.
+        inlined: Local functions that were inlined because a fold goes across their boundary.
+        left_files: Data files of a model that was replaced in place, which it reads no longer.
+        verification: What the verification found; None where there was none.
+        checked_only: Whether only a check was asked for.
+    """
+
+    source: FileRecord
+    target: FileRecord | None
+    written: bool
+    before: Counts
+    after: Counts
+    folds: tuple[FoldRecord, ...] = ()
+    kept: tuple[KeptRecord, ...] = ()
+    unlisted: tuple[str, ...] = ()
+    inlined: tuple[str, ...] = ()
+    left_files: tuple[str, ...] = ()
+    verification: "Verification | None" = None
+    checked_only: bool = False
+
+    @property
+    def exit_code(self) -> Exit:
+        """The exit code that says it in a number."""
+        if self.checked_only:
+            return Exit.FOLDABLE if self.folds else Exit.DONE
+        return Exit.DONE if self.verification is None else _exit_code(self.verification)
+
+    @property
+    def error(self) -> str | None:
+        """Why the model was not written, in one sentence; None where nothing is wrong."""
+        return None if self.verification is None else _error(self.verification)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as plain JSON-able data, see docs/report.md."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "exit_code": int(self.exit_code),
+            "error": self.error,
+            "source": self.source.to_dict(),
+            "target": None if self.target is None else self.target.to_dict(),
+            "written": self.written,
+            "before": self.before.to_dict(),
+            "after": self.after.to_dict(),
+            "folds": [fold.to_dict() for fold in self.folds],
+            "kept": [kept.to_dict() for kept in self.kept],
+            "unlisted_inputs": list(self.unlisted),
+            "inlined_functions": list(self.inlined),
+            "left_files": list(self.left_files),
+            "verification": None if self.verification is None else self.verification.to_dict(),
+            "versions": installed_versions(),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What `bnfold verify` found about two models.
+
+    Attributes:
+        original: The model that is right by definition.
+        candidate: The model that was compared with it.
+        verification: What was found.
+    """
+
+    original: FileRecord
+    candidate: FileRecord
+    verification: "Verification"
+
+    @property
+    def exit_code(self) -> Exit:
+        """The exit code that says it in a number."""
+        return _exit_code(self.verification)
+
+    @property
+    def error(self) -> str | None:
+        """What is wrong with the candidate, in one sentence; None where nothing is."""
+        return _error(self.verification)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the comparison as plain JSON-able data, see docs/report.md."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "exit_code": int(self.exit_code),
+            "error": self.error,
+            "original": self.original.to_dict(),
+            "candidate": self.candidate.to_dict(),
+            "verification": self.verification.to_dict(),
+            "versions": installed_versions(),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A model with which nothing could be done.
+
+    Attributes:
+        source: Where it is.
+        error: Why, in one sentence.
+        exit_code: The exit code that says it in a number.
+    """
+
+    source: str
+    error: str
+    exit_code: Exit = Exit.BAD_REQUEST
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the failure as plain JSON-able data, see docs/report.md."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "exit_code": int(self.exit_code),
+            "error": self.error,
+            "source": FileRecord(self.source).to_dict(),
+            "versions": installed_versions(),
+        }
+
+
+Entry = Report | Comparison | Failure
+"""What a report file holds, once for each model."""
+
+
+def check_report_path(path: Path, used: Iterable[Path] = ()) -> None:
+    """Make sure, before any work is done, that a report can be written to a path.
+
+    Args:
+        path: The path.
+        used: What is read and written besides; none of it may be the report, nor may the data
+            files of a model among it.
+
+    Raises:
+        RequestError: It cannot, or HTML needs the extra `bnfold[html]`.
+    """
+    if path.suffix.lower() not in {".json", *_HTML}:
+        raise RequestError(f"{path}: a report is written to a .json or .html file")
+    with explained(path):
+        real = real_target(path)
+        if not os.access(real.parent, os.W_OK):
+            raise RequestError(f"{path}: cannot be written")
+        for file in used:
+            if os.path.realpath(file) == os.path.realpath(real) or _is_same(real, file):
+                raise RequestError(f"{path}: this file is used, a report would overwrite it")
+            if real.exists() and reads(file, real):
+                raise RequestError(f"{path}: this is data of {file}, a report would overwrite it")
+    if path.suffix.lower() in _HTML:
+        from bnfold.reports.page import require_jinja
+
+        require_jinja()
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:  # one is not there, or cannot be
+        return False
+
+
+def write_reports(path: Path, entries: Sequence[Entry]) -> None:
+    """Write what was done: HTML to a path that ends so, else JSON.
+
+    In JSON, one model is an object, several are a list of objects.
+
+    Raises:
+        RequestError: HTML needs the extra `bnfold[html]`, or the file cannot be written.
+    """
+    data = [entry.to_dict() for entry in entries]
+    if path.suffix.lower() in _HTML:
+        from bnfold.reports.page import render
+
+        text = render(data)
+    else:
+        text = json.dumps(data[0] if len(data) == 1 else data, indent=2, ensure_ascii=False) + "\n"
+    write_whole(path, text.encode("utf-8", "backslashreplace"))
+
+
+def installed_versions() -> dict[str, str]:
+    """Return the versions of bnfold and of what decides its results."""
+    versions = {"bnfold": __version__}
+    for name in ("onnx", "onnx-graphsurgeon", "numpy"):
+        versions[name] = _version(name) or "unknown"
+    found = (_version(name) for name in _RUNTIMES)
+    versions["onnxruntime"] = next((v for v in found if v), "not installed")
+    return versions
+
+
+def _exit_code(verification: "Verification") -> Exit:
+    if not verification.ok:
+        return Exit.NOT_VERIFIED
+    return Exit.NO_PROVIDER if verification.asked_provider_failed else Exit.DONE
+
+
+def _error(verification: "Verification") -> str | None:
+    if not verification.ok:
+        return f"verification {verification.verdict}: {verification.reason}"
+    failed = verification.asked_provider_failed
+    return f"asked for by name but cannot run: {failed}" if failed else None
+
+
+def _version(name: str) -> str | None:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None

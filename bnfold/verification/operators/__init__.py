@@ -1,0 +1,1 @@
+"""What the verifier knows of each ONNX operator, in float64."""

@@ -1,0 +1,102 @@
+"""Pooling and resizing in float64: onnx's reference takes a loop turn in Python per element."""
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from bnfold.verification.dtypes import Array
+from bnfold.verification.operators.kernels import padded_by
+
+
+def pool(inputs: Sequence[Array | None], attributes: Mapping[str, Any], *, average: bool) -> Array:
+    """Return the largest or the mean element of each window of X (N, C, d…)."""
+    X = inputs[0]
+    assert X is not None  # noqa: S101  # required by the operator
+    kernel = list(attributes["kernel_shape"])
+    n = len(kernel)
+    if X.ndim != n + 2:
+        raise ValueError(f"X {X.shape} does not fit a kernel of {kernel}")
+    strides = list(attributes.get("strides") or [1] * n)
+    dilations = list(attributes.get("dilations") or [1] * n)
+    extents = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
+    heads, tails = _pads(attributes, X.shape[2:], extents, strides)
+    out, reach = _outputs(attributes, X.shape[2:], (heads, tails), extents, strides)
+    behind = [max(r - d - h, 0) for h, r, d in zip(heads, reach, X.shape[2:], strict=True)]
+    padded = padded_by(X, heads, behind, 0.0 if average else -np.inf)
+    views = []
+    for position in itertools.product(*map(range, kernel)):
+        starts = [p * d for p, d in zip(position, dilations, strict=True)]
+        window = [slice(a, a + (o - 1) * s + 1, s)
+                  for a, o, s in zip(starts, out, strides, strict=True)]  # fmt: skip
+        views.append((slice(None), slice(None), *window))
+    if not average:
+        return np.asarray(np.max([padded[view] for view in views], axis=0))
+    counted = _counted(attributes, X.shape[2:], padded.shape[2:], heads, tails)
+    return np.asarray(sum(padded[view] for view in views) / sum(counted[view] for view in views))
+
+
+def _pads(
+    attributes: Mapping[str, Any], sizes: Sequence[int], extents: Sequence[int],
+    strides: Sequence[int],
+) -> tuple[list[int], list[int]]:  # fmt: skip
+    n = len(sizes)
+    auto = attributes.get("auto_pad") or b"NOTSET"
+    if auto not in {b"SAME_UPPER", b"SAME_LOWER"}:
+        pads = list(attributes.get("pads") or [0] * 2 * n)
+        return pads[:n], pads[n:]
+    out = [-(-d // s) for d, s in zip(sizes, strides, strict=True)]
+    total = [max((o - 1) * s + e - d, 0)
+             for o, s, e, d in zip(out, strides, extents, sizes, strict=True)]  # fmt: skip
+    small = [t // 2 for t in total]
+    large = [t - s for t, s in zip(total, small, strict=True)]
+    return (small, large) if auto == b"SAME_UPPER" else (large, small)
+
+
+def _outputs(
+    attributes: Mapping[str, Any], sizes: Sequence[int],
+    pads: tuple[Sequence[int], Sequence[int]], extents: Sequence[int], strides: Sequence[int],
+) -> tuple[list[int], list[int]]:  # fmt: skip
+    """Return the numbers of windows and how far the last window reaches."""
+    out: list[int] = []
+    for size, head, tail, extent, stride in zip(sizes, *pads, extents, strides, strict=True):
+        span = size + head + tail - extent
+        if span < 0:
+            raise ValueError(f"a window of {extent} does not fit {size}")
+        windows = span // stride + 1
+        # Rounded up only if the window that is won begins before the end padding.
+        if attributes.get("ceil_mode") and span % stride and windows * stride < size + head:
+            windows += 1
+        out.append(windows)
+    reach = [
+        max((o - 1) * s + e, size + head + tail)
+        for o, s, e, size, head, tail in zip(out, strides, extents, sizes, *pads, strict=True)
+    ]
+    return out, reach
+
+
+def _counted(
+    attributes: Mapping[str, Any], sizes: Sequence[int], padded: Sequence[int],
+    heads: Sequence[int], tails: Sequence[int],
+) -> Array:  # fmt: skip
+    """Return 1 where an element counts in a mean, as (1, 1, d…)."""
+    counted = np.zeros((1, 1, *padded))
+    if attributes.get("count_include_pad"):
+        ends = [h + d + t for h, d, t in zip(heads, sizes, tails, strict=True)]
+        counted[:, :, *(slice(0, e) for e in ends)] = 1
+        return counted
+    counted[:, :, *(slice(h, h + d) for h, d in zip(heads, sizes, strict=True))] = 1
+    return counted
+
+
+def by_basis(X: Array, resize: Callable[[Array], Array]) -> Array:
+    """Apply a linear map of each picture in X (N, C, d…) that is known only as a function.
+
+    The function is asked once, about every unit picture, instead of once per channel.
+    """
+    picture = X.shape[2:]
+    pixels = int(np.prod(picture))
+    images = resize(np.eye(pixels).reshape(pixels, 1, *picture))
+    flat = X.reshape(-1, pixels) @ images.reshape(pixels, -1)
+    return flat.reshape(*X.shape[:2], *images.shape[2:])

@@ -1,0 +1,60 @@
+"""How small a probe's input may be.
+
+A kernel of 3 × 3 in steps of 18 elements reaches 18 elements to each side: on a smaller picture all
+its weights but the middle one meet padding only, and whatever they are, a probe would not see it.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import onnx
+
+from bnfold.verification.operators.evaluate import attributes_of
+from bnfold.verification.proof.cone import Cone, Weights
+
+_LEAST = 2
+"""Shorter axes than this would look like axes that are broadcast."""
+_WINDOWED = frozenset({"Conv", "ConvTranspose", "MaxPool", "AveragePool", "LpPool"})
+
+
+def reach(cone: Cone, weights: Weights) -> int:
+    """Return a length of spatial axes at which every element of every kernel meets data.
+
+    It is found by walking from the output back to what enters.
+
+    Raises:
+        UnsupportedError: A node depends on an attribute of its function.
+    """
+    wanted: dict[str, int] = {}
+    for index in reversed(cone.nodes):
+        node = cone.scope.nodes[index]
+        here = max((wanted.get(name, _LEAST) for name in node.output), default=_LEAST)
+        if node.op_type in _WINDOWED:
+            weight = weights.values.get(node.input[1]) if len(node.input) > 1 else None
+            kernel = None if weight is None else weight.shape[2:]
+            here = max([_LEAST, *_entering(node, attributes_of(node), kernel, here)])
+        for name in node.input:
+            wanted[name] = max(wanted.get(name, 0), here)
+    return max((wanted.get(leaf, _LEAST) for leaf in cone.leaves), default=_LEAST)
+
+
+def _entering(
+    node: onnx.NodeProto, attributes: Mapping[str, Any], kernel: Sequence[int] | None, out: int
+) -> Iterator[int]:
+    """Yield what `out` windows and all the elements of a kernel need of the input, per axis."""
+    sizes = list(kernel if kernel is not None else attributes.get("kernel_shape", ()))
+    n = len(sizes)
+    strides = attributes.get("strides") or [1] * n
+    dilations = attributes.get("dilations") or [1] * n
+    extents = [(k - 1) * d + 1 for k, d in zip(sizes, dilations, strict=False)]
+    pads = list(attributes.get("pads") or [0] * 2 * n)
+    if attributes.get("auto_pad", b"NOTSET") in {b"SAME_UPPER", b"SAME_LOWER"}:
+        pads = [(extent - 1) // 2 for extent in extents] * 2
+    for extent, stride, head, tail in zip(extents, strides, pads[:n], pads[n:], strict=False):
+        if node.op_type == "ConvTranspose":
+            yield max(math.ceil((out + head + tail) / stride), max(head, tail) // stride + 1)
+        else:
+            # The last element at the first window, and the first element at the last window.
+            yield max((out - 1) * stride + extent - head - tail,
+                      extent - min(head, tail) + stride - 1)  # fmt: skip

@@ -1,0 +1,195 @@
+"""The original, run wherever it is to be compared.
+
+It runs first, while the candidate is still being made: once as written (ORT_DISABLE_ALL) and
+once as it is deployed (ORT_ENABLE_ALL).
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from bnfold.files import opened
+from bnfold.verification.comparison import Outputs
+from bnfold.verification.dtypes import Array
+from bnfold.verification.options import VerifyOptions
+from bnfold.verification.runs.feeds import generated
+from bnfold.verification.runs.inputs import input_specs
+from bnfold.verification.runs.jitter import jittered_feeds, jittered_weights
+from bnfold.verification.runs.loadable import runnable
+from bnfold.verification.runs.providers import (
+    CPU,
+    CUDA,
+    Availability,
+    caught_stderr,
+    resolve,
+    short_name,
+)
+from bnfold.verification.runs.sessions import (
+    DISABLE_ALL,
+    ENABLE_ALL,
+    CannotRunError,
+    Feed,
+    Run,
+    run,
+)
+from bnfold.verification.runs.trial import Trial
+from bnfold.verification.runs.userdata import load_inputs
+from bnfold.verification.verdict import ProviderState
+
+_JITTERS = 2
+
+Attempts = Iterable[list[dict[str, Any]]]
+"""Lists of feeds to try."""
+
+
+@dataclass(slots=True)
+class Baseline:
+    """What the original gave on one provider.
+
+    Attributes:
+        provider: ONNX Runtime's name of it.
+        state: How far the provider got.
+        reason: Why no further.
+        runs: The outputs by optimization level, stacked over the feeds.
+        jitters: The outputs at ORT_DISABLE_ALL with weights and inputs moved by one ulp.
+        nodes: Number of nodes by provider, at ORT_DISABLE_ALL.
+        linear_nodes: The same for linear operators.
+    """
+
+    provider: str
+    state: ProviderState
+    reason: str = ""
+    runs: dict[str, Outputs] = field(default_factory=dict)
+    jitters: list[Outputs] = field(default_factory=list)
+    nodes: dict[str, int] = field(default_factory=dict)
+    linear_nodes: dict[str, int] = field(default_factory=dict)
+
+    def variants(self, level: str) -> list[Outputs]:
+        """Return everything that differs from the run at `level` by rounding only."""
+        return [outputs for key, outputs in self.runs.items() if key != level] + self.jitters
+
+
+class Originals:
+    """The original with its inputs, and its outputs on every provider."""
+
+    def __init__(self, path: Path, options: VerifyOptions, announce: Callable[[str], None]) -> None:
+        """Prepare; `announce` is called before every step that may take long."""
+        self.path = path
+        self.options = options
+        self.announce = announce
+        self.feeds: Sequence[Feed] = []
+        self.expected: list[dict[str, Any]] = []
+        self.baselines: list[Baseline] = []
+
+    def start(self) -> None:
+        """Run the original on every provider.
+
+        Raises:
+            RequestError: A provider or the inputs are not what can be worked with.
+        """
+        named = resolve(self.options.providers) or [CPU, CUDA]
+        self.announce("looking for execution providers")
+        trials = [Trial(provider, self.options.timeout) for provider in named]
+        with opened.open_model(self.path) as model:
+            for provider, trial in zip(named, trials, strict=True):
+                attempts = self._attempts(model.proto)
+                self.announce(f"trying {short_name(provider)}")
+                self.baselines.append(self._baseline(trial.result(), attempts))
+
+    def _attempts(self, model: onnx.ModelProto) -> Attempts:
+        """Return lists of feeds to try until the original takes one."""
+        specs = input_specs(model)
+        if self.options.inputs is not None:
+            names = [output.name for output in model.graph.output]
+            fed, self.expected = load_inputs(Path(self.options.inputs), specs, names)
+            return [fed]
+        return generated(specs, self.options.shapes, seed=self.options.seed, count=1)
+
+    def _baseline(self, found: Availability, attempts: Attempts) -> Baseline:
+        baseline = Baseline(found.name, found.state, found.reason)
+        if found.state is not ProviderState.RAN:
+            return baseline
+        try:
+            plain = self._first_run(found.name, attempts)
+            full = self.run(self.path, ENABLE_ALL, found.name, "the original")
+        except CannotRunError as error:
+            baseline.state, baseline.reason = ProviderState.CANNOT_RUN, str(error)
+            return baseline
+        baseline.runs = {DISABLE_ALL: stacked(plain.outputs), ENABLE_ALL: stacked(full.outputs)}
+        baseline.nodes, baseline.linear_nodes = plain.nodes, plain.linear_nodes
+        if found.name not in plain.providers:
+            baseline.state = ProviderState.NO_DEVICE
+            baseline.reason = "ONNX Runtime gave it up during the run"
+        elif plain.nodes and not plain.nodes.get(found.name):
+            baseline.state = ProviderState.UNUSED
+        return baseline
+
+    def _first_run(self, provider: str, attempts: Attempts) -> Run:
+        """Run the original on the first inputs that it accepts."""
+        if self.feeds:
+            return self.run(self.path, DISABLE_ALL, provider, "the original")
+        first: CannotRunError | None = None
+        for feeds in attempts:
+            try:
+                result = self.run(self.path, DISABLE_ALL, provider, "the original", feeds=feeds)
+            except CannotRunError as error:
+                first = first or error  # the one about the likeliest inputs
+                if error.loading:
+                    break
+                continue
+            self.feeds = feeds
+            return result
+        raise first or CannotRunError("no inputs could be made up for it")
+
+    def run(
+        self,
+        path: Path,
+        level: str,
+        provider: str,
+        what: str,
+        *,
+        feeds: Sequence[Feed] | None = None,
+        overrides: Mapping[str, Any] | None = None,
+    ) -> Run:
+        """Run a model on the feeds.
+
+        Raises:
+            CannotRunError: ONNX Runtime refuses it.
+        """
+        self.announce(f"running {what} on {short_name(provider)} at {level}")
+        with caught_stderr():
+            return run(
+                runnable(path), level, provider, self.feeds if feeds is None else feeds,
+                overrides=overrides,
+            )  # fmt: skip
+
+    def measure_jitter(self, baseline: Baseline) -> None:
+        """Run the original with its weights and inputs moved by one ulp."""
+        for seed in range(self.options.seed, self.options.seed + _JITTERS - len(baseline.jitters)):
+            with opened.open_model(self.path) as model:
+                overrides, extra = jittered_weights(model, seed)
+            feeds = [{**jittered_feeds(feed, seed), **extra} for feed in self.feeds]
+            try:
+                moved = self.run(
+                    self.path, DISABLE_ALL, baseline.provider, "the original, jittered,",
+                    feeds=feeds, overrides=overrides,
+                )  # fmt: skip
+            except CannotRunError:  # a provider that takes no other weights: its noise stands
+                return
+            baseline.jitters.append(stacked(moved.outputs))
+
+
+def stacked(runs: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
+    """Join the outputs of several feeds, so that noise and difference are of all of them."""
+    joined: dict[str, Array] = {}
+    for name in runs[0] if runs else ():
+        arrays = [run[name] for run in runs if name in run]
+        if len({array.shape for array in arrays}) == 1:
+            joined[name] = np.stack(arrays) if len(arrays) > 1 else arrays[0]
+            continue
+        joined |= {f"{name} (input {i})": array for i, array in enumerate(arrays)}
+    return joined

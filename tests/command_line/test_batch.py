@@ -1,0 +1,107 @@
+"""Several models at a time."""
+
+import pickle
+from pathlib import Path
+
+import pytest
+from commandline import convolution, files, model_in, write
+
+import bnfold
+from bnfold.command_line.batch import PIPE, Outcome, Request, run_all
+from bnfold.reports.report import Exit, Failure, Report
+
+
+def test_outcomes_come_in_the_order_of_the_sources(tmp_path: Path) -> None:
+    names = ["a", "b", "c", "d"]
+    sources = [write(convolution(), tmp_path / f"{name}.onnx") for name in names]
+    sources.insert(2, tmp_path / "missing.onnx")
+    for jobs in (1, 3):
+        outcomes = run_all(sources, Request(), jobs=jobs)
+        assert [outcome.source for outcome in outcomes] == sources
+        assert [int(outcome.exit_code) for outcome in outcomes] == [0, 0, 2, 0, 0]
+        assert "missing.onnx" in outcomes[2].error
+
+
+def test_every_outcome_has_an_entry(tmp_path: Path) -> None:
+    source = write(convolution(), tmp_path / "net.onnx")
+    good, bad = run_all([source, tmp_path / "missing.onnx"], Request(check=True))
+    assert isinstance(good.entry, Report)
+    assert isinstance(bad.entry, Failure)
+    assert bad.entry.to_dict()["exit_code"] == 2
+    assert bad.entry.to_dict()["source"]["path"] == str(tmp_path / "missing.onnx")
+
+
+def test_every_step_is_told(tmp_path: Path) -> None:
+    steps: list[str] = []
+    source = write(convolution(), tmp_path / "net.onnx")
+    run_all([source], Request(check=True), step=steps.append)
+    assert steps == [str(source)]
+
+
+def test_where_models_go(tmp_path: Path) -> None:
+    source = write(convolution(), tmp_path / "net.onnx")
+    folder = tmp_path / "out"
+    folder.mkdir()
+    run_all([source], Request(directory=folder))
+    run_all([source], Request(output=tmp_path / "other.onnx"))
+    assert files(tmp_path) == {"net.onnx", "out", "out/net.onnx", "other.onnx"}
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        Request(output=Path("x.onnx")),
+        Request(output=Path("x.onnx"), in_place=True),
+        Request(directory=Path("nowhere")),
+    ],
+)
+def test_requests_that_make_no_sense(tmp_path: Path, request_: Request) -> None:
+    sources = [write(convolution(), tmp_path / f"{name}.onnx") for name in "ab"]
+    with pytest.raises(bnfold.RequestError):
+        run_all(sources, request_)
+
+
+@pytest.mark.parametrize(
+    ("request_", "sources", "piped"),
+    [
+        (Request(), ["-"], True),
+        (Request(), ["a.onnx"], False),
+        (Request(output=PIPE), ["a.onnx"], True),
+        (Request(output=PIPE, check=True), ["a.onnx"], False),
+        (Request(output=Path("b.onnx")), ["-"], False),
+    ],
+)
+def test_who_writes_to_stdout(request_: Request, sources: list[str], piped: bool) -> None:  # noqa: FBT001
+    assert request_.writes_to_stdout([Path(source) for source in sources]) is piped
+
+
+def test_what_the_system_refuses_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = model_in(tmp_path)
+    raised: list[tuple[BaseException, str]] = [
+        (OSError(28, "No space left on device"), f"{source}: No space left on device"),
+        (OSError(13, "Permission denied", "net.data"), "net.data: Permission denied"),
+        (MemoryError(), "not enough memory"),
+        (KeyError("k"), "bug in bnfold"),
+    ]
+    for error, text in raised:
+        monkeypatch.setattr("bnfold.command_line.batch.fold_file", _raising(error))
+        (outcome,) = run_all([source], Request())
+        assert outcome.exit_code is Exit.BAD_REQUEST
+        assert text in outcome.error
+        assert "\n" not in outcome.error
+        assert bool(outcome.trace) == isinstance(error, KeyError)
+
+
+def _raising(error: BaseException) -> object:
+    def fold_file(*_: object, **__: object) -> None:
+        raise error
+
+    return fold_file
+
+
+def test_outcomes_travel_between_processes(tmp_path: Path) -> None:
+    source = write(convolution(), tmp_path / "net.onnx")
+    (outcome,) = run_all([source], Request())
+    again = pickle.loads(pickle.dumps(outcome))  # noqa: S301 - our own
+    assert isinstance(again, Outcome)
+    assert again.entry.to_dict() == outcome.entry.to_dict()

@@ -1,0 +1,217 @@
+"""What a terminal shows."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import click
+import pytest
+from commandline import MODELS, model_in
+
+import bnfold
+from bnfold.command_line.text import report_text, verification_text
+from bnfold.region import Region
+from bnfold.reports.records import Counts, FoldRecord, KeptRecord, NodeRecord, ObstacleRecord
+from bnfold.reports.report import FileRecord, Report
+from bnfold.verification import Probe, ProviderReport, Structure, Verdict, Verification
+from bnfold.verification.comparison import OutputComparison, OutputVerdict
+from bnfold.verification.verdict import ProbeVerdict, ProviderState
+
+BN = NodeRecord("BatchNormalization", "bn", "y")
+CONV = NodeRecord("Conv", "conv", "c")
+FOLD = FoldRecord("output", (BN,), (CONV,), ())
+REPORT = Report(
+    FileRecord("net.onnx"),
+    FileRecord("net.folded.onnx"),
+    written=True,
+    before=Counts(2, 1),
+    after=Counts(1, 0),
+    folds=(FOLD,),
+)
+OUTPUT = OutputComparison(
+    "y", "ORT_DISABLE_ALL", OutputVerdict.AGREES, 2e-6, 1e-6, 4.0, 1.6e-5, 100
+)
+CPU = ProviderReport("cpu", ProviderState.RAN, nodes={"CPUExecutionProvider": 2}, outputs=(OUTPUT,))
+PROBE = Probe(Region((), ("x",), ("y",)), 0.21, ProbeVerdict.HELD)
+FOUND = Verification(
+    Verdict.PASSED, "all is well", (CPU,), (PROBE,), Structure(proved=True, identical=1)
+)
+TWICE = "2 × the original's own rounding noise"
+
+
+def lines(report: Report, *, verbose: bool = False) -> list[str]:
+    return click.unstyle(report_text(report, verbose=verbose)).splitlines()
+
+
+def found_lines(found: Verification, *, verbose: bool = False) -> list[str]:
+    return click.unstyle(verification_text(found, verbose=verbose)).splitlines()
+
+
+def test_a_fold_takes_few_lines() -> None:
+    assert lines(replace(REPORT, verification=FOUND)) == [
+        "net.onnx → net.folded.onnx",
+        "  1 of 1 batch normalization folded into the operator before, 2 → 1 nodes",
+        "  verification passed",
+        "    float64 probe: 1 fold within 0.21 of the rounding bound; all else is identical",
+        "    cpu: y differs by 5.0e-07 of its magnitude, " + TWICE,
+    ]
+
+
+def test_all_of_it() -> None:
+    assert lines(replace(REPORT, verification=FOUND), verbose=True) == [
+        "net.onnx → net.folded.onnx",
+        "  1 of 1 batch normalization folded into the operator before, 2 → 1 nodes",
+        "    BatchNormalization 'bn' ↑ Conv 'conv'",
+        "  verification passed",
+        "    float64 probe: 1 fold within 0.21 of the rounding bound; all else is identical",
+        "      y: held, 0.21",
+        "    cpu: ran (nodes: 2 on CPUExecutionProvider)",
+        "      y at DISABLE_ALL differs by 5.0e-07 of its magnitude, " + TWICE,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "headline"),
+    [
+        ({"target": None, "checked_only": True}, "net.onnx"),
+        ({"target": FileRecord("net.onnx")}, "net.onnx (in place)"),
+        ({"target": FileRecord("net.onnx"), "written": False, "folds": ()},
+         "net.onnx (in place, unchanged)"),
+        ({"written": False}, "net.onnx → net.folded.onnx (not written)"),
+        ({"source": FileRecord("-"), "target": FileRecord("-")},
+         "standard input → standard output"),
+    ],
+)  # fmt: skip
+def test_headlines(changes: dict[str, object], headline: str) -> None:
+    assert lines(replace(REPORT, **changes))[0] == headline  # type: ignore[arg-type]
+
+
+def test_without_verification_that_is_said() -> None:
+    assert lines(REPORT)[-1] == "  not verified"
+
+
+def test_nothing_to_fold() -> None:
+    nothing = replace(REPORT, folds=(), before=Counts(2, 0))
+    assert lines(nothing)[1:] == ["  no batch normalization to fold; the model was copied as it is"]
+    kept = replace(REPORT, folds=(), written=False)
+    assert lines(kept)[1:] == ["  nothing to fold"]
+
+
+def test_other_nodes_that_went_are_counted() -> None:
+    mul = NodeRecord("Mul", "m", "z")
+    folds = (replace(FOLD, taken=(BN, mul)), replace(FOLD, how="input", taken=(mul,)))
+    told = lines(replace(REPORT, folds=folds))
+    assert told[1] == "  1 of 1 batch normalization and 2 Mul folded, 2 → 1 nodes"
+    assert told[2] == "  1 into the operator before, 1 into the operator behind"
+    no_bn = replace(REPORT, folds=folds[1:], before=Counts(2, 0))
+    assert lines(no_bn)[1] == "  1 Mul folded into the operator behind, 2 → 1 nodes"
+
+
+def obstacle(reason: str, at: str) -> ObstacleRecord:
+    return ObstacleRecord(reason, at, f"{at}: it is {reason}")
+
+
+def test_kept_nodes_are_told_once_for_each_kind_of_reason() -> None:
+    up, down = obstacle("graph-input", "x"), obstacle("not-linear", "Sigmoid 's'")
+    kept = [KeptRecord((NodeRecord("BatchNormalization", f"bn{i}", ""),), up, down) for i in "123"]
+    kept.append(KeptRecord((BN,), obstacle("bad-variance", ""), None))
+    kept.append(KeptRecord((NodeRecord("Mul", "m", ""),), up, None))
+    report = replace(REPORT, kept=tuple(kept))
+    assert lines(report)[2:] == [
+        "  4 batch normalizations kept:",
+        "    BatchNormalization 'bn1'",
+        "      before: x: it is graph-input",
+        "      behind: Sigmoid 's': it is not-linear",
+        "      and 2 more for the same reasons",
+        "    BatchNormalization 'bn'",
+        "      : it is bad-variance",
+        "    (-v shows all)",
+        "  not verified",
+    ]
+    verbose = lines(report, verbose=True)
+    for name in ("bn1", "bn2", "bn3"):
+        assert f"    BatchNormalization '{name}'" in verbose
+    assert "  1 run of other per-channel arithmetic kept:" in verbose
+    assert "    Mul 'm'" in verbose
+
+
+def test_a_failure_says_what_is_wrong() -> None:
+    broken = replace(PROBE, fraction=25.0, verdict=ProbeVerdict.BROKEN, note="at y[3]")
+    differs = replace(OUTPUT, difference=1e-2, verdict=OutputVerdict.DIFFERS)
+    found = Verification(
+        Verdict.FAILED,
+        "the fold at y is wrong",
+        (replace(CPU, outputs=(differs,)),),
+        (PROBE, broken),
+        first_divergence="y",
+    )
+    assert found_lines(found) == [
+        "verification failed: the fold at y is wrong",
+        "  first layer that differs: y",
+        "  float64 probe: 1 of 2 folds within 0.21 of the rounding bound",
+        (
+            "  cpu: y differs by 2.5e-03 of its magnitude, "
+            "10,000 × the original's own rounding noise: differs"
+        ),
+    ]
+    assert "    y: broken, 25.00 (at y[3])" in found_lines(found, verbose=True)
+    report = replace(REPORT, verification=found, written=False)
+    assert "  verification failed" in lines(report), "the caller tells the reason first"
+
+
+def test_providers_that_did_not_run() -> None:
+    providers = (
+        ProviderReport("cuda", ProviderState.NO_DEVICE, "libcuda.so.1: cannot open"),
+        ProviderReport("openvino", ProviderState.NOT_IN_BUILD),
+        ProviderReport("xnnpack", ProviderState.NOT_IN_BUILD),
+        ProviderReport("dml", ProviderState.RAN, failure="it stopped"),
+    )
+    assert found_lines(replace(FOUND, providers=providers))[2:] == [
+        "  cuda: in this build but no usable device: libcuda.so.1: cannot open",
+        "  dml: it stopped",
+        "  not in this build of ONNX Runtime: openvino, xnnpack",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"difference": 0.0}, "y is the same to the last bit"),
+        ({"noise": 0.0}, "y differs by 5.0e-07 of its magnitude, 0.12 of what is allowed"),
+        (
+            {"magnitude": 0.0, "note": "3 of 100 values differ"},
+            "y differs (3 of 100 values differ)",
+        ),
+        (
+            {"difference": 0.0, "no_evidence": 7},
+            "y is the same to the last bit; 7 of 100 elements are NaN or infinite in both",
+        ),
+    ],
+)
+def test_outputs(changes: dict[str, object], text: str) -> None:
+    output = replace(OUTPUT, **changes)  # type: ignore[arg-type]
+    found = replace(FOUND, providers=(replace(CPU, outputs=(output,)),))
+    assert found_lines(found)[-1] == f"  cpu: {text}"
+
+
+def test_lines_are_wrapped_for_a_terminal_and_names_stay_whole(tmp_path: Path) -> None:
+    report = bnfold.fold_file(model_in(tmp_path, "kept"), check=True)
+    wide = click.unstyle(report_text(replace(report, source=FileRecord("kept.onnx"))))
+    narrow = click.unstyle(report_text(replace(report, source=FileRecord("kept.onnx")), width=60))
+    assert max(map(len, narrow.splitlines())) <= 60
+    assert narrow.split() == wide.split()
+
+
+def test_effects_on_the_models_interface_are_told() -> None:
+    report = replace(
+        REPORT, unlisted=("gamma", "beta"), inlined=("mine::norm",), left_files=("weights.bin",)
+    )
+    told = "\n".join(lines(report))
+    assert "1 local function inlined: mine::norm" in told
+    assert "2 initializers no longer listed as graph inputs" in told
+
+
+@pytest.mark.parametrize("name", ["digits", "mixnet", "visformer", "rearranged"])
+def test_no_line_says_the_same_twice(name: str) -> None:
+    report = bnfold.fold_file(MODELS / f"{name}.onnx", check=True)
+    told = [line for line in lines(report) if "'" not in line]
+    assert len(told) == len(set(told))

@@ -1,0 +1,101 @@
+"""What is done apart harms nobody."""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from bnfold.processes import fork
+from bnfold.processes.fork import Apart
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing is done apart")
+ROOM = 1 << 26
+
+
+@pytest.fixture(autouse=True)
+def own(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let this process pass for bnfold's own."""
+    monkeypatch.setattr(fork, "_own_process", True)
+    before = children()
+    yield
+    assert children() == before  # nobody is left
+
+
+def children() -> set[str]:
+    """The processes that this one has started, waited for or not."""
+    tasks = Path("/proc/self/task").glob("*/children")
+    return {child for task in tasks for child in task.read_text().split()}
+
+
+def test_what_is_made_comes_back() -> None:
+    there = os.urandom(1 << 20)
+    assert Apart(lambda: there + str(os.getpid()).encode(), ROOM).result() not in (None, there)
+    assert Apart(lambda: there, ROOM).result() == there
+    assert Apart(lambda: b"", ROOM).result() == b""
+
+
+def _fail() -> bytes:
+    raise ValueError
+
+
+def _abort() -> bytes:
+    os.abort()
+
+
+def _end() -> bytes:
+    os.kill(os.getpid(), signal.SIGSEGV)
+    return b"never"
+
+
+def _sleep() -> bytes:
+    time.sleep(60)
+    return b""
+
+
+def _hungry() -> bytes:
+    return bytes(8 * ROOM)
+
+
+@pytest.mark.parametrize("work", [_fail, _abort, _end, _hungry])
+def test_what_fails_gives_nothing(
+    work: Callable[[], bytes], capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert Apart(work, ROOM).result() is None
+    assert capfd.readouterr() == ("", "")
+
+
+def test_an_interrupt_ends_the_copy_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fork, "open", interrupted, raising=False)
+    begin = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        Apart(_sleep, ROOM).result()
+    assert time.monotonic() - begin < 30
+
+
+def test_it_goes_on_meanwhile() -> None:
+    reading, writing = os.pipe()
+    with Apart(lambda: str(os.write(writing, b"here")).encode(), ROOM) as apart:
+        assert os.read(reading, 4) == b"here"
+        assert apart.result() == b"4"
+    os.close(reading)
+    os.close(writing)
+
+
+def test_what_nobody_asks_for_is_ended() -> None:
+    begin = time.monotonic()
+    with pytest.raises(ZeroDivisionError), Apart(_sleep, ROOM):
+        raise ZeroDivisionError
+    assert time.monotonic() - begin < 30
+
+
+def test_as_a_library_it_is_done_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fork, "_own_process", False)
+    assert Apart(lambda: str(os.getpid()).encode(), ROOM).result() == str(os.getpid()).encode()
+    assert Apart(_fail, ROOM).result() is None
