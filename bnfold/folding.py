@@ -12,10 +12,10 @@ from bnfold.files import OpenedModel, RoundingOverflow, from_proto, materialize
 from bnfold.frozen import frozen
 from bnfold.graph.edit.rewrite import FoldOverflow, Rewritten, rewrite
 from bnfold.graph.facts.graph import Graph
-from bnfold.graph.plan.inline import functions_in_the_way, inlined
+from bnfold.graph.plan.inline import functions_in_the_way
 from bnfold.graph.plan.plan import Plan
 from bnfold.graph.plan.planner import look_closer, make_plan, read_graph
-from bnfold.onnx_model.functions import FunctionId
+from bnfold.onnx_model.functions import FunctionId, inlined
 from bnfold.reports.records import Counts, FoldRecord, KeptRecord, fold_records, kept_records
 
 Made = TypeVar("Made")

@@ -1,4 +1,11 @@
-"""Which local functions call which, and how much they come to."""
+"""Which local functions call which, how much they come to, and how their calls are expanded.
+
+ONNX's own inliner does the expanding, but it knows nothing of the defaults that a function declares
+for its attributes (`FunctionProto.attribute_proto`): where a call leaves one out, every node that
+refers to it loses it. So every call is made to state what it leaves out first. Callers are
+expanded before what they call, for a call inside a function may hand on an attribute that the
+function itself was not given, and only then it is the callee's default that counts.
+"""
 
 from collections import Counter
 from collections.abc import Collection, Iterator
@@ -35,8 +42,84 @@ def expansion(model: onnx.ModelProto) -> tuple[int, int]:
 
 def calls(nodes: Collection[onnx.NodeProto]) -> Iterator[FunctionId]:
     """Yield the operators of all nodes, in subgraphs too."""
+    return ((node.domain, node.op_type) for node in _nodes(nodes))
+
+
+def inlined(model: onnx.ModelProto, functions: Collection[FunctionId]) -> onnx.ModelProto | None:
+    """Return the model with these local functions inlined, or None where that is not possible.
+
+    Args:
+        model: The model; it is not changed.
+        functions: The functions; whatever calls one of them should be among them.
+    """
+    from onnx.inliner import inline_selected_functions
+
+    size, depth = expansion(model)
+    if size > INLINED or depth > NESTED:
+        return None
+    flat = model
+    try:
+        for group in _callers_first(model, functions):
+            stated = _with_defaults(flat, group)
+            if stated is None:
+                return None
+            flat = inline_selected_functions(stated, sorted(group))
+    except Exception:  # noqa: BLE001 - the inliner refuses some legal models; they stay as they are
+        return None
+    return flat
+
+
+def _callers_first(
+    model: onnx.ModelProto, functions: Collection[FunctionId]
+) -> list[Collection[FunctionId]]:
+    """Return the functions in groups; only where there are defaults does the order matter."""
+    chosen = [f for f in model.functions if (f.domain, f.name) in functions]
+    if not any(function.attribute_proto for function in chosen):
+        return [functions]
+    ids = {(f.domain, f.name) for f in chosen}
+    sorter = TopologicalSorter({(f.domain, f.name): {*calls(f.node)} & ids for f in chosen})
+    sorter.prepare()
+    groups: list[Collection[FunctionId]] = []
+    while sorter.is_active():
+        groups.append(sorter.get_ready())
+        sorter.done(*groups[-1])
+    return groups[::-1]
+
+
+def _with_defaults(
+    model: onnx.ModelProto, functions: Collection[FunctionId]
+) -> onnx.ModelProto | None:
+    """Return the model, every call of these functions stating the attributes that have defaults.
+
+    Return None where a call hands on an attribute that its own function need not be given: whether
+    the default counts is then different from one call of that function to the next.
+    """
+    defaults = {
+        (f.domain, f.name): {a.name: a for a in f.attribute_proto}
+        for f in model.functions
+        if (f.domain, f.name) in functions and f.attribute_proto
+    }
+    if not defaults:
+        return model
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    bodies = [(copy.graph.node, set[str]())]
+    bodies += [(f.node, set(f.attribute)) for f in copy.functions]
+    for nodes, uncertain in bodies:
+        for call in _nodes(nodes):
+            missing = dict(defaults.get((call.domain, call.op_type), {}))
+            for stated in call.attribute:
+                if stated.name in missing and stated.ref_attr_name in uncertain:
+                    return None
+                missing.pop(stated.name, None)
+            call.attribute.extend(missing.values())
+    return copy
+
+
+def _nodes(nodes: Collection[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+    """Yield all nodes, those of subgraphs too."""
     for node in nodes:
-        yield node.domain, node.op_type
+        yield node
         for attribute in node.attribute:
             if attribute.HasField("g"):
-                yield from calls(attribute.g.node)
+                yield from _nodes(attribute.g.node)

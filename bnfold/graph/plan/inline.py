@@ -1,21 +1,20 @@
-"""Inlining the local functions that must be, and no others.
+"""Which local functions must be inlined, and no others.
 
 A function's body is folded where it stands when everything that takes part is in it. It may also
 be that its parameters are arguments that are constant at the call, or that the convolution is in
 one function and the normalization in another. Then the functions in the way, and whatever calls
-them from another function, have to be inlined first. ONNX's own inliner does it.
+them from another function, have to be inlined first.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 
 import onnx
 
 from bnfold.graph.facts.graph import Graph
 from bnfold.graph.index.view import View
 from bnfold.graph.plan.plan import Plan
-from bnfold.limits import INLINED, NESTED
-from bnfold.onnx_model.functions import FunctionId, calls, expansion
+from bnfold.onnx_model.functions import FunctionId, calls
 from bnfold.reasons import Obstacle, Reason
 
 _AT_THE_BOUNDARY = frozenset(
@@ -41,19 +40,6 @@ def functions_in_the_way(graph: Graph, plan: Plan, *, below: bool) -> frozenset[
     """
     wanted = set(_blocked(graph, plan, below=below))
     return frozenset(_with_callers(graph.view.model, wanted)) if wanted else frozenset()
-
-
-def inlined(model: onnx.ModelProto, functions: Collection[FunctionId]) -> onnx.ModelProto | None:
-    """Return the model with these functions inlined, or None where that is not possible."""
-    from onnx.inliner import inline_selected_functions
-
-    size, depth = expansion(model)
-    if size > INLINED or depth > NESTED:
-        return None
-    try:
-        return inline_selected_functions(model, list(functions))
-    except Exception:  # noqa: BLE001 - the inliner refuses some legal models; they stay as they are
-        return None
 
 
 def _blocked(graph: Graph, plan: Plan, *, below: bool) -> Iterator[FunctionId]:

@@ -4,11 +4,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import onnx
-import onnx.inliner
 
 from bnfold.files.opened import OpenedModel
-from bnfold.limits import INLINED, NESTED
-from bnfold.onnx_model.functions import expansion
+from bnfold.onnx_model.functions import inlined
 from bnfold.onnx_model.inference import infer
 from bnfold.verification.proof.samples import Shape
 
@@ -52,17 +50,11 @@ def inlined_alike(first: OpenedModel, second: OpenedModel) -> OpenedModel:
     """Return the original with those local functions inlined that the candidate has inlined.
 
     ONNX's own inliner does it, as it is expected to have done it there. If it gave another
-    graph the proof will fail.
+    graph, or refuses the model, the proof will fail.
     """
     gone = function_calls(first.proto) - function_calls(second.proto)
-    size, depth = expansion(first.proto)
-    if not gone or size > INLINED or depth > NESTED:
-        return first
-    try:
-        flat = onnx.inliner.inline_selected_functions(first.proto, sorted(gone))
-    except Exception:  # noqa: BLE001 - the inliner refuses some models; there is no proof then
-        return first
-    return replace(first, proto=flat)
+    flat = inlined(first.proto, gone) if gone else None
+    return first if flat is None else replace(first, proto=flat)
 
 
 def function_calls(model: onnx.ModelProto) -> set[tuple[str, str]]:
