@@ -17,10 +17,9 @@ from bnfold.files.recipe import Recipe, reference
 from bnfold.graph.facts.graph import Graph
 from bnfold.graph.index.names import Names
 from bnfold.graph.index.outline import Container
-from bnfold.graph.index.view import NONE, Tensor
+from bnfold.graph.index.view import NONE, Edge, Tensor
 from bnfold.graph.plan.plan import Plan
 
-Edge = tuple[int, int]
 _FIRST_OVERRIDABLE_IR = 4
 
 

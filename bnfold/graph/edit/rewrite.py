@@ -19,7 +19,8 @@ from bnfold.graph.edit.editor import Editor
 from bnfold.graph.facts.graph import Graph
 from bnfold.graph.facts.quantized import Quantized, Requantized, find_quantized, rescaled
 from bnfold.graph.index.view import NONE
-from bnfold.graph.plan.plan import LinearEdit, Plan, RunEdit
+from bnfold.graph.plan.absorbed import Absorbed
+from bnfold.graph.plan.plan import Plan, RunEdit
 from bnfold.reasons import Refusal
 from bnfold.rules.affine import F64, Affine, some
 from bnfold.rules.affine_nodes import NORMALIZATION
@@ -95,7 +96,7 @@ class _Rewriter:
 
     # -- linear nodes -------------------------------------------------------------------------
 
-    def linear(self, edit: LinearEdit) -> None:
+    def linear(self, edit: Absorbed) -> None:
         """Give a linear node its new weight and bias."""
         weight = self._view.nodes[edit.node].inputs[edit.layout.weight]
         rank = len(self._graph.shapes.shapes[weight])
@@ -106,7 +107,7 @@ class _Rewriter:
         if edit.pad is not None:
             self._pad(edit, edit.pad)
 
-    def _scale(self, edit: LinearEdit, weight: int, factor: F64) -> None:
+    def _scale(self, edit: Absorbed, weight: int, factor: F64) -> None:
         """Multiply a weight: through its scales where it is quantized."""
         edge = (edit.node, edit.layout.weight)
         quantized = find_quantized(self._graph, weight)
@@ -194,7 +195,7 @@ class _Rewriter:
             raise FoldOverflow(node, self._view.nodes[node].label)
         return rounded
 
-    def _bias(self, edit: LinearEdit, weight: int) -> None:
+    def _bias(self, edit: Absorbed, weight: int) -> None:
         """B' = s (gain b + W r) + t; the gain goes into b'."""
         shifted = some(edit.out_shift) or some(edit.in_shift)
         if not (shifted or some(edit.out_scale != 1)):
@@ -222,7 +223,7 @@ class _Rewriter:
     def _dtype(self, tensor: int) -> np.dtype[np.generic]:
         return onnx.helper.tensor_dtype_to_np_dtype(self._graph.shapes.elem_types[tensor])
 
-    def _bias_edge(self, edit: LinearEdit) -> tuple[int, int] | None:
+    def _bias_edge(self, edit: Absorbed) -> tuple[int, int] | None:
         """Return the (node, input index) at which the bias is read, if there is one."""
         if edit.bias_node is not None:
             inputs = self._view.nodes[edit.bias_node].inputs
@@ -237,7 +238,7 @@ class _Rewriter:
         node, index = edge
         return self._constants.value(self._view.nodes[node].inputs[index])
 
-    def _place_bias(self, edit: LinearEdit, edge: tuple[int, int] | None, recipe: Literal) -> None:
+    def _place_bias(self, edit: Absorbed, edge: tuple[int, int] | None, recipe: Literal) -> None:
         proto = self._editor.proto(edit.node)
         key = (recipe.values.dtype, recipe.values.shape, recipe.values.tobytes())
         if edit.layout.bias_gain != 1:
@@ -254,13 +255,13 @@ class _Rewriter:
         else:
             self._add_behind(edit, recipe, wish)
 
-    def _bias_name(self, edit: LinearEdit) -> str:
+    def _bias_name(self, edit: Absorbed) -> str:
         weight = self._view.nodes[edit.node].inputs[edit.layout.weight]
         name = self._view.tensors[weight].name
         stem = name.removesuffix("weight")
         return f"{stem}bias" if stem != name else f"{name}_bias"
 
-    def _add_behind(self, edit: LinearEdit, recipe: Literal, wish: str) -> None:
+    def _add_behind(self, edit: Absorbed, recipe: Literal, wish: str) -> None:
         """Put an Add with the bias behind a node that has no place for one."""
         proto = self._editor.proto(edit.node)
         output = self._editor.name(self._view.nodes[edit.node].outputs[0])
@@ -280,7 +281,7 @@ class _Rewriter:
     def _output_shape(self, node: int) -> Shape:
         return self._graph.shapes.shapes.get(self._view.nodes[node].outputs[0], ())
 
-    def _pad(self, edit: LinearEdit, value: float) -> None:
+    def _pad(self, edit: Absorbed, value: float) -> None:
         """Let an explicit Pad bring in the value where zeros were read."""
         proto = self._editor.proto(edit.node)
         data = self._view.nodes[edit.node].inputs[edit.layout.data]
@@ -419,7 +420,7 @@ class _Rewriter:
             self._editor.add_constant(edge, recipe, wish, (dtype, value))
 
 
-def _laid(edit: LinearEdit, vector: F64) -> F64:
+def _laid(edit: Absorbed, vector: F64) -> F64:
     """Lay a vector [Cout] along the output channels of a bias.
 
     They are the last axis of it, except for W x, where they are the one before the last.

@@ -23,6 +23,9 @@ from bnfold.graph.index.outline import Container, opset_of, outline
 NONE = -1
 """Stands for a left-out optional input or output, and for "no node"."""
 
+Edge = tuple[int, int]
+"""A (node, input index) that reads a tensor."""
+
 
 @dataclass(slots=True, eq=False)
 class Tensor:
@@ -44,7 +47,7 @@ class Tensor:
     name: str
     scope: int
     producer: int = NONE
-    readers: list[tuple[int, int]] = field(default_factory=list)
+    readers: list[Edge] = field(default_factory=list)
     is_input: bool = False
     outputs: int = 0
     initializer: onnx.TensorProto | None = None

@@ -9,10 +9,11 @@ from dataclasses import field
 from enum import Enum
 
 from bnfold.frozen import frozen
+from bnfold.graph.index.view import Edge
+from bnfold.graph.plan.absorbed import Absorbed
 from bnfold.reasons import Obstacle, Reason
 from bnfold.region import Region
-from bnfold.rules.affine import F64, Affine
-from bnfold.rules.linear import Linear
+from bnfold.rules.affine import Affine
 
 
 class How(Enum):
@@ -56,31 +57,6 @@ class Kept:
 
 
 @frozen(eq=False)
-class LinearEdit:
-    """What one linear node takes up: W' = s q W, b' = s (b + W r) + t.
-
-    Attributes:
-        node: The node.
-        layout: How its weight lies.
-        out_scale: s, [Cout].
-        out_shift: t, [Cout].
-        in_scale: q, [Cin].
-        in_shift: r, [Cin].
-        bias_node: The Add that holds the bias, for an operator without one; or None.
-        pad: The value of an explicit Pad that takes the zero padding's place; or None.
-    """
-
-    node: int
-    layout: Linear
-    out_scale: F64
-    out_shift: F64
-    in_scale: F64
-    in_shift: F64
-    bias_node: int | None = None
-    pad: float | None = None
-
-
-@frozen(eq=False)
 class RunEdit:
     """A run of affine nodes that becomes fewer nodes.
 
@@ -121,12 +97,12 @@ class Plan:
 
     folds: tuple[Fold, ...] = ()
     kept: tuple[Kept, ...] = ()
-    linear: Mapping[int, LinearEdit] = field(default_factory=dict)
+    linear: Mapping[int, Absorbed] = field(default_factory=dict)
     runs: tuple[RunEdit, ...] = ()
     removed: frozenset[int] = frozenset()
     same_as: Mapping[int, int] = field(default_factory=dict)
     names: Mapping[int, str] = field(default_factory=dict)
-    constants: Mapping[tuple[int, int], Affine] = field(default_factory=dict)
+    constants: Mapping[Edge, Affine] = field(default_factory=dict)
     fills: Mapping[int, float] = field(default_factory=dict)
     regions: tuple[Region, ...] = ()
 

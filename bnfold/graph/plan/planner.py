@@ -17,9 +17,11 @@ from bnfold.graph.facts.graph import Graph
 from bnfold.graph.facts.shapes import Shapes, inference
 from bnfold.graph.index.view import View
 from bnfold.graph.plan.backtracking import Choices
-from bnfold.graph.plan.draft import Draft, Proposal, Run
+from bnfold.graph.plan.draft import Draft
 from bnfold.graph.plan.plan import Fold, How, Kept, Plan, RunEdit
+from bnfold.graph.plan.proposal import Proposal
 from bnfold.graph.plan.regions import find_regions
+from bnfold.graph.plan.run import Run
 from bnfold.graph.plan.search import Search
 from bnfold.reasons import Obstacle, Reason, Refusal
 from bnfold.rules.affine import Affine
@@ -101,7 +103,7 @@ class Planner:
         return Plan(
             folds=folds,
             kept=tuple(self._kept({edit.nodes: edit.stay for edit in edits})),
-            linear=draft.linear_edits(),
+            linear=draft.absorbed,
             runs=edits,
             removed=frozenset(draft.removed),
             same_as=draft.same_as(),

@@ -15,26 +15,27 @@ else stands in the way. A graph output and a tensor that a subgraph captures can
 """
 
 import heapq
-import math
 from collections.abc import Mapping
 from math import prod
 
 import numpy as np
-import onnx
 
 from bnfold.graph.facts.quantized import find_quantized, rescaled
 from bnfold.graph.facts.roles import asking
-from bnfold.graph.index.view import NONE, Node
+from bnfold.graph.index.view import NONE, Edge, Node
+from bnfold.graph.plan.absorbed import Absorbed
 from bnfold.graph.plan.backtracking import Choices
-from bnfold.graph.plan.draft import Absorbed, Draft, Edge, Proposal, Run
+from bnfold.graph.plan.draft import Draft
+from bnfold.graph.plan.pads import changed_value, pad_value, require_storable
 from bnfold.graph.plan.plan import How
+from bnfold.graph.plan.proposal import Proposal
+from bnfold.graph.plan.run import Run
 from bnfold.limits import AFFINES, AXIS
 from bnfold.reasons import Reason, Refusal
 from bnfold.rules.affine import Affine, some
 from bnfold.rules.carry import CarryRow, Passage
 
 _WILLING_DEPTH = 64
-_PAD_INPUT_OPSET = 11  # before, a Pad's value is an attribute
 
 
 class Search:
@@ -110,7 +111,7 @@ class Search:
             if not earlier.same(affine):
                 raise Refusal(Reason.BRANCHES_DISAGREE, at=self._draft.label(tensor))
             return
-        self._draft.count_step(len(self._draft.readers(tensor)))
+        self._draft.budget.count_step(len(self._draft.readers(tensor)))
         self._check_may_change(tensor)
         self._held += affine.size
         if self._held > AFFINES:
@@ -342,7 +343,7 @@ class Search:
     def _carry_down(self, number: int) -> None:
         self._queued.discard(number)
         node = self._view.nodes[number]
-        self._draft.count_step(len(node.inputs))
+        self._draft.budget.count_step(len(node.inputs))
         edges = {
             index: self._affines[root]
             for index, tensor in enumerate(node.inputs)
@@ -382,7 +383,8 @@ class Search:
             state = self._state(node.number).on_input(affine)
             self._check_bias(node, state)
             self._check_weight(node, state)
-            self._check_stated(node, state.pad)
+            if state.pad is not None:
+                require_storable(self._draft.graph, node, state.pad)
         self.proposal.linear[node.number] = state
 
     # -- both ---------------------------------------------------------------------------------
@@ -425,37 +427,14 @@ class Search:
         """Give a Pad the value that its own becomes; it must be one for all channels."""
         value = self.proposal.fills.get(node.number, self._fill_of(node))
         sinks = self.proposal.how is How.OUTPUT
-        change = affine if sinks else affine.inverse()
-        values = change.apply(np.asarray(value))
-        if not np.allclose(values, values.flat[0], rtol=1e-12, atol=0):
-            raise Refusal(Reason.PAD_VALUE, at=node.label)
-        if values.flat[0] != value:
-            self._check_stated(node, float(values.flat[0]))
-            self.proposal.fills[node.number] = float(values.flat[0])
-
-    def _check_stated(self, node: Node, value: float | None) -> None:
-        """Refuse a pad value that a Pad's attribute, a float32, would round away from float64."""
-        if value is None:
-            return
-        elem_type = self._draft.graph.shapes.elem_types.get(node.outputs[0])
-        if elem_type is not None and not math.isinf(value):
-            dtype = onnx.helper.tensor_dtype_to_np_dtype(elem_type)
-            if not np.isfinite(np.float64(value).astype(dtype).astype(np.float64)):
-                raise Refusal(Reason.OVERFLOW, f"the pad value {value:.3g}", node.label)
-        if self._view.scopes[node.scope].opset >= _PAD_INPUT_OPSET:
-            return
-        if elem_type == onnx.TensorProto.DOUBLE and float(np.float32(value)) != value:
-            raise Refusal(Reason.PAD_VALUE, f"{value} is no float32", node.label)
+        changed = changed_value(node, value, affine if sinks else affine.inverse())
+        if changed != value:
+            require_storable(self._draft.graph, node, changed)
+            self.proposal.fills[node.number] = changed
 
     def _fill_of(self, node: Node) -> float:
-        if node.number in self._draft.fills:
-            return self._draft.fills[node.number]
-        operator = self._draft.graph.operator(node.number)
-        stated = operator.input(2)
-        if stated is None:
-            return operator.number("value", 0.0)
-        with asking(node):
-            return float(np.asarray(stated.numbers(), dtype=np.float64).reshape(-1)[0])
+        fills = self._draft.fills
+        return fills[node.number] if node.number in fills else pad_value(self._draft.graph, node)
 
     def _check_names(self) -> None:
         """Two graph outputs cannot become one tensor: each needs its name."""

@@ -113,8 +113,8 @@ def test_planning_that_takes_too_many_steps_leaves_the_rest(
     model = _climbs(20, 3)
     folding = bnfold.fold(model)
     assert not folding.kept
-    monkeypatch.setattr("bnfold.graph.plan.draft.STEPS", 10)
-    monkeypatch.setattr("bnfold.graph.plan.draft.STEPS_PER_NODE", 0)
+    monkeypatch.setattr("bnfold.graph.plan.budget.STEPS", 10)
+    monkeypatch.setattr("bnfold.graph.plan.budget.STEPS_PER_NODE", 0)
     given_up = bnfold.fold(model)
     assert given_up.kept
     assert {kept.above.reason for kept in given_up.kept} == {Reason.TOO_LARGE.value}

@@ -1,0 +1,96 @@
+"""What a linear node absorbs: W' = s q W, b' = s (b + W r) + t."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from bnfold.frozen import frozen
+from bnfold.reasons import Reason, Refusal
+from bnfold.rules.affine import F64, Affine, some
+from bnfold.rules.linear import Border, Linear
+
+
+@frozen(eq=False)
+class Absorbed:
+    """What one linear node absorbs: so far, while planning goes on, and in a plan all of it.
+
+    Attributes:
+        node: The node.
+        layout: How its weight lies.
+        out_scale: s, [Cout].
+        out_shift: t, [Cout].
+        in_scale: q, [Cin].
+        in_shift: r, [Cin].
+        bias_node: The Add behind it that holds its bias, for an operator without one; or None.
+        pad: The value of an explicit Pad that takes the zero padding's place; or None.
+    """
+
+    node: int
+    layout: Linear
+    out_scale: F64
+    out_shift: F64
+    in_scale: F64
+    in_shift: F64
+    bias_node: int | None = None
+    pad: float | None = None
+
+    @classmethod
+    def nothing(cls, node: int, layout: Linear, bias_node: int | None) -> "Absorbed":
+        """Return the state of a node that has absorbed nothing."""
+        ones, zeros = np.ones, np.zeros
+        return cls(
+            node,
+            layout,
+            ones(layout.out_channels),
+            zeros(layout.out_channels),
+            ones(layout.in_channels),
+            zeros(layout.in_channels),
+            bias_node,
+        )
+
+    def on_output(self, affine: Affine) -> "Absorbed":
+        """Return the state after one more affine on the output."""
+        s, t = self.layout.output_vectors(affine)
+        return replace(self, out_scale=s * self.out_scale, out_shift=s * self.out_shift + t)
+
+    def on_input(self, affine: Affine) -> "Absorbed":
+        """Return the state after one more affine on the input.
+
+        Raises:
+            Refusal: The operator reads zeros beyond its input that are no longer zeros.
+        """
+        q, r = self.layout.input_vectors(affine)
+        scale, shift = self.in_scale * q, self.in_scale * r + self.in_shift
+        return replace(self, in_scale=scale, in_shift=shift, pad=self._pad_for(scale, shift))
+
+    def _pad_for(self, scale: F64, shift: F64) -> float | None:
+        """Return the value v with scale · v + shift = 0 on every channel, if one is needed."""
+        if not some(shift) or self.layout.border is Border.NOTHING:
+            return None
+        if self.layout.border is Border.NEVER:
+            raise Refusal(Reason.ZERO_PADDING)
+        with np.errstate(all="ignore"):
+            values = -shift / scale
+        same = np.isfinite(values).all() and np.allclose(values, values[0], rtol=1e-9, atol=0)
+        if not same:
+            raise Refusal(Reason.ZERO_PADDING, "the channels need different pad values")
+        return float(values[0])
+
+    @property
+    def has_shift(self) -> bool:
+        """Whether a bias is needed."""
+        return some(self.out_shift) or some(self.in_shift)
+
+    @property
+    def size(self) -> int:
+        """How many values are held for it: four vectors, and the factor that they come to."""
+        layout = self.layout
+        vectors = 2 * (layout.out_channels + layout.in_channels)
+        both = some(self.in_scale != 1) and some(self.out_scale != 1)
+        return vectors + both * layout.out_channels * layout.in_channels // layout.groups
+
+    @property
+    def extra_nodes(self) -> int:
+        """How many nodes have to be added for it."""
+        bias = self.has_shift and self.layout.bias is None and self.bias_node is None
+        return (self.pad is not None) + (bias and self.layout.with_bias is None)

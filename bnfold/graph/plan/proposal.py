@@ -1,0 +1,39 @@
+"""What one search found."""
+
+from dataclasses import dataclass, field
+
+from bnfold.graph.index.view import Edge
+from bnfold.graph.plan.absorbed import Absorbed
+from bnfold.graph.plan.plan import How
+from bnfold.rules.affine import Affine
+
+
+@dataclass(slots=True, eq=False)
+class Proposal:
+    """What one search found.
+
+    Attributes:
+        how: Up or down.
+        removed: For each run, the nodes of it that go, from and to.
+        linear: The new state of linear nodes.
+        before: What runs get merged in from above.
+        after: What runs get merged in from below.
+        constants: The affine that constant operands are put through.
+        fills: The new values of Pads.
+        through: Nodes that are passed.
+    """
+
+    how: How
+    removed: dict[int, tuple[int, int]] = field(default_factory=dict)
+    linear: dict[int, Absorbed] = field(default_factory=dict)
+    before: dict[int, Affine] = field(default_factory=dict)
+    after: dict[int, Affine] = field(default_factory=dict)
+    constants: dict[Edge, Affine] = field(default_factory=dict)
+    fills: dict[int, float] = field(default_factory=dict)
+    through: set[int] = field(default_factory=set)
+
+    @property
+    def size(self) -> int:
+        """How many values are held for it."""
+        affines = (*self.before.values(), *self.after.values(), *self.constants.values())
+        return sum(a.size for a in affines) + sum(state.size for state in self.linear.values())
