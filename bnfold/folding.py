@@ -10,7 +10,8 @@ import onnx
 
 from bnfold.files import OpenedModel, RoundingOverflow, from_proto, materialize
 from bnfold.frozen import frozen
-from bnfold.graph.edit.rewrite import FoldOverflow, Rewritten, rewrite
+from bnfold.graph.edit.rewrite import Rewritten, rewrite
+from bnfold.graph.edit.rewriter import FoldOverflow
 from bnfold.graph.facts.graph import Graph
 from bnfold.graph.plan.inline import functions_in_the_way
 from bnfold.graph.plan.plan import Plan

@@ -1,0 +1,192 @@
+"""Rewriting linear nodes: W' = s q W, b' = s (b + W r) + t.
+
+All arithmetic is float64 and is rounded once, to the element type that the tensor has. Weights
+are not computed here: each becomes a recipe that is evaluated when the model is written.
+"""
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from bnfold.files.opened import OpenedModel
+from bnfold.files.recipe import Literal, Recipe
+from bnfold.files.scaled import Scaled
+from bnfold.graph.edit.editor import Editor
+from bnfold.graph.edit.quantized import QuantizedRewriter
+from bnfold.graph.edit.rewriter import Rewriter, as_operand, set_attribute
+from bnfold.graph.facts.graph import Graph
+from bnfold.graph.facts.quantized import find_quantized
+from bnfold.graph.index.view import NONE, Edge
+from bnfold.graph.plan.absorbed import Absorbed
+from bnfold.graph.plan.pads import PAD_INPUT_OPSET
+from bnfold.rules.affine import F64, some
+from bnfold.rules.operator import Shape
+
+
+class LinearRewriter(Rewriter):
+    """See the module."""
+
+    def __init__(self, opened: OpenedModel, graph: Graph, editor: Editor) -> None:
+        super().__init__(opened, graph, editor)
+        self._quantized = QuantizedRewriter(opened, graph, editor)
+
+    def rewrite(self, edit: Absorbed) -> None:
+        """Give a linear node its new weight and bias."""
+        weight = self._view.nodes[edit.node].inputs[edit.layout.weight]
+        rank = len(self._graph.shapes.shapes[weight])
+        factor = edit.layout.factor(edit.out_scale, edit.in_scale, rank)
+        if some(factor != 1):
+            self._scale(edit, weight, factor)
+        self._bias(edit, weight)
+        if edit.pad is not None:
+            self._pad(edit, edit.pad)
+
+    def _scale(self, edit: Absorbed, weight: int, factor: F64) -> None:
+        """Multiply a weight: through its scales where it is quantized."""
+        edge = (edit.node, edit.layout.weight)
+        quantized = find_quantized(self._graph, weight)
+        if quantized is not None:
+            self._quantized.requantize(edge, quantized, factor)
+            return
+        recipe = self._scaled(edit.node, weight, factor)
+        self._editor.replace_constant(edge, recipe, ("scaled", factor.shape, factor.tobytes()))
+
+    def _scaled(self, node: int, tensor: int, factor: F64) -> Recipe:
+        """Return factor × tensor; at once where it might overflow."""
+        stored = self._constants.stored(tensor)
+        narrow = self._graph.shapes.elem_types.get(tensor) == onnx.TensorProto.FLOAT16
+        if stored is not None and not narrow:
+            return Scaled(self._opened, stored, factor)
+        values = self._constants.value(tensor)
+        if not narrow:
+            header = onnx.TensorProto(
+                name=self._view.tensors[tensor].name,
+                dims=values.shape,
+                data_type=onnx.helper.np_dtype_to_tensor_dtype(values.dtype),
+            )
+            return Scaled(self._opened, header, factor, values)
+        return Literal(self._rounded(node, values.astype(np.float64) * factor, values.dtype))
+
+    def _bias(self, edit: Absorbed, weight: int) -> None:
+        """B' = s (gain b + W r) + t; the gain goes into b'."""
+        shifted = some(edit.out_shift) or some(edit.in_shift)
+        if not (shifted or some(edit.out_scale != 1)):
+            return
+        edge = self._bias_edge(edit)
+        old = None if edge is None else self._bias_of(edge)
+        if old is None and not shifted:
+            return
+        if (
+            not shifted
+            and edge is not None
+            and self._quantized.requantize_bias(edge, edit.out_scale)
+        ):
+            return
+        added = np.zeros(edit.layout.out_channels)
+        if some(edit.in_shift):
+            added = edit.layout.response(self._constants.value(weight), edit.in_shift)
+        scale, shift = (
+            _laid(edit, edit.out_scale),
+            _laid(edit, edit.out_scale * added + edit.out_shift),
+        )
+        dtype = self._dtype(weight) if old is None else old.dtype
+        new = (
+            shift if old is None else scale * edit.layout.bias_gain * old.astype(np.float64) + shift
+        )
+        recipe = Literal(self._rounded(edit.node, new, dtype))
+        self._place_bias(edit, edge, recipe)
+
+    def _bias_edge(self, edit: Absorbed) -> Edge | None:
+        """Return the (node, input index) at which the bias is read, if there is one."""
+        if edit.bias_node is not None:
+            inputs = self._view.nodes[edit.bias_node].inputs
+            return edit.bias_node, next(i for i, t in enumerate(inputs) if t in self._constants)
+        index = edit.layout.bias
+        inputs = self._view.nodes[edit.node].inputs
+        if index is None or index >= len(inputs) or inputs[index] == NONE:
+            return None
+        return edit.node, index
+
+    def _bias_of(self, edge: Edge) -> NDArray[np.generic]:
+        node, index = edge
+        return self._constants.value(self._view.nodes[node].inputs[index])
+
+    def _place_bias(self, edit: Absorbed, edge: Edge | None, recipe: Literal) -> None:
+        proto = self._editor.proto(edit.node)
+        key = (recipe.values.dtype, recipe.values.shape, recipe.values.tobytes())
+        if edit.layout.bias_gain != 1:
+            set_attribute(proto, onnx.helper.make_attribute("beta", 1.0))
+        if edge is not None:
+            self._editor.replace_constant(edge, recipe, key)
+            return
+        wish = self._bias_name(edit)
+        if edit.layout.bias is not None:
+            self._editor.add_constant((edit.node, edit.layout.bias), recipe, wish, key)
+        elif edit.layout.with_bias is not None:
+            proto.op_type = edit.layout.with_bias
+            self._editor.add_constant((edit.node, 2), recipe, wish, key)
+        else:
+            self._add_behind(edit, recipe, wish)
+
+    def _bias_name(self, edit: Absorbed) -> str:
+        weight = self._view.nodes[edit.node].inputs[edit.layout.weight]
+        name = self._view.tensors[weight].name
+        stem = name.removesuffix("weight")
+        return f"{stem}bias" if stem != name else f"{name}_bias"
+
+    def _add_behind(self, edit: Absorbed, recipe: Literal, wish: str) -> None:
+        """Put an Add with the bias behind a node that has no place for one."""
+        proto = self._editor.proto(edit.node)
+        output = self._editor.name(self._view.nodes[edit.node].outputs[0])
+        product = self._editor.names.fresh(f"{output}_product")
+        lead = (1,) * (len(self._output_shape(edit.node)) - recipe.values.ndim)
+        laid = recipe.values.reshape(lead + recipe.values.shape)
+        bias, attributes = as_operand(laid, self._opset(edit.node))
+        name = self._editor.new_constant(edit.node, Literal(bias), wish)
+        self._editor.output_names[edit.node] = product
+        add = onnx.helper.make_node("Add", [product, name], [output], name=_behind(proto.name))
+        add.attribute.extend(attributes)
+        self._editor.insert(add, edit.node, behind=True)
+
+    def _output_shape(self, node: int) -> Shape:
+        return self._graph.shapes.shapes.get(self._view.nodes[node].outputs[0], ())
+
+    def _pad(self, edit: Absorbed, value: float) -> None:
+        """Let an explicit Pad bring in the value where zeros were read."""
+        proto = self._editor.proto(edit.node)
+        data = self._view.nodes[edit.node].inputs[edit.layout.data]
+        pads = next(list(a.ints) for a in proto.attribute if a.name == "pads")
+        half = len(pads) // 2
+        full = [0, 0, *pads[:half], 0, 0, *pads[half:]]
+        source = self._editor.name(data)
+        padded = self._editor.names.fresh(f"{source}_padded")
+        name = f"{proto.name}_pad" if proto.name else ""
+        dtype = self._dtype(self._view.nodes[edit.node].inputs[edit.layout.weight])
+        if self._opset(edit.node) < PAD_INPUT_OPSET:
+            pad = onnx.helper.make_node(
+                "Pad", [source], [padded], name=name, pads=full, value=value
+            )
+        else:
+            amounts = Literal(np.asarray(full, dtype=np.int64))
+            inputs = [
+                self._editor.new_constant(edit.node, amounts, f"{padded}_pads"),
+                self._editor.new_constant(
+                    edit.node, Literal(np.asarray(value).astype(dtype)), f"{padded}_value"
+                ),
+            ]
+            pad = onnx.helper.make_node("Pad", [source, *inputs], [padded], name=name)
+        self._editor.insert(pad, edit.node, behind=False)
+        self._editor.input_names[edit.node, edit.layout.data] = padded
+        set_attribute(proto, onnx.helper.make_attribute("pads", [0] * len(pads)))
+
+
+def _laid(edit: Absorbed, vector: F64) -> F64:
+    """Lay a vector [Cout] along the output channels of a bias.
+
+    They are the last axis of it, except for W x, where they are the one before the last.
+    """
+    return vector.reshape(-1, 1) if edit.layout.out_axis == -2 else vector  # noqa: PLR2004
+
+
+def _behind(name: str) -> str:
+    return f"{name}_bias" if name else ""
