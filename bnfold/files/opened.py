@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ from bnfold.files.references import HELD, HERE, Reference, is_external
 from bnfold.files.skeleton import read_skeleton, require_known
 from bnfold.files.stores import OPEN_LIMIT, FileStore, open_regular
 from bnfold.files.values import SMALL, byte_count, decode, decode_inline, require_rank, widen
-from bnfold.files.walk import node_count, tensors, values
+from bnfold.files.walk import graphs, node_count, tensors, values
 from bnfold.limits import NODES
 
 _LFS: Final = b"version https://git-lfs"
@@ -226,7 +227,7 @@ def _require_content(store: FileStore) -> None:
 
 
 def _require_sane(opened: OpenedModel) -> None:
-    """Raise `ModelError` if the numbers of a tensor are not where the model says."""
+    """Raise `ModelError` if it is not clear what a name means, or where its numbers are."""
     nodes = node_count(opened.proto)
     if nodes > NODES:
         raise ModelError(f"it has {nodes} nodes; bnfold works on up to {NODES}")
@@ -235,6 +236,9 @@ def _require_sane(opened: OpenedModel) -> None:
         require_rank(len(tensor.dims), f"tensor {tensor.name!r}")
     for value in values(opened.proto):
         require_rank(_rank(value.type), f"{value.name!r}")
+    _require_opset(opened.proto)
+    for graph in graphs(opened.proto):
+        _require_distinct(graph)
     references = [(t, Reference.of(t)) for t in every if is_external(t)]
     external = [tensor for tensor, reference in references if not reference.private]
     if opened.file is None and len(references) - len(external) != len(opened.held):
@@ -247,6 +251,33 @@ def _require_sane(opened: OpenedModel) -> None:
         raise ModelError(
             f"tensor {external[0].name!r} is in a data file, which a pipe cannot bring along"
         )
+
+
+def _require_opset(model: onnx.ModelProto) -> None:
+    """Raise `ModelError` if nobody can tell what the nodes of ONNX's own domain mean.
+
+    Before IR version 3 models did not say; their operators are of version 1.
+    """
+    named = any(imported.domain in _OWN_DOMAIN for imported in model.opset_import)
+    if named or 0 < model.ir_version < _FIRST_IR_WITH_OPSETS:
+        return
+    if any(node.domain in _OWN_DOMAIN for node in model.graph.node):
+        raise ModelError("it does not say of which version its operators are (opset_import)")
+
+
+_OWN_DOMAIN: Final = ("", "ai.onnx")
+_FIRST_IR_WITH_OPSETS: Final = 3
+
+
+def _require_distinct(graph: onnx.GraphProto) -> None:
+    """Raise `ModelError` for a name that stands for two tensors: nobody can tell which is meant."""
+    stored = [tensor.name for tensor in graph.initializer]
+    stored += [sparse.values.name for sparse in graph.sparse_initializer]
+    inputs = [value.name for value in graph.input]
+    for names, what in ((stored, "initializers"), (inputs, "inputs")):
+        twice = [name for name, count in Counter(names).items() if name and count > 1]
+        if twice:
+            raise ModelError(f"two {what} have the name {twice[0]!r}")
 
 
 def _rank(declared: onnx.TypeProto) -> int:

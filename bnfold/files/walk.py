@@ -35,6 +35,18 @@ def values(model: onnx.ModelProto) -> Iterator[onnx.ValueInfoProto]:
                 waiting += _subgraphs(node)
 
 
+def graphs(model: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
+    """Yield the main graph and every nested one, those in functions too."""
+    waiting: list[onnx.GraphProto | onnx.FunctionProto] = [model.graph, *model.functions]
+    while waiting:
+        holder = waiting.pop()
+        if isinstance(holder, onnx.GraphProto):
+            yield holder
+        for node in holder.node:
+            if node.attribute:
+                waiting += _subgraphs(node)
+
+
 def node_count(model: onnx.ModelProto) -> int:
     """Return the number of nodes, those of subgraphs and functions included."""
     count, waiting = 0, [model.graph, *model.functions]

@@ -24,6 +24,7 @@ _DEFAULT_EPSILON = float(np.float32(1e-5))
 _RIGHT_ALIGNED_OPSET = 7
 _FIRST_INFERENCE_OPSET = 7  # before, BatchNormalization trains unless is_test=1
 _SPATIAL_GONE_OPSET = 9
+_TRAINING_MODE_OPSET = 14  # of BatchNormalization
 _TRAINING_MODE_INPUT_OPSET = 12  # of Dropout
 
 
@@ -52,10 +53,20 @@ def batch_normalization(op: Operator) -> tuple[int, Affine]:
 
 
 def _check_inference(op: Operator) -> None:
-    if op.integer("training_mode", 0):
+    """Refuse training: by the statistics of the batch, what comes out is no fixed affine.
+
+    Until opset 6 `is_test` decides, from 14 on `training_mode`. Between the two it is the outputs:
+    Y alone in test mode; with any of the statistics, read or not, it is training.
+    """
+    stated = sum(value is not None for value in op.outputs)
+    if op.opset < _FIRST_INFERENCE_OPSET:
+        if not op.integer("is_test", 0):
+            raise Refusal(Reason.TRAINING_MODE, "is_test=0")
+    elif op.opset < _TRAINING_MODE_OPSET:
+        if stated > 1:
+            raise Refusal(Reason.TRAINING_MODE, f"at opset {op.opset} it has {stated} outputs")
+    elif op.integer("training_mode", 0):
         raise Refusal(Reason.TRAINING_MODE, "training_mode=1")
-    if op.opset < _FIRST_INFERENCE_OPSET and not op.integer("is_test", 0):
-        raise Refusal(Reason.TRAINING_MODE, "is_test=0")
     if op.opset < _SPATIAL_GONE_OPSET and not op.integer("spatial", 1):
         raise Refusal(Reason.PER_ELEMENT_STATISTICS, "spatial=0")
     if op.extra_outputs_used:

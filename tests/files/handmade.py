@@ -118,6 +118,11 @@ def tensors(draw: st.DrawFn) -> TensorProto:
     return made
 
 
+def stored(count: int) -> st.SearchStrategy[list[TensorProto]]:
+    """Up to so many tensors, each of a name of its own."""
+    return st.lists(tensors(), max_size=count, unique_by=lambda tensor: tensor.name)
+
+
 @st.composite
 def models(draw: st.DrawFn) -> onnx.ModelProto:
     """Models with tensors in several places, unknown fields too."""
@@ -125,9 +130,9 @@ def models(draw: st.DrawFn) -> onnx.ModelProto:
         helper.make_node("Constant", [], [f"c{i}"], value=t)
         for i, t in enumerate(draw(st.lists(tensors(), max_size=2)))
     ]
-    inner = helper.make_graph(constants, "inner", [], [], draw(st.lists(tensors(), max_size=2)))
+    inner = helper.make_graph(constants, "inner", [], [], draw(stored(2)))
     nodes = [helper.make_node("If", ["x"], ["z"], then_branch=inner, else_branch=inner)]
-    made = model(draw(st.lists(tensors(), max_size=4)), draw(st.sampled_from([[], nodes])))
+    made = model(draw(stored(4)), draw(st.sampled_from([[], nodes])))
     if draw(st.booleans()):
         made.graph.MergeFromString(b"\xf8\x7f\x01")  # field 2047 again, a number
     made.metadata_props.add(key="key", value=draw(st.text(max_size=5)))

@@ -246,6 +246,48 @@ def test_more_axes_than_any_array_has_are_refused_at_once(place: str, tmp_path: 
         from_proto(ranked(place, 100_000), tmp_path)
 
 
+def _twice(what: str) -> onnx.ModelProto:
+    """Return a model in which a name stands for two tensors."""
+    made = model([tensor("w", 4)])
+    graph = made.graph
+    if what == "inputs":
+        graph.input.append(graph.input[0])
+    elif what == "in a branch":
+        inner = helper.make_graph([], "g", [], [], [tensor("v", 4), tensor("v", 4)])
+        graph.node.append(helper.make_node("If", ["c"], ["y"], then_branch=inner))
+    elif what == "a sparse one":
+        indices = numpy_helper.from_array(np.zeros(1, np.int64))
+        graph.sparse_initializer.append(helper.make_sparse_tensor(tensor("w", 1), indices, [4]))
+    else:
+        graph.initializer.append(tensor("w", 4, seed=1))
+    return made
+
+
+@pytest.mark.parametrize("what", ["initializers", "inputs", "in a branch", "a sparse one"])
+def test_two_tensors_of_one_name_are_refused(what: str, tmp_path: Path) -> None:
+    """What is folded would be one of them, what a runtime takes the other."""
+    path = tmp_path / "m.onnx"
+    path.write_bytes(_twice(what).SerializeToString())
+    with pytest.raises(ModelError, match=r"two (initializers|inputs) have the name"):
+        open_model(path)
+    with pytest.raises(ModelError, match=r"two (initializers|inputs) have the name"):
+        from_proto(_twice(what))
+
+
+def test_a_model_that_names_no_version_of_its_operators_is_refused() -> None:
+    made = model([tensor("w", 4)])
+    del made.opset_import[:]
+    made.opset_import.add(domain="own", version=1)
+    with pytest.raises(ModelError, match="of which version its operators are"):
+        from_proto(made)
+    made.ir_version = 2  # of that age none could; they are of version 1
+    from_proto(made)
+    made.ir_version = 8
+    for node in made.graph.node:
+        node.domain = "own"
+    from_proto(made)
+
+
 def test_a_model_in_memory_that_no_file_could_hold_is_refused() -> None:
     bad = model([tensor("w")]).SerializeToString().replace(b"identity", b"\xff\xfe\xfd\xfc1234")
     with pytest.raises(ModelError, match="a string in it is not UTF-8"):

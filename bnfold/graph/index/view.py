@@ -199,7 +199,7 @@ class View:
             if tensor == NONE:
                 continue
             made = self.tensors[tensor]
-            if made.producer != NONE or made.is_input:
+            if made.producer != NONE or made.is_input or made.initializer is not None:
                 raise ModelError(f"tensor '{made.name}' is made twice")
             made.producer = node.number
 

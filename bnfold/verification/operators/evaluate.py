@@ -122,8 +122,9 @@ def run_node(node: onnx.NodeProto, opsets: Opsets, inputs: Sequence[Array | None
     try:
         if default_domain(node) and node.op_type in NATIVE:
             attributes = attributes_of(node)
-            if not _beyond_native(node, inputs):
-                return [NATIVE[node.op_type](inputs, attributes, opset_of(node, opsets))]
+            opset = opset_of(node, opsets)
+            if not _beyond_native(node, inputs, opset):
+                return [NATIVE[node.op_type](inputs, attributes, opset)]
         if default_domain(node) and node.op_type in {"Cast", "CastLike"}:
             return [_cast(node, inputs)]
         if default_domain(node) and node.op_type in {"Resize", "Upsample"}:
@@ -137,8 +138,29 @@ def run_node(node: onnx.NodeProto, opsets: Opsets, inputs: Sequence[Array | None
         raise EvaluationError(f"{node.op_type}: {error}") from error
 
 
-def _beyond_native(node: onnx.NodeProto, inputs: Sequence[Array | None]) -> bool:
+def trains(node: onnx.NodeProto, opset: int) -> bool:
+    """Tell whether a BatchNormalization normalizes by the batch's own statistics.
+
+    Until opset 6 `is_test` decides, from 14 on `training_mode`; between the two the number of its
+    outputs: Y alone in test mode, Y and the statistics in training.
+    """
+    attributes = attributes_of(node)
+    if opset < _MODE_BY_OUTPUTS:
+        return not attributes.get("is_test")
+    if opset < _MODE_BY_ATTRIBUTE:
+        return any(node.output[1:])
+    return bool(attributes.get("training_mode"))
+
+
+_MODE_BY_OUTPUTS, _MODE_BY_ATTRIBUTE = 7, 14
+
+
+def _beyond_native(node: onnx.NodeProto, inputs: Sequence[Array | None], opset: int) -> bool:
     """Tell whether a node uses what its kernel here does not have."""
+    if node.op_type == "BatchNormalization":  # at inference it has no other outputs
+        if trains(node, opset):
+            raise UnsupportedError("this batch normalization is in training mode")
+        return False
     if any(node.output[1:]):
         return True
     return node.op_type == "Div" and any(a is not None and a.dtype.kind in "iu" for a in inputs)

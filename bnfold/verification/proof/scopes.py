@@ -92,6 +92,8 @@ class Scope:
             for index, name in enumerate(node.output):
                 if name in self.producers:
                     raise ModelError(f"{_where(self.model)}two nodes make {name!r}")
+                if name in self.tensors or name in self._entering:
+                    raise ModelError(f"{_where(self.model)}a node makes {name!r}, which is given")
                 if name:
                     self.producers[name] = (node, index)
             for index, name in enumerate(node.input):

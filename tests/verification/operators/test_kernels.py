@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from bnfold.verification.operators import kernels
-from bnfold.verification.operators.evaluate import EvaluationError, run_node
+from bnfold.verification.operators.evaluate import EvaluationError, UnsupportedError, run_node
 
 CASES: list[tuple[str, list[tuple[int, ...]], dict[str, Any]]] = [
     ("Conv", [(2, 6, 9, 8), (4, 6, 3, 3), (4,)], {"pads": [1, 0, 2, 1], "strides": [2, 1]}),
@@ -94,6 +94,27 @@ def test_batch_normalization_takes_the_epsilon_that_the_attribute_holds() -> Non
     x, zero, one = np.ones((1, 1)), np.zeros(1), np.ones(1)
     [y] = run_node(node, {"": 15}, [x, one, zero, zero, zero])
     assert y[0, 0] == 1 / np.sqrt(np.float64(np.float32(1e-5)))
+
+
+@pytest.mark.parametrize(
+    ("opset", "attributes", "outputs", "training"),
+    [
+        (1, {}, 1, True), (1, {"is_test": 1}, 1, False), (6, {"is_test": 1}, 5, False),
+        (6, {"is_test": 0}, 5, True), (7, {}, 1, False), (7, {}, 5, True), (9, {}, 5, True),
+        (13, {}, 2, True), (13, {}, 1, False), (14, {}, 1, False), (15, {}, 3, False),
+    ],
+)  # fmt: skip
+def test_the_mode_of_a_batch_normalization_depends_on_the_opset(
+    opset: int, attributes: dict[str, int], outputs: int, *, training: bool
+) -> None:
+    node = helper.make_node("BatchNormalization", list("xgbmv"), list("ypqrs")[:outputs])
+    node.attribute.extend(helper.make_attribute(k, v) for k, v in attributes.items())
+    x, one = np.full((1, 1), 3.0), np.ones(1)
+    if training:
+        with pytest.raises(UnsupportedError, match="training mode"):
+            run_node(node, {"": opset}, [x, one, one, one, one])
+        return
+    assert run_node(node, {"": opset}, [x, one, one, one, one])[0] == pytest.approx(3, abs=1e-4)
 
 
 def test_operands_before_opset_7_are_aligned_by_an_attribute() -> None:

@@ -58,6 +58,8 @@ def test_a_tensor_that_two_nodes_make_is_none() -> None:
     constant = node("Constant", [], ["a"], value_float=0.5)
     with pytest.raises(ModelError, match="two nodes make 'a'"):
         scope([constant, node("Identity", ["a"], ["a"])])
+    with pytest.raises(ModelError, match="a node makes 'w', which is given"):
+        scope([node("Identity", ["n"], ["w"])], {"w": np.ones(2)})
 
 
 def test_a_constant_of_another_kind_than_it_says_has_no_value() -> None:
