@@ -19,31 +19,40 @@ if TYPE_CHECKING:
     from bnfold.folding import Folding, fold
     from bnfold.reports.refused import ProviderError, VerificationError
     from bnfold.reports.report import Report
+    from bnfold.statistics.estimate import Estimate
+    from bnfold.statistics.interface import estimate_statistics
+    from bnfold.statistics.options import StatisticsOptions
     from bnfold.verification import Verification, VerifyOptions
 
 __all__ = [
     "BnfoldError",
+    "Estimate",
     "Folding",
     "ModelError",
     "ProviderError",
     "Report",
     "RequestError",
+    "StatisticsOptions",
     "Verification",
     "VerificationError",
     "VerifyOptions",
     "__version__",
+    "estimate_statistics",
     "fold",
     "fold_file",
     "verify",
 ]
 
 _HOMES = {
+    "Estimate": "statistics.estimate",
     "Folding": "folding",
     "ProviderError": "reports.refused",
     "Report": "reports.report",
+    "StatisticsOptions": "statistics.options",
     "Verification": "verification",
     "VerificationError": "reports.refused",
     "VerifyOptions": "verification",
+    "estimate_statistics": "statistics.interface",
     "fold": "folding",
     "fold_file": "api",
     "verify": "api",

@@ -20,7 +20,7 @@ from bnfold.rules.operator import FLOATS, Operator, Value
 AffineRow = Callable[[Operator], tuple[int, Affine]]
 
 _CHANNEL_AXIS = 1
-_DEFAULT_EPSILON = float(np.float32(1e-5))
+DEFAULT_EPSILON = float(np.float32(1e-5))
 _RIGHT_ALIGNED_OPSET = 7
 _FIRST_INFERENCE_OPSET = 7  # before, BatchNormalization trains unless is_test=1
 _SPATIAL_GONE_OPSET = 9
@@ -41,7 +41,7 @@ def batch_normalization(op: Operator) -> tuple[int, Affine]:
     _check_inference(op)
     x = op.required(0)
     gamma, beta, mean, var = _parameters([op.required(i) for i in (1, 2, 3, 4)], x)
-    epsilon = op.number("epsilon", _DEFAULT_EPSILON)
+    epsilon = op.number("epsilon", DEFAULT_EPSILON)
     spread = var + epsilon
     if not isfinite(epsilon) or some(spread <= 0):
         raise Refusal(Reason.BAD_VARIANCE, at=op.required(4).name)
@@ -52,22 +52,31 @@ def batch_normalization(op: Operator) -> tuple[int, Affine]:
     return 0, Affine.along(_CHANNEL_AXIS, x.rank, scale, shift)
 
 
-def _check_inference(op: Operator) -> None:
-    """Refuse training: by the statistics of the batch, what comes out is no fixed affine.
+def training_mode(op: Operator) -> str:
+    """Return what says that a BatchNormalization trains; an empty text if nothing does.
 
     Until opset 6 `is_test` decides, from 14 on `training_mode`. Between the two it is the outputs:
     Y alone in test mode; with any of the statistics, read or not, it is training.
     """
-    stated = sum(value is not None for value in op.outputs)
     if op.opset < _FIRST_INFERENCE_OPSET:
-        if not op.integer("is_test", 0):
-            raise Refusal(Reason.TRAINING_MODE, "is_test=0")
-    elif op.opset < _TRAINING_MODE_OPSET:
-        if stated > 1:
-            raise Refusal(Reason.TRAINING_MODE, f"at opset {op.opset} it has {stated} outputs")
-    elif op.integer("training_mode", 0):
-        raise Refusal(Reason.TRAINING_MODE, "training_mode=1")
-    if op.opset < _SPATIAL_GONE_OPSET and not op.integer("spatial", 1):
+        return "" if op.integer("is_test", 0) else "is_test=0"
+    if op.opset >= _TRAINING_MODE_OPSET:
+        return "training_mode=1" if op.integer("training_mode", 0) else ""
+    stated = sum(value is not None for value in op.outputs)
+    return f"at opset {op.opset} it has {stated} outputs" if stated > 1 else ""
+
+
+def is_per_element(op: Operator) -> bool:
+    """Return whether a BatchNormalization has statistics per element (`spatial=0`, to opset 8)."""
+    return op.opset < _SPATIAL_GONE_OPSET and not op.integer("spatial", 1)
+
+
+def _check_inference(op: Operator) -> None:
+    """Refuse training: by the statistics of the batch, what comes out is no fixed affine."""
+    training = training_mode(op)
+    if training:
+        raise Refusal(Reason.TRAINING_MODE, training)
+    if is_per_element(op):
         raise Refusal(Reason.PER_ELEMENT_STATISTICS, "spatial=0")
     if op.extra_outputs_used:
         raise Refusal(Reason.EXTRA_OUTPUTS)

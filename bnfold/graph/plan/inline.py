@@ -39,7 +39,7 @@ def functions_in_the_way(graph: Graph, plan: Plan, *, below: bool) -> frozenset[
         below: Whether to look for a way down too, and not only up.
     """
     wanted = set(_blocked(graph, plan, below=below))
-    return frozenset(_with_callers(graph.view.model, wanted)) if wanted else frozenset()
+    return frozenset(with_callers(graph.view.model, wanted)) if wanted else frozenset()
 
 
 def _blocked(graph: Graph, plan: Plan, *, below: bool) -> Iterator[FunctionId]:
@@ -66,7 +66,7 @@ def _calls_by_label(view: View) -> dict[str, FunctionId]:
     return {label: function for label, function in called if function in local}
 
 
-def _with_callers(model: onnx.ModelProto, functions: set[FunctionId]) -> set[FunctionId]:
+def with_callers(model: onnx.ModelProto, functions: set[FunctionId]) -> set[FunctionId]:
     """Return the functions and all functions that call them, directly or not."""
     callers: dict[FunctionId, set[FunctionId]] = defaultdict(set)
     for function in model.functions:

@@ -49,6 +49,12 @@ def with_outputs(path: Path, names: Sequence[str], *, shapes: bool = False) -> T
     return Target(proto.SerializeToString(), folder)
 
 
+def as_target(model: OpenedModel, proto: onnx.ModelProto) -> Target:
+    """Return an edited copy of an opened model's record as what ONNX Runtime loads."""
+    folder = _refer_to_files(model, proto)
+    return Target(proto.SerializeToString(), folder)
+
+
 def shape_of(name: str) -> str:
     """Return what the shape of a tensor is called where it is an output."""
     return f"the shape of {name}"

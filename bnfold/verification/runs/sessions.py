@@ -106,6 +106,18 @@ def _session(
     return session, values
 
 
+def load(target: Target, level: str, provider: str) -> "InferenceSession":
+    """Load a model to run it more than once; the CPU takes what the provider leaves.
+
+    Raises:
+        CannotRunError: ONNX Runtime refuses the model.
+    """
+    try:
+        return _session(target, level, provider, {})[0]
+    except Exception as error:  # noqa: BLE001 - whatever a provider's library throws
+        raise CannotRunError(first_line(error), loading=True) from None
+
+
 def run(
     target: Target,
     level: str,
@@ -131,11 +143,11 @@ def run(
     try:
         session, values = _session(target, level, provider, overrides or {})
     except Exception as error:  # noqa: BLE001 - whatever a provider's library throws
-        raise CannotRunError(_first_line(error), loading=True) from None
+        raise CannotRunError(first_line(error), loading=True) from None
     try:
         outputs = [_run_once(session, feed, names) for feed in feeds]
     except Exception as error:  # noqa: BLE001 - likewise
-        raise CannotRunError(_first_line(error)) from None
+        raise CannotRunError(first_line(error)) from None
     result = _described(session, outputs)
     del session, values  # in this order: the session reads the values
     return result
@@ -159,6 +171,7 @@ def _described(session: "InferenceSession", outputs: Sequence[Outputs]) -> Run:
     return Run(list(outputs), tuple(session.get_providers()), dict(nodes), dict(linear))
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Return the first line of what a provider's library says."""
     text = str(error).strip() or type(error).__name__
     return text.splitlines()[0][:500]

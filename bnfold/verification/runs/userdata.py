@@ -10,7 +10,7 @@ import io
 import json
 import os
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -25,7 +25,7 @@ from bnfold.verification.runs.inputs import InputSpec, shape_text
 
 Feed = dict[str, Any]
 
-_UNREADABLE = (
+UNREADABLE = (
     OSError, ValueError, KeyError, TypeError, DecodeError, binascii.Error, zipfile.BadZipFile,
     MemoryError, RecursionError,
 )  # fmt: skip
@@ -47,26 +47,25 @@ def load_inputs(
     expected: list[Feed] = []
     try:
         if path.is_dir():
-            feeds, expected = _folder(path, specs, outputs)
+            feeds, expected = folder_feeds(path, specs), _expected(path, outputs)
         elif path.suffix == ".npz":
-            with _opened(path) as file, np.load(file, allow_pickle=False) as archive:
+            with opened(path) as file, np.load(file, allow_pickle=False) as archive:
                 feeds = [dict(archive)]
         elif path.suffix == ".npy":
-            with _opened(path) as file:
+            with opened(path) as file:
                 feeds = [{_only(specs, path): np.load(file, allow_pickle=False)}]
         elif path.suffix == ".json":
-            with _opened(path) as file:
-                feeds = _polygraphy(json.load(file))
+            feeds = list(polygraphy_feeds(path))
         else:
             raise RequestError(f"{path}: inputs are .npz, .npy, .json or a folder of .pb files")
-    except _UNREADABLE as error:
-        raise RequestError(f"{path}: cannot be read as inputs: {_why(error)}") from error
+    except UNREADABLE as error:
+        raise RequestError(f"{path}: cannot be read as inputs: {why(error)}") from error
     if not feeds:
         raise RequestError(f"{path}: holds no inputs")
-    return [_fitted(feed, specs, path) for feed in feeds], expected
+    return [fitted(feed, specs, path) for feed in feeds], expected
 
 
-def _opened(path: Path) -> BinaryIO:
+def opened(path: Path) -> BinaryIO:
     """Open a regular file; a pipe would be waited for."""
     return os.fdopen(open_regular(path), "rb")
 
@@ -77,14 +76,19 @@ def _only(specs: Sequence[InputSpec], path: Path) -> str:
     return specs[0].name
 
 
-def _folder(
-    path: Path, specs: Sequence[InputSpec], outputs: Sequence[str]
-) -> tuple[list[Feed], list[Feed]]:
-    sets = sorted(path.glob("test_data_set_*")) or [path]
+def folder_feeds(path: Path, specs: Sequence[InputSpec]) -> list[Feed]:
+    """Read the feeds of a folder of `input_*.pb`, or of `test_data_set_*` folders."""
     names = [spec.name for spec in specs]
     sequences = {spec.name for spec in specs if spec.sequence}
-    feeds = [_tensors(folder, "input", names, sequences) for folder in sets]
-    return feeds, [_tensors(folder, "output", outputs, set()) for folder in sets]
+    return [_tensors(folder, "input", names, sequences) for folder in _data_sets(path)]
+
+
+def _expected(path: Path, outputs: Sequence[str]) -> list[Feed]:
+    return [_tensors(folder, "output", outputs, set()) for folder in _data_sets(path)]
+
+
+def _data_sets(path: Path) -> list[Path]:
+    return sorted(path.glob("test_data_set_*")) or [path]
 
 
 def _tensors(folder: Path, kind: str, names: Sequence[str], sequences: set[str]) -> Feed:
@@ -93,7 +97,7 @@ def _tensors(folder: Path, kind: str, names: Sequence[str], sequences: set[str])
     for position, file in enumerate(files):
         if position >= len(names) and kind == "input":
             raise RequestError(f"{folder}: has more inputs than the model")
-        with _opened(file) as stream:
+        with opened(file) as stream:
             data = stream.read()
         if position < len(names) and names[position] in sequences:
             sequence = onnx.SequenceProto.FromString(data)
@@ -112,11 +116,14 @@ def _array(tensor: onnx.TensorProto, file: Path) -> NDArray[Any]:
     return onnx.numpy_helper.to_array(tensor)
 
 
-def _polygraphy(data: object) -> list[Feed]:
-    """Read the list of feeds that `polygraphy run --save-inputs` writes."""
+def polygraphy_feeds(path: Path) -> Iterator[Feed]:
+    """Yield the feeds of the list that `polygraphy run --save-inputs` writes."""
+    with opened(path) as file:
+        data = json.load(file)
     if not isinstance(data, list):
         raise RequestError("Polygraphy's inputs are a list of feeds")
-    return [{name: _encoded(value) for name, value in feed.items()} for feed in data]
+    for feed in data:
+        yield {name: _encoded(value) for name, value in feed.items()}
 
 
 def _encoded(value: object) -> NDArray[Any]:
@@ -131,8 +138,12 @@ def _encoded(value: object) -> NDArray[Any]:
     return array
 
 
-def _fitted(feed: Feed, specs: Sequence[InputSpec], path: Path) -> Feed:
-    """Return the model's inputs out of `feed`; unnamed arrays are taken by position."""
+def fitted(feed: Feed, specs: Sequence[InputSpec], path: Path) -> Feed:
+    """Return the model's inputs out of `feed`; unnamed arrays are taken by position.
+
+    Raises:
+        RequestError: One is missing, or of another type or shape.
+    """
     names = [spec.name for spec in specs]
     if all(key.startswith("arr_") for key in feed) and not set(feed) & set(names):
         feed = dict(zip(names, feed.values(), strict=False))
@@ -145,7 +156,8 @@ def _fitted(feed: Feed, specs: Sequence[InputSpec], path: Path) -> Feed:
     return {name: feed[name] for name in names}
 
 
-def _why(error: Exception) -> str:
+def why(error: Exception) -> str:
+    """Say in a few words why a file cannot be read."""
     if isinstance(error, MemoryError):
         return "there is not enough memory for what it declares"
     if isinstance(error, RecursionError):

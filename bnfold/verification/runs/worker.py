@@ -19,7 +19,7 @@ from bnfold.errors import RequestError
 from bnfold.processes.child import environment
 from bnfold.processes.exits import ending
 
-_COMMAND = ("-P", "-m", "bnfold.verification.runs.child")
+_CHILD = "bnfold.verification.runs.child"
 
 
 class ChildDiedError(Exception):
@@ -29,14 +29,19 @@ class ChildDiedError(Exception):
 class Worker:
     """A child process that answers commands in order."""
 
-    def __init__(self, timeout: float) -> None:
-        """Start the child; `timeout` is in seconds, for each step."""
+    def __init__(self, timeout: float, module: str = _CHILD) -> None:
+        """Start the child.
+
+        Args:
+            timeout: Seconds that each step may take.
+            module: What it runs.
+        """
         self._timeout = timeout
         self._doing = "starting"
         self._died: ChildDiedError | None = None
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed in `close`
         self._process = subprocess.Popen(  # noqa: S603  # our own interpreter and module
-            [sys.executable, *_COMMAND],
+            [sys.executable, "-P", "-m", module],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,

@@ -1,0 +1,59 @@
+"""The Python interface to population statistics."""
+
+from collections.abc import Iterable
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import onnx
+
+from bnfold.files import from_proto, materialize, open_model, save_model
+from bnfold.paths import as_path
+from bnfold.statistics.estimate import Estimate, Feed, estimate
+from bnfold.verification.options import DEFAULT_TIMEOUT
+
+
+def estimate_statistics(
+    model: str | Path | onnx.ModelProto,
+    batches: Iterable[Feed],
+    *,
+    only_training: bool = False,
+    provider: str = "cpu",
+    timeout: float = DEFAULT_TIMEOUT,
+) -> Estimate:
+    """Estimate the population statistics of a model's batch normalizations from data.
+
+    Args:
+        model: A model or the path to one; it is not changed.
+        batches: Dictionaries of the inputs' arrays by name, one for each batch; read one at a
+            time.
+        only_training: Estimate those in training mode only.
+        provider: The execution provider that runs the network.
+        timeout: Seconds for loading the network, and for each batch.
+
+    Returns:
+        What was found; its `model` is the model with these statistics, in inference mode.
+
+    Raises:
+        RequestError: The batches do not fit, or do not suffice; the text names the normalization.
+        ModelError: This is no ONNX model.
+    """
+    with ExitStack() as stack:
+        if isinstance(model, onnx.ModelProto):
+            folder = stack.enter_context(TemporaryDirectory(prefix="bnfold-"))
+            path = Path(folder) / "model.onnx"
+            with from_proto(model) as held:
+                save_model(held, held.proto, {}, path)
+        else:
+            path = as_path(model)
+        opened = stack.enter_context(open_model(path))
+        found = estimate(
+            opened,
+            lambda _: batches,
+            only_training=only_training,
+            provider=provider,
+            timeout=timeout,
+        )
+        made = materialize(found.opened, found.frozen.proto, found.frozen.recipes)
+        return replace(found.estimate, model=made)
