@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnfold.errors import RequestError
+from bnfold.frozen import frozen
 from bnfold.verification.runs.inputs import InputSpec
 from bnfold.verification.runs.userdata import (
     UNREADABLE,
@@ -31,25 +32,42 @@ def read_batches(path: Path, specs: Sequence[InputSpec], size: int | None) -> It
             `input_*.pb` or of `test_data_set_*`.
         specs: The model's inputs.
         size: How many samples a batch has, where an array has more; None for as many as the model
-            fixes, or else for a whole array.
+            fixes, or else for a whole array. What is left over in the end is a smaller batch, if
+            the model takes it.
 
     Raises:
         RequestError: The data cannot be read or does not fit the model.
     """
-    size = size or _declared(specs)
+    cut = _cut(specs, size, path)
     for file in _files(path):
         try:
-            for batch in _batches(file, specs, size):
+            for batch in _batches(file, specs, cut):
                 yield fitted(batch, specs, file)
         except UNREADABLE as error:
             raise RequestError(f"{file}: cannot be read as inputs: {why(error)}") from error
 
 
-def _declared(specs: Sequence[InputSpec]) -> int | None:
-    """Return the batch size that the model fixes, if it does."""
+@frozen
+class _Cut:
+    """How arrays are cut into batches.
+
+    Attributes:
+        size: Samples of a batch; None for all there are.
+        exactly: Whether the model takes no smaller batch.
+    """
+
+    size: int | None
+    exactly: bool
+
+
+def _cut(specs: Sequence[InputSpec], size: int | None, path: Path) -> _Cut:
     firsts = {spec.dims[0] for spec in specs if spec.dims}
     first = next(iter(firsts), None)
-    return first if len(firsts) == 1 and isinstance(first, int) and first > 0 else None
+    if len(firsts) != 1 or not isinstance(first, int) or first < 1:
+        return _Cut(size, exactly=False)
+    if size not in (None, first):
+        raise RequestError(f"{path}: the model takes batches of {first}, not of {size}")
+    return _Cut(first, exactly=True)
 
 
 def _files(path: Path) -> list[Path]:
@@ -62,20 +80,20 @@ def _files(path: Path) -> list[Path]:
     return within or [path]
 
 
-def _batches(path: Path, specs: Sequence[InputSpec], size: int | None) -> Iterator[dict[str, Any]]:
+def _batches(path: Path, specs: Sequence[InputSpec], cut: _Cut) -> Iterator[dict[str, Any]]:
     if path.is_dir():
         yield from folder_feeds(path, specs)
     elif path.suffix == ".json":
         yield from polygraphy_feeds(path)
     elif path.suffix in (".npz", ".npy"):
-        yield from _arrays(path, specs, size)
+        yield from _arrays(path, specs, cut)
     else:
         raise RequestError(
             f"{path}: data are .npz, .npy, .json or a folder of such, or of .pb files"
         )
 
 
-def _arrays(path: Path, specs: Sequence[InputSpec], size: int | None) -> Iterator[dict[str, Any]]:
+def _arrays(path: Path, specs: Sequence[InputSpec], cut: _Cut) -> Iterator[dict[str, Any]]:
     """Yield stretches of the arrays of a file, all of as many samples."""
     names = [spec.name for spec in specs]
     with ExitStack() as stack:
@@ -96,8 +114,8 @@ def _arrays(path: Path, specs: Sequence[InputSpec], size: int | None) -> Iterato
             told = ", ".join(f"{name} {length}" for name, length in lengths.items())
             raise RequestError(f"{path}: its arrays have different numbers of samples: {told}")
         left = next(iter(lengths.values()), 0)
-        while left > 0:
-            count = min(size or left, left)
+        while left >= ((cut.size or 1) if cut.exactly else 1):
+            count = min(cut.size or left, left)
             yield {name: rows.take(count) for name, rows in members.items()}
             left -= count
 
