@@ -215,6 +215,16 @@ def fold(models: Sequence[Path], **options: Any) -> None:  # noqa: ANN401 - clic
 @click.argument("candidate", type=_Path())
 @_with_verify_options
 @click.option(
+    "--allow-narrowed",
+    is_flag=True,
+    help="Accept a candidate that is right for fewer shapes than the original takes.",
+)
+@click.option(
+    "--match-outputs-by-name",
+    is_flag=True,
+    help="Accept inputs and outputs in another order.",
+)
+@click.option(
     "--report",
     type=_Path(),
     metavar="R.json|R.html",
@@ -370,6 +380,8 @@ def _verify_options(options: dict[str, Any]) -> "VerifyOptions":
         "shapes": dict(_shape(text) for text in options["shapes"]),
         "thorough": options["thorough"],
         "seed": options["seed"],
+        "allow_narrowed": options.get("allow_narrowed", False),
+        "match_outputs_by_name": options.get("match_outputs_by_name", False),
     }
     if options["timeout"] is not None:
         chosen["timeout"] = options["timeout"]

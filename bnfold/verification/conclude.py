@@ -89,6 +89,8 @@ def _failure(
         worst = max(named, key=lambda probe: probe.fraction)
         where = ", ".join(worst.region.outputs)
         return f"the fold at {where} is wrong: {worst.note}"
+    if proof.interface:
+        return proof.interface
     if proof.contradiction:
         return proof.contradiction
     unchecked = any(probe.verdict is ProbeVerdict.UNCHECKED for probe in proof.probes)

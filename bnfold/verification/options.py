@@ -27,6 +27,8 @@ class VerifyOptions:
             the error of every layer.
         seed: Seed of everything that is random.
         timeout: Seconds that one step (loading a model and running it once) may take.
+        allow_narrowed: Accept a candidate that is right for fewer shapes than the original takes.
+        match_outputs_by_name: Accept inputs and outputs in another order.
     """
 
     providers: tuple[str, ...] = ()
@@ -35,6 +37,8 @@ class VerifyOptions:
     thorough: bool = False
     seed: int = 0
     timeout: float = DEFAULT_TIMEOUT
+    allow_narrowed: bool = False
+    match_outputs_by_name: bool = False
 
     def __post_init__(self) -> None:
         """Check what the types do not say.
@@ -60,6 +64,8 @@ class VerifyOptions:
             "thorough": self.thorough,
             "seed": self.seed,
             "timeout": self.timeout,
+            "allow_narrowed": self.allow_narrowed,
+            "match_outputs_by_name": self.match_outputs_by_name,
         }
 
     @classmethod
@@ -72,4 +78,6 @@ class VerifyOptions:
             thorough=data["thorough"],
             seed=data["seed"],
             timeout=data["timeout"],
+            allow_narrowed=data["allow_narrowed"],
+            match_outputs_by_name=data["match_outputs_by_name"],
         )

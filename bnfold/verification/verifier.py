@@ -64,7 +64,9 @@ class Verifier:
         if self._worker is None:
             raise RuntimeError("a Verifier is a context manager: use it in a with statement")
         self._worker.send("candidate", path=str(candidate.absolute()))
-        proof = prove(self._original, candidate, regions, seed=self._options.seed)
+        proof = prove(
+            self._original, candidate, regions, seed=self._options.seed, options=self._options
+        )
         providers: tuple[ProviderReport, ...] = ()
         crash, blameless = None, False
         try:
@@ -102,7 +104,14 @@ class Verifier:
             shapes |= {name: tuple(shape) for name, shape in worker.answer()["shapes"].items()}
             before, proof = (
                 proof,
-                prove(self._original, candidate, regions, seed=self._options.seed, shapes=shapes),
+                prove(
+                    self._original,
+                    candidate,
+                    regions,
+                    seed=self._options.seed,
+                    shapes=shapes,
+                    options=self._options,
+                ),
             )
             if _held(proof) <= _held(before):
                 break

@@ -16,8 +16,9 @@ Bodies of If, Loop and Scan and local functions are matched as part of the node 
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import onnx
@@ -25,9 +26,16 @@ import onnx
 from bnfold.files.references import is_external
 from bnfold.verification.dtypes import Array
 from bnfold.verification.operators.evaluate import EvaluationError, default_domain
+from bnfold.verification.proof.identity import (
+    Key,
+    attribute_content,
+    content,
+    draws,
+    unchanged_operand,
+    version_of,
+)
 from bnfold.verification.proof.scopes import Path, Scope, function_scope, graph_scope
 
-Key = tuple[object, ...]
 _SMALL = 1 << 10  # elements
 Explain = Callable[["Numbered", "Numbered", str], str | None]
 
@@ -54,6 +62,7 @@ class Numbered:
         names: The first tensor of each number.
         bodies: The numbered subgraphs, by `Scope.path`.
         twin: For the candidate's scope, the original's.
+        drawn: How many nodes of each kind have drawn numbers of their own so far.
     """
 
     scope: Scope
@@ -62,6 +71,7 @@ class Numbered:
     names: dict[int, str] = field(default_factory=dict)
     bodies: dict[Path, "Numbered"] = field(default_factory=dict)
     twin: "Numbered | None" = None
+    drawn: Counter[Key] = field(default_factory=Counter)
 
     def home(self, name: str) -> "Numbered | None":
         """Return the numbered scope that defines `name`."""
@@ -83,6 +93,7 @@ class Matcher:
         candidates: Mapping[str, onnx.FunctionProto],
         explain: Explain,
         taken: set[str] | None = None,
+        ranks: Mapping[str, int] | None = None,
     ) -> None:
         """Prepare.
 
@@ -92,13 +103,15 @@ class Matcher:
             explain: Asked which tensor of the original a candidate's equals but for rounding; by
                 then it has that name. None if it equals none.
             taken: Names that tensors of the candidate have; None where they are to keep them.
+            ranks: Numbers of axes of tensors of the original's main graph.
         """
         self.table = Table()
         self._functions = {False: originals, True: candidates}
         self._numbered: dict[tuple[bool, str], Numbered] = {}
         self._explain = explain
         self.taken = taken
-        self._equal: dict[tuple[int, str, int, str], bool] = {}
+        self._ranks = ranks or {}
+        self._drawing: dict[tuple[bool, str], bool] = {}
         self.identical = 0
 
     def number(self, scope: Scope, twin: Numbered | None, inputs: list[Key]) -> Numbered:
@@ -142,6 +155,9 @@ class Matcher:
             numbered.numbers[name] = self.table.number(key)
         for node in scope.nodes:
             key = self._key(numbered, node)
+            if self._draws(numbered, node):
+                numbered.drawn[key] += 1
+                key = (*key, numbered.drawn[key])
             for index, name in enumerate(node.output):
                 if name:
                     number = self._output(numbered, node, (*key, index), name)
@@ -152,14 +168,9 @@ class Matcher:
     def _output(self, numbered: Numbered, node: onnx.NodeProto, key: Key, name: str) -> int:
         if node.op_type == "Constant" and default_domain(node):
             number = self._constant(numbered, name)
-        elif (
-            node.op_type == "Identity"
-            and default_domain(node)
-            and (passed := self.of(numbered, next(iter(node.input), ""))) is not None
-        ):
-            number = passed
         else:
-            number = self.table.number(key)
+            passed = self._passed(numbered, node)
+            number = self.table.number(key) if passed is None else passed
         twin = numbered.twin
         if twin is None:
             return number
@@ -174,6 +185,34 @@ class Matcher:
         known = None if explained is None else self.of(twin, explained)
         return number if known is None else known
 
+    def _passed(self, numbered: Numbered, node: onnx.NodeProto) -> int | None:
+        """Return the number of the input that a node gives back as it is, if it does."""
+        ranks = [rank for name in node.input if (rank := self._rank(numbered, name)) is not None]
+        name = unchanged_operand(node, numbered.scope, max(ranks, default=None))
+        return None if name is None else self.of(numbered, name)
+
+    def _rank(self, numbered: Numbered, name: str) -> int | None:
+        """Return the number of axes of a tensor that is one of the original's main graph."""
+        if numbered.scope.path:
+            return None
+        if numbered.twin is not None:
+            number = numbered.numbers.get(name)
+            name = "" if number is None else numbered.twin.names.get(number, "")
+        return self._ranks.get(name)
+
+    def _draws(self, numbered: Numbered, node: onnx.NodeProto) -> bool:
+        """Tell whether a node, or the local function that it calls, draws numbers of its own."""
+        is_candidate = numbered.twin is not None
+        name = f"{node.domain}::{node.op_type}" + (f":{node.overload}" if node.overload else "")
+        function = self._functions[is_candidate].get(name)
+        if function is None:
+            return draws(node, numbered.scope)
+        if (is_candidate, name) not in self._drawing:
+            self._drawing[is_candidate, name] = False
+            body = replace(numbered, scope=function_scope(numbered.scope.model, function))
+            self._drawing[is_candidate, name] = any(self._draws(body, n) for n in function.node)
+        return self._drawing[is_candidate, name]
+
     def _key(self, numbered: Numbered, node: onnx.NodeProto) -> Key:
         scope = numbered.scope
         domain = "" if node.domain == "ai.onnx" else node.domain
@@ -186,7 +225,7 @@ class Matcher:
         outputs = len(node.output)
         while outputs and not node.output[outputs - 1]:
             outputs -= 1
-        what: object = scope.opsets.get(domain)
+        what = version_of(node.op_type, domain, scope.opsets.get(domain))
         function = self._function(numbered, f"{domain}::{node.op_type}", node.overload)
         if function is not None:
             what = function
@@ -201,15 +240,9 @@ class Matcher:
     ) -> Key:
         if attribute.type == onnx.AttributeProto.GRAPH:
             return (attribute.name, *self._body(numbered, node, attribute))
-        if attribute.type == onnx.AttributeProto.TENSOR:
-            array = numbered.scope.model.read(attribute.t)
-            return (attribute.name, str(array.dtype), array.shape, array.tobytes())
         if attribute.type == onnx.AttributeProto.GRAPHS:
             return (attribute.name, id(attribute))
-        plain = onnx.AttributeProto()
-        plain.CopyFrom(attribute)
-        plain.doc_string = ""
-        return (attribute.name, plain.SerializeToString(deterministic=True))
+        return attribute_content(numbered.scope.model, attribute)
 
     def _body(
         self, numbered: Numbered, node: onnx.NodeProto, attribute: onnx.AttributeProto
@@ -245,7 +278,8 @@ class Matcher:
                 return ("foreign function", name)
             done = self.number(scope, twin, inputs)
             self._numbered[is_candidate, name] = done
-        defaults = tuple(a.SerializeToString(deterministic=True) for a in function.attribute_proto)
+        model = numbered.scope.model
+        defaults = tuple(attribute_content(model, a) for a in function.attribute_proto)
         return ("function", defaults, tuple(function.attribute), len(done.scope.inputs),
                 tuple(self.of(done, name) for name in done.scope.outputs))  # fmt: skip
 
@@ -255,12 +289,10 @@ class Matcher:
             try:
                 array = home.scope.constant(name)
             except EvaluationError:  # an invalid model; it equals what is written just so
-                made = home.scope.producers.get(name)
-                stated = home.scope.tensors[name] if made is None else made[0]
-                written = stated.SerializeToString(deterministic=True)
-                return self.table.number(("undefined", home.scope.path, written))
-            content = tuple(array.reshape(-1)) if array.dtype == object else array.tobytes()
-            return self.table.number(("content", str(array.dtype), array.shape, content))
+                model, stated = home.scope.model, home.scope.producers[name][0].attribute
+                written = tuple(attribute_content(model, attribute) for attribute in stated)
+                return self.table.number(("undefined", written))
+            return self.table.number(("content", *content(array)))
         twin = home.twin
         if twin is not None:
             other = twin.home(name)

@@ -10,7 +10,10 @@ import onnx
 from bnfold.errors import ModelError
 from bnfold.files.opened import OpenedModel, open_model
 from bnfold.region import Region
+from bnfold.verification.options import VerifyOptions
 from bnfold.verification.proof.cone import cut
+from bnfold.verification.proof.identity import Key
+from bnfold.verification.proof.interface import unlike_interface
 from bnfold.verification.proof.known import (
     inlined_alike,
     joined,
@@ -18,13 +21,14 @@ from bnfold.verification.proof.known import (
     narrowed_inputs,
     taps,
 )
-from bnfold.verification.proof.matching import Key, Matcher, Numbered, equal_constants
+from bnfold.verification.proof.matching import Matcher, Numbered, equal_constants
 from bnfold.verification.proof.probe import Finding
 from bnfold.verification.proof.samples import Shape
 from bnfold.verification.proof.scopes import all_names, function_name, graph_scope
 from bnfold.verification.proof.seek import Prober, Seeker
 from bnfold.verification.verdict import Probe, ProbeVerdict, Structure
 
+_NO_OPTIONS = VerifyOptions()
 _SUSPECTS = 8
 """Tensors that may be to blame together."""
 _ORDER = {ProbeVerdict.HELD: 0, ProbeVerdict.UNCHECKED: 1, ProbeVerdict.BROKEN: 2}
@@ -41,6 +45,7 @@ class Proof:
         contradiction: Why the candidate is certainly wrong although nobody named a region.
         taps: Tensors by which both models can be compared layer by layer.
         unsure: Tensors whose shapes, were they known, might let a failed probe hold.
+        interface: How inputs or outputs differ; nothing where they do not.
     """
 
     structure: Structure
@@ -49,6 +54,7 @@ class Proof:
     contradiction: str | None = None
     taps: tuple[str, ...] = ()
     unsure: tuple[str, ...] = ()
+    interface: str = ""
 
 
 @np.errstate(all="ignore")  # what is not finite is told by what it is compared with
@@ -59,6 +65,7 @@ def prove(
     *,
     seed: int,
     shapes: Mapping[str, Shape] | None = None,
+    options: VerifyOptions = _NO_OPTIONS,
 ) -> Proof:
     """Try to prove that `candidate` computes what `original` does.
 
@@ -68,6 +75,7 @@ def prove(
         regions: Where they are said to differ.
         seed: Seed of the probes' inputs.
         shapes: Shapes of tensors that were seen when the original ran.
+        options: What else is accepted.
 
     Raises:
         ModelError: One of the files is not an ONNX model.
@@ -79,7 +87,7 @@ def prove(
     with limits, open_model(original) as first, open_model(candidate) as second:
         first = inlined_alike(first, second)  # noqa: PLW2901 - the same files behind it
         try:
-            return _Prover(first, second, regions, seed, shapes or {}).prove()
+            return _Prover(first, second, regions, seed, shapes or {}, options).prove()
         except RecursionError as error:
             raise ModelError(f"{original}: its functions call one another too deep") from error
 
@@ -92,6 +100,7 @@ class _Prover:
         regions: Sequence[Region],
         seed: int,
         shapes: Mapping[str, Shape],
+        options: VerifyOptions,
     ) -> None:
         self.first, self.second, self.regions = first, second, regions
         self.by_output = {(r.scope, name): r for r in regions for name in r.outputs}
@@ -100,7 +109,11 @@ class _Prover:
         self.differing: list[str] = []
         # Shapes only choose the inputs of probes, so the candidate may add what it knows.
         known, self.integers = known_shapes(first.proto)
+        self.ranks = {name: len(shape) for name, shape in known.items()}
         self.prober = Prober({**joined(known, known_shapes(second.proto)[0]), **shapes}, seed)
+        self.interface = unlike_interface(
+            first.proto.graph, second.proto.graph, by_name=options.match_outputs_by_name
+        )
         self.narrowed = narrowed_inputs(first.proto, second.proto)
         self.taps = taps(first.proto.graph, second.proto.graph)
         self.taken: set[str] | None = None
@@ -123,7 +136,7 @@ class _Prover:
             difference, contradiction = self._blame(difference)
         return Proof(
             structure, probes, None if structure.proved else difference, contradiction,
-            self.taps, self.prober.asked() if not structure.proved else (),
+            self.taps, self.prober.asked() if not structure.proved else (), self.interface,
         )  # fmt: skip
 
     def _blame(self, difference: str | None) -> tuple[str | None, str | None]:
@@ -142,7 +155,7 @@ class _Prover:
         self.differing = []
         originals = {function_name(f): f for f in self.first.proto.functions}
         candidates = {function_name(f): f for f in self.second.proto.functions}
-        self.matcher = Matcher(originals, candidates, self._explain, self.taken)
+        self.matcher = Matcher(originals, candidates, self._explain, self.taken, self.ranks)
         self.seeker.begin(self.matcher)
         old_scope, new_scope = (
             graph_scope(self.first, self.first.proto.graph),
@@ -155,17 +168,15 @@ class _Prover:
             name for name in old_scope.outputs
             if name not in present or not self.matcher.same(new, name)
         )  # fmt: skip
-        reason = self._reason(old, new, unproved)
+        reason = self._reason(unproved)
         return Structure(
             proved=not reason, reason=reason, identical=self.matcher.identical, unproved=unproved,
             narrowed=self.narrowed,
         )  # fmt: skip
 
-    def _reason(self, old: Numbered, new: Numbered, unproved: Sequence[str]) -> str:
-        if old.scope.outputs != new.scope.outputs:
-            return "the graph outputs are not the same"
-        if old.scope.inputs != new.scope.inputs:
-            return "the graph inputs are not the same"
+    def _reason(self, unproved: Sequence[str]) -> str:
+        if self.interface:
+            return self.interface
         if not unproved:
             return ""
         if self.differing:

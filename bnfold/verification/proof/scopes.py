@@ -27,10 +27,11 @@ from bnfold.verification.operators.evaluate import (
 
 Path = tuple[tuple[str, str], ...]
 
-_RANDOM = frozenset(
+RANDOM = frozenset(
     {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial",
      "Bernoulli"}
 )  # fmt: skip
+"""Operators that draw numbers."""
 _NARROW_FLOATS = frozenset(
     {onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16, onnx.TensorProto.FLOAT}
 )
@@ -231,7 +232,7 @@ def _rename_within(graph: onnx.GraphProto, name: str, other: str) -> None:
 
 def _pure(node: onnx.NodeProto) -> bool:
     """Tell whether a node gives the same for the same inputs and can be computed by itself."""
-    if node.op_type in _RANDOM:
+    if node.op_type in RANDOM:
         return False
     return not any(
         a.type in {onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS} or a.ref_attr_name

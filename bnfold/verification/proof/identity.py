@@ -1,0 +1,156 @@
+"""What makes two nodes the same one: the operator's definition, and every attribute by its value.
+
+What a skeleton keeps of a large tensor is where it lies, which says nothing about what it holds. So
+tensors count by their bits, wherever they stand: in a field of their own, in a list, or sparse.
+"""
+
+import functools
+import hashlib
+
+import numpy as np
+import onnx
+
+from bnfold.files.opened import OpenedModel
+from bnfold.verification.dtypes import Array
+from bnfold.verification.operators.evaluate import EvaluationError, default_domain
+from bnfold.verification.proof.scopes import RANDOM, Scope
+
+Key = tuple[object, ...]
+
+_OTHER_MEANING = frozenset({("PRelu", 7), ("AveragePool", 11), ("AveragePool", 22),
+                            ("MaxPool", 22), ("Resize", 19), ("Mod", 28)})  # fmt: skip
+"""Versions that declare what the one before declares, and compute something else in some cases."""
+_LEGACY_DROPOUT = 7  # up to here an attribute tells whether it is a test
+_NEUTRAL = {"Add": 0, "Sub": 0, "Mul": 1, "Div": 1}
+"""The constant with which an operator gives back its other operand."""
+_SHORT = 64  # bytes that are kept as they are, instead of their digest
+
+
+def content(array: Array) -> Key:
+    """Return what identifies an array: its type, its shape and its bits."""
+    if array.dtype == object:
+        return ("object", array.shape, tuple(array.reshape(-1)))
+    held = array.tobytes()
+    if len(held) > _SHORT:
+        held = hashlib.sha256(held).digest()
+    return (str(array.dtype), array.shape, held)
+
+
+def attribute_content(model: OpenedModel, attribute: onnx.AttributeProto) -> Key:
+    """Return what identifies an attribute that holds no graph."""
+    dense = [attribute.t] if attribute.HasField("t") else []
+    sparse = [attribute.sparse_tensor] if attribute.HasField("sparse_tensor") else []
+    dense += attribute.tensors
+    sparse += attribute.sparse_tensors
+    plain = onnx.AttributeProto()
+    plain.CopyFrom(attribute)
+    plain.doc_string = ""
+    for field in ("t", "tensors", "sparse_tensor", "sparse_tensors"):
+        plain.ClearField(field)
+    return (
+        attribute.name,
+        plain.SerializeToString(deterministic=True),
+        tuple(content(model.read(tensor)) for tensor in dense),
+        tuple(
+            (tuple(each.dims), content(model.read(each.values)), content(model.read(each.indices)))
+            for each in sparse
+        ),
+    )
+
+
+def version_of(op_type: str, domain: str, opset: int | None) -> object:
+    """Return what identifies the definition of an operator in a version of its operator set.
+
+    Versions that differ only in the types they admit are one.
+    """
+    return opset if opset is None else _first_alike(op_type, domain, opset)
+
+
+@functools.cache
+def _first_alike(op_type: str, domain: str, opset: int) -> object:
+    try:
+        schema = onnx.defs.get_schema(op_type, opset, domain)
+    except onnx.defs.SchemaError:  # nobody knows what a version means there
+        return ("unknown", opset)
+    while schema.since_version > 1 and (op_type, schema.since_version) not in _OTHER_MEANING:
+        try:
+            before = onnx.defs.get_schema(op_type, schema.since_version - 1, domain)
+        except onnx.defs.SchemaError:
+            break
+        if _declared(before) != _declared(schema):
+            break
+        schema = before
+    return int(schema.since_version)
+
+
+def _declared(schema: onnx.defs.OpSchema) -> Key:
+    """Return what a version declares, but for types and words."""
+    attributes = sorted(
+        (a.name, str(a.type), a.required, a.default_value.SerializeToString(deterministic=True))
+        for a in schema.attributes.values()
+    )
+    formal = [
+        tuple((p.name, str(p.option), p.is_homogeneous, p.min_arity) for p in parameters)
+        for parameters in (schema.inputs, schema.outputs)
+    ]
+    return (tuple(attributes), *formal, schema.min_input, schema.max_input,
+            schema.min_output, schema.max_output)  # fmt: skip
+
+
+def draws(node: onnx.NodeProto, scope: Scope) -> bool:
+    """Tell whether a node draws numbers of its own, so that another of its kind gives others."""
+    if any(a.HasField("g") and any(draws(n, scope) for n in a.g.node) for a in node.attribute):
+        return True
+    if not default_domain(node):
+        return False
+    if node.op_type in RANDOM:
+        return not any(attribute.name == "seed" for attribute in node.attribute)
+    return node.op_type == "Dropout" and _in_training(node, scope)
+
+
+def _in_training(node: onnx.NodeProto, scope: Scope) -> bool:
+    """Tell whether a Dropout may drop something."""
+    if any(attribute.name == "seed" for attribute in node.attribute):
+        return False
+    if scope.opsets.get("", 0) < _LEGACY_DROPOUT:
+        return not any(a.name == "is_test" and a.i for a in node.attribute)
+    if len(node.input) <= 2 or not node.input[2]:  # noqa: PLR2004 - (data, ratio, training)
+        return False
+    try:
+        return bool(scope.constant(node.input[2]))
+    except EvaluationError:
+        return True
+
+
+def unchanged_operand(node: onnx.NodeProto, scope: Scope, rank: "int | None") -> str | None:
+    """Return the input that a node gives back as it is; None if it does something to it.
+
+    Args:
+        node: Any node.
+        scope: Where it stands.
+        rank: How many axes its result has; None where that is not known.
+    """
+    if not default_domain(node) or not node.input:
+        return None
+    if node.op_type == "Identity":
+        return str(node.input[0])
+    neutral = _NEUTRAL.get(node.op_type)
+    if neutral is None or len(node.input) != 2 or node.attribute:  # noqa: PLR2004 - two operands
+        return None
+    places = (1,) if node.op_type in {"Sub", "Div"} else (1, 0)
+    for place in places:
+        operand, other = node.input[place], node.input[1 - place]
+        if scope.is_constant(operand) and _is_all(scope, operand, neutral, rank):
+            return str(other)
+    return None
+
+
+def _is_all(scope: Scope, name: str, number: int, rank: int | None) -> bool:
+    """Tell whether a constant is one number, and adds no axes to what has so many."""
+    try:
+        value = scope.constant(name)
+    except EvaluationError:
+        return False
+    if value.size != 1 or (value.ndim and (rank is None or value.ndim > rank)):
+        return False
+    return value.dtype.kind != "O" and bool(np.all(value == number))

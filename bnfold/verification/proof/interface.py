@@ -1,0 +1,70 @@
+"""What a model's users see of it: its inputs and outputs, by name, type and order."""
+
+from collections.abc import Sequence
+from typing import Final
+
+import onnx
+
+_BY_NAME: Final = "--match-outputs-by-name accepts that"
+
+
+def unlike_interface(
+    original: onnx.GraphProto, candidate: onnx.GraphProto, *, by_name: bool
+) -> str:
+    """Return in a sentence how the inputs or outputs of two models differ; nothing if they do not.
+
+    Inputs that have a default value count for nothing: who folds a weight takes its input away.
+
+    Args:
+        original: The original's graph.
+        candidate: The candidate's.
+        by_name: Another order is no difference.
+    """
+    pairs = (
+        ("input", _fed(original), _fed(candidate)),
+        ("output", original.output, candidate.output),
+    )
+    found = (_unlike(what, before, after, by_name=by_name) for what, before, after in pairs)
+    return next(filter(None, found), "")
+
+
+def _fed(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
+    stored = {tensor.name for tensor in graph.initializer}
+    stored |= {tensor.values.name for tensor in graph.sparse_initializer}
+    return [value for value in graph.input if value.name not in stored]
+
+
+def _unlike(
+    what: str,
+    before: Sequence[onnx.ValueInfoProto],
+    after: Sequence[onnx.ValueInfoProto],
+    *,
+    by_name: bool,
+) -> str:
+    names = [[value.name for value in values] for values in (before, after)]
+    missing = [name for name in names[0] if name not in names[1]]
+    added = [name for name in names[1] if name not in names[0]]
+    if missing:
+        return f"the candidate has no {what} {missing[0]!r}"
+    if added:
+        return f"the candidate has an {what} {added[0]!r}, which the original does not have"
+    if len(names[0]) != len(names[1]):
+        return f"the candidate has {len(names[1])} {what}s instead of {len(names[0])}"
+    if names[0] != names[1] and not by_name:
+        place, name = next(
+            (k, n) for k, (n, other) in enumerate(zip(*names, strict=True)) if n != other
+        )
+        return f"{what} {place + 1} is {names[1][place]!r} instead of {name!r} ({_BY_NAME})"
+    types = {value.name: _type(value) for value in after}
+    for value in before:
+        mine, theirs = _type(value), types[value.name]
+        if mine and theirs and mine != theirs:
+            return f"{what} {value.name!r} is of type {theirs} instead of {mine}"
+    return ""
+
+
+def _type(value: onnx.ValueInfoProto) -> str:
+    """Return the name of a tensor's element type; nothing where none is declared."""
+    number = value.type.tensor_type.elem_type
+    known = number in onnx.TensorProto.DataType.values()
+    return onnx.TensorProto.DataType.Name(number).lower() if number and known else ""
