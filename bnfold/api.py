@@ -2,18 +2,19 @@
 
 import gc
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import onnx
 
 from bnfold.errors import ModelError, RequestError
-from bnfold.files import OpenedModel, copy_model, open_model, save_model
-from bnfold.folding import Choice, Decision, carry_out, decide, function_names
+from bnfold.files import OpenedModel, copy_model, open_model, stage
+from bnfold.folding import Decision, carry_out, function_names
 from bnfold.frozen import frozen
+from bnfold.graph.options import EVERYTHING, FoldOptions
 from bnfold.paths import as_path
 from bnfold.region import Region
 from bnfold.reports.records import Counts, fold_records, kept_records
@@ -25,6 +26,19 @@ if TYPE_CHECKING:
     from bnfold.verification import Verification, Verifier
 
 _VERIFY = VerifyOptions()
+
+
+@frozen
+class FileOptions:
+    """How to fold a file; each is said in `fold_file`."""
+
+    verify: VerifyOptions | None = _VERIFY
+    fold: FoldOptions = EVERYTHING
+    in_place: bool = False
+    check: bool = False
+    external_data: bool | None = None
+    share_data: bool = False
+    digest: bool = True
 
 
 def default_target(source: Path) -> Path:
@@ -81,17 +95,16 @@ def fold_file(  # noqa: PLR0913 - each is an option of the command line
     """
     if not isinstance(verify, VerifyOptions | None):
         raise TypeError(f"verify takes VerifyOptions, or None not to verify, not {verify!r}")
-    path = as_path(source)
-    job = _Job(
-        path,
-        _target(path, target, in_place=in_place),
-        verify,
-        _Saving(external_data, share_data),
-        Choice(bn_only, keep_overridable),
-        digest,
-    )
+    fold = FoldOptions(bn_only, keep_overridable)
+    how = FileOptions(verify, fold, in_place, check, external_data, share_data, digest)
+    return fold_with(as_path(source), None if target is None else as_path(target), how)
+
+
+def fold_with(source: Path, target: Path | None, how: FileOptions) -> Report:
+    """Fold a model file; see `fold_file`."""
+    job = _Job(source, _target(source, target, in_place=how.in_place), how)
     with _without_collection(), _naming(job.source, job.target):
-        return job.check() if check else job.fold()
+        return job.check() if how.check else job.fold()
 
 
 def verify(
@@ -121,12 +134,12 @@ def verify(
     return verify_models(first, second, regions=regions, options=options)
 
 
-def _target(source: Path, target: str | Path | None, *, in_place: bool) -> Path:
+def _target(source: Path, target: Path | None, *, in_place: bool) -> Path:
     if in_place:
         if target is not None:
             raise RequestError("a target and in-place exclude each other")
         return source
-    chosen = default_target(source) if target is None else as_path(target)
+    chosen = default_target(source) if target is None else target
     if source.exists() and chosen.exists() and chosen.samefile(source):
         raise RequestError(f"{chosen}: this is the input; in_place (--in-place) replaces it")
     return chosen
@@ -155,74 +168,64 @@ def _without_collection() -> Iterator[None]:
             gc.enable()
 
 
-@frozen
-class _Saving:
-    external_data: bool | None
-    share_data: bool
-
-
 @dataclass(slots=True)
 class _Job:
     """One model file on its way."""
 
     source: Path
     target: Path
-    options: VerifyOptions | None
-    saving: _Saving
-    choice: Choice
-    digest: bool
+    how: FileOptions
 
     def check(self) -> Report:
         """Say what would be folded."""
         with open_model(self.source) as opened:
-            return self._report(opened, decide(opened, self.choice), checked_only=True)
+            return carry_out(
+                opened, self.how.fold, partial(self._report, opened, checked_only=True)
+            )
 
     def fold(self) -> Report:
         """Fold, save, verify, publish."""
-        with open_model(self.source) as opened, self._start_verifying() as verifying:
-            save = partial(self._save, opened, verifying)
-            return carry_out(decide(opened, self.choice), self.choice, save)
+        with open_model(self.source) as opened, self._verifier() as verifier:
+            return carry_out(opened, self.how.fold, partial(self._save, opened, verifier))
 
-    def _start_verifying(self) -> "_Verifying":
-        if self.options is None:
-            return _Verifying(None)
+    def _verifier(self) -> "AbstractContextManager[Verifier | None]":
+        """Start what verifies; it runs the original while the model is being folded."""
+        if self.how.verify is None:
+            return nullcontext()
         from bnfold.verification import Verifier
 
-        return _Verifying(Verifier(self.source, self.options))
+        return Verifier(self.source, self.how.verify)
 
-    def _save(self, opened: OpenedModel, verifying: "_Verifying", decision: Decision) -> Report:
+    def _save(self, opened: OpenedModel, verifier: "Verifier | None", decision: Decision) -> Report:
+        external, sharing = self.how.external_data, self.how.share_data
         if not decision.plan.changes:
             # What is to be replaced by itself stays, unless it shall have another form.
-            written = self.target != self.source or self.saving.external_data is True
+            written = self.target != self.source or self.how.external_data is True
             if written:
-                copy_model(
-                    opened,
-                    self.target,
-                    external_data=self.saving.external_data,
-                    share_data=self.saving.share_data,
-                )
+                copy_model(opened, self.target, external_data=external, share_data=sharing)
             return self._report(opened, decision, written=written)
-        rewritten, regions = decision.rewritten, decision.plan.regions
-
-        def check(candidate: Path) -> None:
-            verifying.verify(candidate, regions)
-            opened.require_unchanged()  # or something else was verified
-            report = self._report(opened, decision, verification=verifying.result)
-            if report.exit_code is Exit.NO_PROVIDER:
-                raise ProviderError(f"{self.source}: {report.error}", report)
-            if report.exit_code is not Exit.DONE:
-                raise VerificationError(f"{self.source}: {report.error}", report)
-
-        save_model(
+        made, verification = decision.rewritten, None
+        with stage(
             decision.opened,
-            rewritten.proto,
-            rewritten.recipes,
+            made.proto,
+            made.recipes,
             self.target,
-            external_data=self.saving.external_data,
-            share_data=self.saving.share_data,
-            check=check if self.options is not None else None,
-        )
-        return self._report(opened, decision, verification=verifying.result, written=True)
+            external_data=external,
+            share_data=sharing,
+        ) as staged:
+            if verifier is not None:
+                verification = verifier.verify(staged.path, decision.plan.regions)
+                opened.require_unchanged()  # or something else was verified
+                self._require_good(self._report(opened, decision, verification=verification))
+            staged.publish()
+        return self._report(opened, decision, verification=verification, written=True)
+
+    def _require_good(self, report: Report) -> None:
+        """Raise what a verification that does not let the model pass comes to."""
+        if report.exit_code is Exit.NO_PROVIDER:
+            raise ProviderError(f"{self.source}: {report.error}", report)
+        if report.exit_code is not Exit.DONE:
+            raise VerificationError(f"{self.source}: {report.error}", report)
 
     def _report(
         self,
@@ -234,7 +237,7 @@ class _Job:
         verification: "Verification | None" = None,
     ) -> Report:
         return Report(
-            source=FileRecord.of_opened(opened, self.source, digest=self.digest),
+            source=FileRecord.of_opened(opened, self.source, digest=self.how.digest),
             target=None if checked_only else self._target_record(written=written),
             written=written,
             before=Counts.of(opened.proto),
@@ -251,7 +254,7 @@ class _Job:
     def _target_record(self, *, written: bool) -> FileRecord:
         if not written:
             return FileRecord(str(self.target))
-        return FileRecord.of(self.target, digest=self.digest)
+        return FileRecord.of(self.target, digest=self.how.digest)
 
     def _left_files(self, opened: OpenedModel) -> tuple[str, ...]:
         """Return the data files that the model, which was replaced in place, reads no longer."""
@@ -259,24 +262,3 @@ class _Job:
             return ()
         with open_model(self.target) as replaced:
             return tuple(sorted(set(opened.locations).difference(replaced.locations)))
-
-
-@dataclass(slots=True)
-class _Verifying:
-    """A verifier that may not be there, and what it found."""
-
-    verifier: "Verifier | None"
-    result: "Verification | None" = None
-
-    def __enter__(self) -> Self:
-        if self.verifier is not None:
-            self.verifier.__enter__()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.verifier is not None:
-            self.verifier.__exit__()
-
-    def verify(self, candidate: Path, regions: Sequence[Region]) -> None:
-        if self.verifier is not None:
-            self.result = self.verifier.verify(candidate, regions)

@@ -8,11 +8,11 @@ from typing import TypeVar
 import numpy as np
 import onnx
 
-from bnfold.files import OpenedModel, RoundingOverflow, from_proto, materialize
+from bnfold.files import FoldOverflow, OpenedModel, from_proto, materialize
 from bnfold.frozen import frozen
 from bnfold.graph.edit.rewrite import Rewritten, rewrite
-from bnfold.graph.edit.rewriter import FoldOverflow
 from bnfold.graph.facts.graph import Graph
+from bnfold.graph.options import FoldOptions
 from bnfold.graph.plan.inline import functions_in_the_way
 from bnfold.graph.plan.plan import Plan
 from bnfold.graph.plan.planner import look_closer, make_plan, read_graph
@@ -20,19 +20,6 @@ from bnfold.onnx_model.functions import FunctionId, inlined
 from bnfold.reports.records import Counts, FoldRecord, KeptRecord, fold_records, kept_records
 
 Made = TypeVar("Made")
-
-
-@frozen
-class Choice:
-    """What may be folded.
-
-    Attributes:
-        bn_only: Fold only runs that contain a BatchNormalization.
-        keep_overridable: Treat initializers that a caller may override as unknown.
-    """
-
-    bn_only: bool = False
-    keep_overridable: bool = False
 
 
 @frozen(eq=False)
@@ -45,7 +32,6 @@ class Decision:
         plan: The folds.
         rewritten: The folded model, its new numbers still to be made.
         inlined: The local functions that were inlined, by domain and name.
-        overflowing: Linear nodes that cannot take anything up, by number.
     """
 
     opened: OpenedModel
@@ -53,16 +39,6 @@ class Decision:
     plan: Plan
     rewritten: Rewritten
     inlined: tuple[FunctionId, ...] = ()
-    overflowing: frozenset[int] = frozenset()
-
-    def into_weight(self, name: str) -> frozenset[int]:
-        """Return the linear nodes that something is folded into and that have this weight."""
-        view = self.graph.view
-        return frozenset(
-            edit.node
-            for edit in self.plan.linear.values()
-            if view.tensors[view.nodes[edit.node].inputs[edit.layout.weight]].name == name
-        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -91,100 +67,54 @@ class Folding:
     inlined: tuple[str, ...] = ()
 
 
-_EVERYTHING = Choice()
-
 _PATIENCE = 16
 """Plans; a model of which more than so many overflow is not worth planning once for each node, nor
 one of which more than so many functions show one after the other that they are in the way."""
 
 
-@np.errstate(all="ignore")  # what is not finite is refused, and by name
-def decide(opened: OpenedModel, choice: Choice = _EVERYTHING) -> Decision:
-    """Plan the folds of an opened model and carry them out on a copy of its structure.
+def carry_out(opened: OpenedModel, options: FoldOptions, make: Callable[[Decision], Made]) -> Made:
+    """Plan the folds of an opened model, carry them out on a copy and let the result be made.
 
-    A fold whose numbers turn out not to fit into their element type is taken out of the plan. Of
-    the numbers that are made later, `carry_out` takes care.
+    A fold whose numbers turn out not to fit into their element type is taken out of the plan, and
+    the rest is carried out anew.
 
     Args:
         opened: The model.
-        choice: What may be folded.
+        options: What may be folded.
+        make: Makes something of the decision; may raise FoldOverflow, as saving the model does.
 
     Raises:
         ModelError: The graph makes no sense.
     """
-    graph, plan = _planned(opened, choice)
-    opened, graph, plan, functions = _inlined(opened, choice, graph, plan)
-    return _rewritten(opened, choice, graph, plan, functions)
-
-
-def carry_out(decision: Decision, choice: Choice, make: Callable[[Decision], Made]) -> Made:
-    """Make the numbers of a decision, or of one without those folds whose weights overflow.
-
-    Args:
-        decision: What is to be done.
-        choice: What may be folded.
-        make: Makes a folded model; raises RoundingOverflow.
-    """
+    opened, graph, plan, functions = _planned_inlined(opened, options)
+    overflowing: frozenset[int] = frozenset()
     for attempt in count():
         try:
-            return make(decision)
-        except RoundingOverflow as overflow:
-            nodes = decision.into_weight(overflow.name)
-            if not nodes:
-                raise
-            decision = _without(decision, choice, _given_up(decision.plan, nodes, attempt))
-    raise AssertionError  # for the type checker: count() does not end
-
-
-@np.errstate(all="ignore")
-def _without(decision: Decision, choice: Choice, nodes: frozenset[int]) -> Decision:
-    """Decide again, folding nothing into some linear nodes."""
-    overflowing = decision.overflowing | nodes
-    graph = decision.graph
-    plan = make_plan(graph, bn_only=choice.bn_only, overflowing=overflowing)
-    return _rewritten(decision.opened, choice, graph, plan, decision.inlined, overflowing)
-
-
-def _rewritten(
-    opened: OpenedModel,
-    choice: Choice,
-    graph: Graph,
-    plan: Plan,
-    inlined: tuple[FunctionId, ...],
-    overflowing: frozenset[int] = frozenset(),
-) -> Decision:
-    for attempt in count():
-        try:
-            rewritten = rewrite(opened, graph, plan)
+            return make(Decision(opened, graph, plan, rewrite(opened, graph, plan), functions))
         except FoldOverflow as overflow:
-            overflowing |= _given_up(plan, frozenset({overflow.node}), attempt)
-            plan = make_plan(graph, bn_only=choice.bn_only, overflowing=overflowing)
-        else:
-            return Decision(opened, graph, plan, rewritten, inlined, overflowing)
+            overflowing |= {overflow.node} if attempt < _PATIENCE else plan.touched
+            plan = make_plan(graph, options, overflowing)
     raise AssertionError  # for the type checker: count() does not end
 
 
-def _given_up(plan: Plan, nodes: frozenset[int], attempt: int) -> frozenset[int]:
-    """Return the nodes that take nothing up any more: those that overflowed, in the end all."""
-    return nodes if attempt < _PATIENCE else plan.touched
-
-
-def _planned(opened: OpenedModel, choice: Choice) -> tuple[Graph, Plan]:
-    graph = read_graph(opened, keep_overridable=choice.keep_overridable)
-    plan = make_plan(graph, bn_only=choice.bn_only)
+def _planned(opened: OpenedModel, options: FoldOptions) -> tuple[Graph, Plan]:
+    graph = read_graph(opened, options)
+    plan = make_plan(graph, options)
     if plan.lacks_shapes or (plan.kept and graph.constants.hide_a_shape()):
-        graph = look_closer(opened, graph, keep_overridable=choice.keep_overridable)
-        plan = make_plan(graph, bn_only=choice.bn_only)
+        graph = look_closer(opened, graph, options)
+        plan = make_plan(graph, options)
     return graph, plan
 
 
-def _inlined(
-    opened: OpenedModel, choice: Choice, graph: Graph, plan: Plan
+@np.errstate(all="ignore")  # what is not finite is refused, and by name
+def _planned_inlined(
+    opened: OpenedModel, options: FoldOptions
 ) -> tuple[OpenedModel, Graph, Plan, tuple[FunctionId, ...]]:
     """Inline functions where that leaves fewer batch normalizations; else leave all as it is.
 
     What one normalization needs to be inlined may show only when another function is.
     """
+    graph, plan = _planned(opened, options)
     best = (opened, graph, plan, tuple[FunctionId, ...]())
     every = frozenset((f.domain, f.name) for f in opened.proto.functions)
     for below in (False, True):
@@ -199,7 +129,7 @@ def _inlined(
             if model is None:
                 break
             flat = replace(opened, proto=model)
-            graph, plan = _planned(flat, choice)
+            graph, plan = _planned(flat, options)
             if _left(graph, plan) < _left(best[1], best[2]):
                 best = (flat, graph, plan, tuple(sorted(functions)))
     return best
@@ -233,24 +163,23 @@ def fold(
         raise TypeError(
             f"fold takes an onnx.ModelProto, not {type(model).__name__}; fold_file takes a path"
         )
-    with from_proto(model) as opened:
-        choice = Choice(bn_only, keep_overridable)
-        decision, folded = carry_out(decide(opened, choice), choice, _in_memory)
+
+    def make(decision: Decision) -> Folding:
+        rewritten = decision.rewritten
+        folded = materialize(decision.opened, rewritten.proto, rewritten.recipes)
         return Folding(
             model=folded,
             plan=decision.plan,
             folds=fold_records(decision.graph, decision.plan),
-            kept=kept_records(decision.graph, decision.plan, decision.rewritten.dropped),
+            kept=kept_records(decision.graph, decision.plan, rewritten.dropped),
             before=Counts.of(model),
             after=Counts.of(folded),
-            unlisted=decision.rewritten.unlisted,
+            unlisted=rewritten.unlisted,
             inlined=function_names(decision.inlined),
         )
 
-
-def _in_memory(decision: Decision) -> tuple[Decision, onnx.ModelProto]:
-    rewritten = decision.rewritten
-    return decision, materialize(decision.opened, rewritten.proto, rewritten.recipes)
+    with from_proto(model) as opened:
+        return carry_out(opened, FoldOptions(bn_only, keep_overridable), make)
 
 
 def function_names(functions: Iterable[FunctionId]) -> tuple[str, ...]:

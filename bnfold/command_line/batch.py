@@ -8,9 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from shutil import copyfileobj
-from typing import TYPE_CHECKING
 
-from bnfold.api import default_target, fold_file
+from bnfold.api import FileOptions, default_target, fold_with
 from bnfold.errors import BnfoldError, RequestError
 from bnfold.frozen import frozen
 from bnfold.processes.cleanup import removed_if_killed
@@ -18,32 +17,28 @@ from bnfold.processes.fork import own_process
 from bnfold.reports.refused import ProviderError, VerificationError
 from bnfold.reports.report import Entry, Exit, Failure, FileRecord, Report
 
-if TYPE_CHECKING:
-    from bnfold.verification import VerifyOptions
-
 PIPE = Path("-")
 """Stands for standard input or output."""
 
 
 @frozen
 class Request:
-    """What to do with every model; see `bnfold.fold_file`."""
+    """What to do with every model.
 
-    output: Path | None = None
-    directory: Path | None = None
-    in_place: bool = False
-    check: bool = False
-    verify: "VerifyOptions | None" = None
-    bn_only: bool = False
-    keep_overridable: bool = False
-    external_data: bool | None = None
-    share_data: bool = False
-    digest: bool = False
+    Attributes:
+        output: Where the folded model goes, of one.
+        directory: The folder that the folded models go to.
+        how: What `bnfold.fold_file` takes besides.
+    """
+
+    output: Path | None
+    directory: Path | None
+    how: FileOptions
 
     def writes_to_stdout(self, sources: Sequence[Path]) -> bool:
         """Whether the folded model goes to standard output."""
         piped = PIPE in sources if self.output is None else self.output == PIPE
-        return piped and not self.check
+        return piped and not self.how.check
 
 
 @frozen
@@ -133,27 +128,27 @@ def _for_pipes(sources: Sequence[Path], request: Request) -> Request:
             raise RequestError("standard input is closed")
         if len(sources) > 1:
             raise RequestError("standard input is one model; it cannot be one of several")
-        if request.in_place or request.directory is not None:
+        if request.how.in_place or request.directory is not None:
             raise RequestError(
                 "a model from standard input goes to --output or standard output,"
                 " not to --directory or --in-place"
             )
         request = request if request.output is not None else replace(request, output=PIPE)
-    if request.output != PIPE or request.check:
+    if request.output != PIPE or request.how.check:
         return request
     if sys.stdout is None:
         raise RequestError("standard output is closed")
     if sys.stdout.isatty():
         raise RequestError("a model is not written to a terminal: redirect standard output")
-    if request.external_data or request.share_data:
+    if request.how.external_data or request.how.share_data:
         raise RequestError("a model on standard output has no data file beside it")
-    return replace(request, external_data=False)
+    return replace(request, how=replace(request.how, external_data=False))
 
 
 def _targets(sources: Sequence[Path], request: Request) -> list[Path | None]:
     """Return where each folded model goes; None where its source tells."""
     targets = _chosen_targets(sources, request)
-    if not request.check:
+    if not request.how.check:
         _require_apart(sources, targets, request)
     return targets
 
@@ -167,7 +162,7 @@ def _require_apart(
     for source, chosen in zip(sources, targets, strict=True):
         if PIPE in (source, chosen) or source.is_dir():
             continue
-        target = chosen or (source if request.in_place else default_target(source))
+        target = chosen or (source if request.how.in_place else default_target(source))
         real = os.path.realpath(target)
         if real in written:
             raise RequestError(f"{target}: both {written[real]} and {source} would be written here")
@@ -179,7 +174,7 @@ def _require_apart(
 
 
 def _chosen_targets(sources: Sequence[Path], request: Request) -> list[Path | None]:
-    chosen = [request.output is not None, request.directory is not None, request.in_place]
+    chosen = [request.output is not None, request.directory is not None, request.how.in_place]
     if sum(chosen) > 1:
         raise RequestError("--output, --directory and --in-place exclude each other")
     if request.output is not None:
@@ -188,7 +183,7 @@ def _chosen_targets(sources: Sequence[Path], request: Request) -> list[Path | No
         raise RequestError("a model is named twice")
     if request.directory is None:
         return [None] * len(sources)
-    if not request.directory.is_dir() and not request.check:
+    if not request.directory.is_dir() and not request.how.check:
         why = "this is not a folder" if request.directory.exists() else "this folder does not exist"
         raise RequestError(f"{request.directory}: {why}")
     targets = [request.directory / source.name for source in sources]
@@ -244,7 +239,7 @@ def _run_in(folder: Path, source: Path, target: Path | None, request: Request) -
 def _outcome(source: Path, target: Path | None, request: Request) -> Outcome:
     """Fold one model, whatever may happen."""
     try:
-        report = _fold(source, target, request)
+        report = fold_with(source, target, request.how)
     except (VerificationError, ProviderError) as error:
         return Outcome(source, error.report.exit_code, error.report, str(error))
     except BnfoldError as error:
@@ -277,18 +272,3 @@ def _renamed(outcome: Outcome, known: Mapping[str, Path], said: Mapping[str, str
 
 def _file(file: FileRecord, known: Mapping[str, Path]) -> FileRecord:
     return replace(file, path=str(known[file.path]))
-
-
-def _fold(source: Path, target: Path | None, request: Request) -> Report:
-    return fold_file(
-        source,
-        target,
-        verify=request.verify,
-        in_place=request.in_place,
-        check=request.check,
-        bn_only=request.bn_only,
-        keep_overridable=request.keep_overridable,
-        external_data=request.external_data,
-        share_data=request.share_data,
-        digest=request.digest,
-    )

@@ -181,21 +181,24 @@ def fold(models: Sequence[Path], **options: Any) -> None:  # noqa: ANN401 - clic
         _check_together(options)
         _check_names(models)
         with interrupts_later():
+            from bnfold.api import FileOptions
             from bnfold.command_line.batch import Request, files_of, run_all
+            from bnfold.graph.options import FoldOptions
             from bnfold.reports.report import write_reports
 
         _resume_collecting()
         request = Request(
-            output=options["output"],
-            directory=options["directory"],
-            in_place=options["in_place"],
-            check=options["check"],
-            verify=None if options["no_verify"] else _verify_options(options),
-            bn_only=options["bn_only"],
-            keep_overridable=options["keep_overridable"],
-            external_data=options["external_data"],
-            share_data=options["share_data"],
-            digest=options["report"] is not None,
+            options["output"],
+            options["directory"],
+            FileOptions(
+                verify=None if options["no_verify"] else _verify_options(options),
+                fold=FoldOptions(options["bn_only"], options["keep_overridable"]),
+                in_place=options["in_place"],
+                check=options["check"],
+                external_data=options["external_data"],
+                share_data=options["share_data"],
+                digest=options["report"] is not None,
+            ),
         )
         if options["report"] is not None:
             _check_report(options, files_of(models, request))

@@ -1,14 +1,12 @@
 """An opened model: its structure in memory, its numbers where they lie."""
 
 import os
-import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, Final, Self
+from typing import Final, Self
 
 import numpy as np
 import onnx
@@ -37,7 +35,7 @@ class OpenedModel:
     Attributes:
         proto: The skeleton: the whole model, except that large tensors refer to their numbers.
             It is never edited.
-        path: The model's file as it was asked for; None for a model from memory or a pipe.
+        path: The model's file as it was asked for; None for a model from memory.
         file: The model's file.
         data: Its data files; None if there is no folder where they could be.
         held: The bulk tensors of a model in memory.
@@ -98,8 +96,7 @@ class OpenedModel:
         """Raise `ModelError` if a file was written to, or replaced, since it was opened."""
         for store in self.stores:
             store.require_unchanged()
-            if self.path is not None or self.file is None:  # what came by a pipe is nowhere
-                store.require_in_place()
+            store.require_in_place()
 
     @property
     def locations(self) -> Collection[str]:
@@ -151,28 +148,16 @@ def open_model(path: Path) -> OpenedModel:
         store = FileStore(path, open_regular(path))
     except OSError as error:
         raise RequestError(f"{path}: {error.strerror}") from error
-    return _open(store, path, DataFiles(path.parent))
-
-
-def open_stream(stream: BinaryIO, name: str) -> OpenedModel:
-    """Open a model that comes through a pipe; its data must be inside it.
-
-    Args:
-        stream: Where it comes from. It is read to its end, into a temporary file without a name.
-        name: What error messages call it.
-
-    Raises:
-        RequestError: The temporary file could not be written.
-        ModelError: What came is not a sane model.
-    """
+    opened = OpenedModel(onnx.ModelProto(), path, store, DataFiles(path.parent))
     try:
-        with tempfile.TemporaryFile() as spool:
-            shutil.copyfileobj(stream, spool, 1 << 20)
-            spool.flush()
-            store = FileStore(Path(name), os.dup(spool.fileno()))
-    except OSError as error:
-        raise RequestError(f"{name}: {error.strerror}") from error
-    return _open(store, None, None)
+        with _named(path):
+            _require_content(store)
+            opened.proto = read_skeleton(store)
+            _require_sane(opened)
+    except BaseException:
+        opened.close()
+        raise
+    return opened
 
 
 def from_proto(proto: onnx.ModelProto, folder: Path | None = None) -> OpenedModel:
@@ -191,19 +176,6 @@ def from_proto(proto: onnx.ModelProto, folder: Path | None = None) -> OpenedMode
     data = None if folder is None else DataFiles(folder)
     opened = OpenedModel(skeleton, None, None, data, held)
     _require_sane(opened)
-    return opened
-
-
-def _open(store: FileStore, path: Path | None, data: DataFiles | None) -> OpenedModel:
-    opened = OpenedModel(onnx.ModelProto(), path, store, data)
-    try:
-        with _named(store.path):
-            _require_content(store)
-            opened.proto = read_skeleton(store)
-            _require_sane(opened)
-    except BaseException:
-        opened.close()
-        raise
     return opened
 
 
@@ -247,10 +219,6 @@ def _require_sane(opened: OpenedModel) -> None:
         opened.data.require_sane(external)
         for tensor in external:
             _bring_in_if_small(opened, tensor)
-    elif external and opened.file is not None:
-        raise ModelError(
-            f"tensor {external[0].name!r} is in a data file, which a pipe cannot bring along"
-        )
 
 
 def _require_opset(model: onnx.ModelProto) -> None:

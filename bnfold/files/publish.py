@@ -16,7 +16,8 @@ the model removes it.
 """
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 from bnfold.errors import RequestError
@@ -37,9 +38,6 @@ from bnfold.files.transfer import write_pieces
 from bnfold.paths import is_text
 from bnfold.processes.cleanup import removed_if_killed
 
-Check = Callable[[Path], None]
-"""Examines a model that is written, but not yet in its place; raises if it shall not get there."""
-
 
 def require_apart(opened: OpenedModel, real: Path, target: Path) -> None:
     """Raise `RequestError` if writing `real`, which was asked for as `target`, does harm."""
@@ -49,18 +47,66 @@ def require_apart(opened: OpenedModel, real: Path, target: Path) -> None:
         raise RequestError(f"{target}: files in a Hugging Face cache are not to be changed")
 
 
-def write_one(
-    opened: OpenedModel, pieces: Sequence[Piece], real: Path, check: Check | None
-) -> None:
-    """Write `pieces` as the file `real`, if `check` does not raise."""
-    with Staged.create(real) as staged:
-        write_pieces(pieces, staged.descriptor, threads=opened.for_threads)
-        _examine(check, staged)
-        staged.settle()
-        opened.require_unchanged()
+class StagedModel:
+    """A model that is written and not yet in its place, in one file or with a data file beside it.
+
+    Args:
+        opened: The source.
+        model: The model.
+        data: Its data file, and the model as long as the data file has its interim name.
+    """
+
+    def __init__(
+        self, opened: OpenedModel, model: Staged, data: tuple[Staged, Staged] | None = None
+    ) -> None:
+        self._opened = opened
+        self._model = model
+        self._data = data
+        self._watch: ExitStack | None = None  # from when on the files have names
+
+    @property
+    def path(self) -> Path:
+        """Where it can be read for now; it goes from there if this process is killed."""
+        files = [self._model] if self._data is None else [*self._data]
+        if self._watch is None:
+            self._watch = ExitStack()
+            for staged in files:
+                staged.show()
+            self._watch.enter_context(removed_if_killed(*(staged.hidden for staged in files)))
+        return files[-1].hidden
+
+    def publish(self) -> None:
+        """Let it take its place.
+
+        Raises:
+            ModelError: The source changed while it was being read.
+        """
+        self.close()
+        for staged in (*(self._data or ()), self._model):
+            staged.settle()
+        self._opened.require_unchanged()
+        real = self._model.target
         with only_one(real.parent):
-            staged.publish()
-    remove_abandoned(real, INTERIM)
+            if self._data is None:
+                self._model.publish()
+            elif self._data[0].target.exists():
+                _replace_both(*self._data, self._model)
+            else:
+                publish_in_order([self._data[0], self._model])
+        remove_abandoned(real, INTERIM)
+
+    def close(self) -> None:
+        """Say that this process was not killed."""
+        if self._watch is not None:
+            self._watch.close()
+
+
+@contextmanager
+def staged_alone(opened: OpenedModel, pieces: Sequence[Piece], real: Path) -> Iterator[StagedModel]:
+    """Write `pieces` as what is to be the file `real`."""
+    with Staged.create(real) as model, closing(StagedModel(opened, model)) as staged:
+        write_pieces(pieces, model.descriptor, threads=opened.for_threads)
+        yield staged
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -76,15 +122,15 @@ def write_whole(path: Path, data: bytes) -> None:
         staged.publish()
 
 
-def write_with_data(
+@contextmanager
+def staged_with_data(
     opened: OpenedModel,
     lay_out: Callable[[str], DataLayout],
     target: Path,
     real: Path,
     *,
     sharing: bool,
-    check: Check | None,
-) -> None:
+) -> Iterator[StagedModel]:
     """Write a model and its data file, if it turns out to need one.
 
     Args:
@@ -93,14 +139,14 @@ def write_with_data(
         target: The model's file as it was asked for.
         real: The model's file, links followed.
         sharing: Whether the new model will refer to the source's data files.
-        check: Examines the written model before it takes its place.
     """
     data = real.with_name(f"{real.name}.data")
     if not is_text(data.absolute()):
         raise RequestError(f"{target}: a model with a data file needs a path in UTF-8")
     layout = lay_out(data.name)
     if not layout.pieces:
-        write_one(opened, layout.model, real, check)
+        with staged_alone(opened, layout.model, real) as staged:
+            yield staged
         return
     if real.parent.resolve() != target.parent.resolve():
         raise RequestError(f"{target}: a data file cannot be put beside a symbolic link's target")
@@ -110,30 +156,12 @@ def write_with_data(
         Staged.create(data, like=data if data.exists() else real, hidden=interim) as numbers,
         Staged.create(real) as passing,
         Staged.create(real) as model,
+        closing(StagedModel(opened, model, (numbers, passing))) as staged,
     ):
         write_pieces(layout.pieces, numbers.descriptor, threads=opened.for_threads)
         write_pieces(lay_out(interim.name).model, passing.descriptor)
         write_pieces(layout.model, model.descriptor)
-        _examine(check, passing, numbers)
-        for staged in (numbers, passing, model):
-            staged.settle()
-        opened.require_unchanged()
-        with only_one(real.parent):
-            if data.exists():
-                _replace_both(numbers, passing, model)
-            else:
-                publish_in_order([numbers, model])
-    remove_abandoned(real, INTERIM)
-
-
-def _examine(check: Check | None, model: Staged, *others: Staged) -> None:
-    """Let `check` look at a model that refers to the others by their hidden names."""
-    if check is None:
-        return
-    for staged in (*others, model):
-        staged.show()
-    with removed_if_killed(model.hidden, *(staged.hidden for staged in others)):
-        check(model.hidden)
+        yield staged
 
 
 def _replace_both(numbers: Staged, passing: Staged, model: Staged) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from bnfold.errors import BnfoldError
 from bnfold.files.values import encode
 from bnfold.frozen import frozen
 
@@ -15,6 +16,19 @@ PRIVATE: Final = "\0bnfold/"
 
 RECIPE_PREFIX: Final = f"{PRIVATE}recipe/"
 """Begins an external location that names a recipe."""
+
+
+class FoldOverflow(BnfoldError):  # noqa: N818 - the error is the overflow
+    """A number that a fold makes is too large for its element type.
+
+    Attributes:
+        node: The number of the node that it is for.
+    """
+
+    def __init__(self, node: int, place: str, dtype: np.dtype[np.generic]) -> None:
+        """Say where the number belongs, and which type cannot hold it."""
+        super().__init__(f"{place}: a folded number is too large for {dtype}")
+        self.node = node
 
 
 class Recipe(Protocol):

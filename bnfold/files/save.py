@@ -4,9 +4,10 @@ A model goes into one file while protobuf allows it, which is up to 2 GB. Beyond
 to, and when the source does so too, its large tensors go into a data file beside it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
 import onnx
 
@@ -15,10 +16,9 @@ from bnfold.files.assemble import DataLayout, assemble, clear_reference, content
 from bnfold.files.atomic import explained, real_target, unwinding_when_terminated
 from bnfold.files.opened import OpenedModel
 from bnfold.files.pieces import Slice
-from bnfold.files.publish import Check, require_apart, write_one, write_with_data
+from bnfold.files.publish import StagedModel, require_apart, staged_alone, staged_with_data
 from bnfold.files.recipe import Recipe
 from bnfold.files.references import Reference, is_external
-from bnfold.files.transfer import send
 from bnfold.files.walk import tensors
 from bnfold.files.wire import key
 
@@ -27,7 +27,8 @@ LARGEST_FILE: Final = 2**31 - 17
 Runtime uses, reads ahead."""
 
 
-def save_model(
+@contextmanager
+def stage(
     opened: OpenedModel,
     proto: onnx.ModelProto,
     recipes: Mapping[str, Recipe],
@@ -35,9 +36,10 @@ def save_model(
     *,
     external_data: bool | None = None,
     share_data: bool = False,
-    check: Check | None = None,
-) -> None:
-    """Write an edited skeleton as a model; after any failure `target` is what it was.
+) -> Iterator[StagedModel]:
+    """Write an edited skeleton as a model that can be read, and can be published to `target`.
+
+    What is not published leaves no trace; after any failure `target` is what it was.
 
     Args:
         opened: The model that the skeleton is from.
@@ -48,13 +50,11 @@ def save_model(
             default they do if the source has one, or if the model is too large for one file.
         share_data: Write only what changed to the data file, and refer to the source's data files
             for the rest.
-        check: Is called with the path of the written model before it takes the target's place;
-            if it raises, nothing was written.
 
     Raises:
         RequestError: The target cannot be written so; the text says why.
         ModelError: The source changed while it was being read.
-        RoundingOverflow: What a recipe makes is too large for its type.
+        FoldOverflow: What a recipe makes is too large for its type.
     """
     real = real_target(target)
     require_apart(opened, real, target)
@@ -62,20 +62,38 @@ def save_model(
     size = sum(map(len, pieces))
     if external_data is None:
         external_data = size > LARGEST_FILE or bool(opened.locations)
+    keep = _Sharing(opened, real) if share_data else None
+
+    def lay_out(location: str) -> DataLayout:
+        layout = DataLayout(location, keep)
+        layout.model = assemble(opened, proto, recipes, layout.place)
+        _require_size(sum(map(len, layout.model)), str(target))
+        return layout
+
     with explained(target), unwinding_when_terminated():
-        if not (external_data or share_data):
+        if external_data or share_data:
+            staging = staged_with_data(opened, lay_out, target, real, sharing=share_data)
+        else:
             _require_size(size, str(target))
-            write_one(opened, pieces, real, check)
-            return
-        keep = _Sharing(opened, real) if share_data else None
+            staging = staged_alone(opened, pieces, real)
+        with staging as staged:
+            yield staged
 
-        def lay_out(location: str) -> DataLayout:
-            layout = DataLayout(location, keep)
-            layout.model = assemble(opened, proto, recipes, layout.place)
-            _require_size(sum(map(len, layout.model)), str(target))
-            return layout
 
-        write_with_data(opened, lay_out, target, real, sharing=share_data, check=check)
+def save_model(
+    opened: OpenedModel,
+    proto: onnx.ModelProto,
+    recipes: Mapping[str, Recipe],
+    target: Path,
+    *,
+    external_data: bool | None = None,
+    share_data: bool = False,
+) -> None:
+    """Write an edited skeleton as a model; see `stage`."""
+    with stage(
+        opened, proto, recipes, target, external_data=external_data, share_data=share_data
+    ) as staged:
+        staged.publish()
 
 
 def copy_model(
@@ -105,29 +123,9 @@ def copy_model(
         )
         return
     with explained(target), unwinding_when_terminated():
-        write_one(opened, [Slice(opened.file, 0, opened.file.size)], real, None)
-
-
-def save_stream(
-    opened: OpenedModel,
-    proto: onnx.ModelProto,
-    recipes: Mapping[str, Recipe],
-    stream: BinaryIO,
-) -> None:
-    """Write an edited skeleton as a model, in one piece, into a pipe.
-
-    Raises:
-        RequestError: The model is too large for one piece, or the pipe broke.
-        ModelError: The source changed while it was being read.
-        RoundingOverflow: What a recipe makes is too large for its type.
-    """
-    pieces = assemble(opened, proto, recipes, lambda *_: None)
-    _require_size(sum(map(len, pieces)), "the output")
-    with explained(Path("the output")):
-        for piece in pieces:
-            send(piece, stream.write)
-        stream.flush()
-    opened.require_unchanged()
+        whole = Slice(opened.file, 0, opened.file.size)
+        with staged_alone(opened, [whole], real) as staged:
+            staged.publish()
 
 
 def materialize(
@@ -139,7 +137,7 @@ def materialize(
 
     Raises:
         ModelError: The source changed while it was being read.
-        RoundingOverflow: What a recipe makes is too large for its type.
+        FoldOverflow: What a recipe makes is too large for its type.
     """
     model = onnx.ModelProto()
     model.CopyFrom(proto)

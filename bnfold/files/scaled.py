@@ -14,8 +14,8 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from bnfold.errors import BnfoldError
 from bnfold.files.opened import OpenedModel
+from bnfold.files.recipe import FoldOverflow
 from bnfold.files.references import is_external
 from bnfold.files.stores import MemoryStore, Store
 from bnfold.files.values import encode
@@ -23,19 +23,6 @@ from bnfold.frozen import frozen
 
 ELEMENTS: Final = 1 << 16
 """Elements in a block: half a megabyte of float64, which a processor's cache holds."""
-
-
-class RoundingOverflow(BnfoldError):  # noqa: N818 - the error is the overflow
-    """A finite weight times its factor is too large for the weight's type.
-
-    Attributes:
-        name: The weight's.
-    """
-
-    def __init__(self, name: str, dtype: np.dtype[np.generic]) -> None:
-        """Say which weight does not fit into which type."""
-        super().__init__(f"tensor {name!r}: a scaled weight is too large for {dtype}")
-        self.name = name
 
 
 @frozen(eq=False)
@@ -47,12 +34,14 @@ class Scaled:
         source: A tensor of floating point numbers.
         factor: Broadcasts to the source's shape.
         numbers: The source's numbers, where no file has them because they were computed.
+        node: The node that reads the product; an overflow names it.
     """
 
     opened: OpenedModel
     source: onnx.TensorProto
     factor: NDArray[np.float64]
     numbers: NDArray[np.generic] | None = None
+    node: int = -1
 
     @property
     def data_type(self) -> int:
@@ -68,7 +57,7 @@ class Scaled:
         """Yield the product's bytes.
 
         Raises:
-            RoundingOverflow: A product is not finite although the source's element is.
+            FoldOverflow: A product is not finite although the source's element is.
             ModelError: The source cannot be read.
         """
         dtype = onnx.helper.tensor_dtype_to_np_dtype(self.data_type)
@@ -109,7 +98,7 @@ class Scaled:
 
     def _require_fitting(self, source: NDArray[np.generic], made: NDArray[np.generic]) -> None:
         if (np.isfinite(source) & ~np.isfinite(made)).any():
-            raise RoundingOverflow(self.source.name, source.dtype)
+            raise FoldOverflow(self.node, f"tensor {self.source.name!r}", source.dtype)
 
 
 def _blocks(dims: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:

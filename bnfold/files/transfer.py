@@ -47,7 +47,7 @@ def write_pieces(pieces: Sequence[Piece], descriptor: int, *, threads: bool = Fa
     Raises:
         OSError: The system cannot write them.
         ModelError: A source changed while it was being read.
-        RoundingOverflow: What a recipe makes is too large for its type.
+        FoldOverflow: What a recipe makes is too large for its type.
     """
     placed = [*zip(pieces, itertools.accumulate(map(len, pieces), initial=0), strict=False)]
     made = [

@@ -7,8 +7,20 @@ import pytest
 from commandline import convolution, files, model_in, write
 
 import bnfold
+from bnfold.api import FileOptions
 from bnfold.command_line.batch import PIPE, Outcome, Request, run_all
 from bnfold.reports.report import Exit, Failure, Report
+
+
+def asked(
+    output: Path | None = None,
+    directory: Path | None = None,
+    *,
+    in_place: bool = False,
+    check: bool = False,
+) -> Request:
+    how = FileOptions(verify=None, in_place=in_place, check=check)
+    return Request(output, directory, how)
 
 
 def test_outcomes_come_in_the_order_of_the_sources(tmp_path: Path) -> None:
@@ -16,7 +28,7 @@ def test_outcomes_come_in_the_order_of_the_sources(tmp_path: Path) -> None:
     sources = [write(convolution(), tmp_path / f"{name}.onnx") for name in names]
     sources.insert(2, tmp_path / "missing.onnx")
     for jobs in (1, 3):
-        outcomes = run_all(sources, Request(), jobs=jobs)
+        outcomes = run_all(sources, asked(), jobs=jobs)
         assert [outcome.source for outcome in outcomes] == sources
         assert [int(outcome.exit_code) for outcome in outcomes] == [0, 0, 2, 0, 0]
         assert "missing.onnx" in outcomes[2].error
@@ -24,7 +36,7 @@ def test_outcomes_come_in_the_order_of_the_sources(tmp_path: Path) -> None:
 
 def test_every_outcome_has_an_entry(tmp_path: Path) -> None:
     source = write(convolution(), tmp_path / "net.onnx")
-    good, bad = run_all([source, tmp_path / "missing.onnx"], Request(check=True))
+    good, bad = run_all([source, tmp_path / "missing.onnx"], asked(check=True))
     assert isinstance(good.entry, Report)
     assert isinstance(bad.entry, Failure)
     assert bad.entry.to_dict()["exit_code"] == 2
@@ -34,7 +46,7 @@ def test_every_outcome_has_an_entry(tmp_path: Path) -> None:
 def test_every_step_is_told(tmp_path: Path) -> None:
     steps: list[str] = []
     source = write(convolution(), tmp_path / "net.onnx")
-    run_all([source], Request(check=True), step=steps.append)
+    run_all([source], asked(check=True), step=steps.append)
     assert steps == [str(source)]
 
 
@@ -42,17 +54,17 @@ def test_where_models_go(tmp_path: Path) -> None:
     source = write(convolution(), tmp_path / "net.onnx")
     folder = tmp_path / "out"
     folder.mkdir()
-    run_all([source], Request(directory=folder))
-    run_all([source], Request(output=tmp_path / "other.onnx"))
+    run_all([source], asked(directory=folder))
+    run_all([source], asked(output=tmp_path / "other.onnx"))
     assert files(tmp_path) == {"net.onnx", "out", "out/net.onnx", "other.onnx"}
 
 
 @pytest.mark.parametrize(
     "request_",
     [
-        Request(output=Path("x.onnx")),
-        Request(output=Path("x.onnx"), in_place=True),
-        Request(directory=Path("nowhere")),
+        asked(output=Path("x.onnx")),
+        asked(output=Path("x.onnx"), in_place=True),
+        asked(directory=Path("nowhere")),
     ],
 )
 def test_requests_that_make_no_sense(tmp_path: Path, request_: Request) -> None:
@@ -64,11 +76,11 @@ def test_requests_that_make_no_sense(tmp_path: Path, request_: Request) -> None:
 @pytest.mark.parametrize(
     ("request_", "sources", "piped"),
     [
-        (Request(), ["-"], True),
-        (Request(), ["a.onnx"], False),
-        (Request(output=PIPE), ["a.onnx"], True),
-        (Request(output=PIPE, check=True), ["a.onnx"], False),
-        (Request(output=Path("b.onnx")), ["-"], False),
+        (asked(), ["-"], True),
+        (asked(), ["a.onnx"], False),
+        (asked(output=PIPE), ["a.onnx"], True),
+        (asked(output=PIPE, check=True), ["a.onnx"], False),
+        (asked(output=Path("b.onnx")), ["-"], False),
     ],
 )
 def test_who_writes_to_stdout(request_: Request, sources: list[str], piped: bool) -> None:  # noqa: FBT001
@@ -84,8 +96,8 @@ def test_what_the_system_refuses_is_told(tmp_path: Path, monkeypatch: pytest.Mon
         (KeyError("k"), "bug in bnfold"),
     ]
     for error, text in raised:
-        monkeypatch.setattr("bnfold.command_line.batch.fold_file", _raising(error))
-        (outcome,) = run_all([source], Request())
+        monkeypatch.setattr("bnfold.command_line.batch.fold_with", _raising(error))
+        (outcome,) = run_all([source], asked())
         assert outcome.exit_code is Exit.BAD_REQUEST
         assert text in outcome.error
         assert "\n" not in outcome.error
@@ -93,15 +105,15 @@ def test_what_the_system_refuses_is_told(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def _raising(error: BaseException) -> object:
-    def fold_file(*_: object, **__: object) -> None:
+    def fold_with(*_: object, **__: object) -> None:
         raise error
 
-    return fold_file
+    return fold_with
 
 
 def test_outcomes_travel_between_processes(tmp_path: Path) -> None:
     source = write(convolution(), tmp_path / "net.onnx")
-    (outcome,) = run_all([source], Request())
+    (outcome,) = run_all([source], asked())
     again = pickle.loads(pickle.dumps(outcome))  # noqa: S301 - our own
     assert isinstance(again, Outcome)
     assert again.entry.to_dict() == outcome.entry.to_dict()

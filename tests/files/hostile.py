@@ -1,13 +1,13 @@
 """What must hold for any bytes at all, as functions for tests and for the fuzz targets."""
 
 import contextlib
-from io import BytesIO
 from pathlib import Path
 
 import onnx
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from bnfold.errors import BnfoldError
-from bnfold.files import materialize, open_model, open_stream, save_model, save_stream
+from bnfold.files import materialize, open_model, save_model
 from bnfold.files.references import is_external
 from bnfold.files.walk import tensors
 from bnfold.folding import fold
@@ -45,15 +45,11 @@ def read_and_write(data: bytes, folder: Path) -> None:
         assert saved.SerializeToString(deterministic=True) == canonical
         made = materialize(opened, opened.proto, {})
         assert made.SerializeToString(deterministic=True) == canonical
-    with open_stream(BytesIO(data), "-") as opened:
-        stream = BytesIO()
-        save_stream(opened, opened.proto, {}, stream)
-        assert len(stream.getvalue()) == (folder / "o.onnx").stat().st_size
 
 
 def fold_it(data: bytes) -> None:
     """A model is folded or refused."""
-    with contextlib.suppress(BnfoldError), open_stream(BytesIO(data), "-"):
+    with contextlib.suppress(DecodeError):
         model = onnx.ModelProto.FromString(data)
         before = model.SerializeToString(deterministic=True)
         try:

@@ -2,7 +2,6 @@
 
 import os
 import tracemalloc
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ from hypothesis import given
 from onnx import TensorProto, helper, numpy_helper
 
 from bnfold.errors import ModelError, RequestError
-from bnfold.files import from_proto, materialize, open_model, open_stream
+from bnfold.files import from_proto, materialize, open_model
 from bnfold.files.stores import OPEN_LIMIT
 from bnfold.files.walk import tensors
 
@@ -153,21 +152,6 @@ def test_a_model_of_thousands_of_data_files_needs_few_descriptors(tmp_path: Path
         with pytest.raises(ModelError, match="d0: the file changed"):
             opened.read(opened.proto.graph.initializer[0])
     assert descriptors() == before
-
-
-def test_a_pipe_brings_a_model() -> None:
-    made = everywhere()
-    with open_stream(BytesIO(made.SerializeToString()), "<stdin>") as opened:
-        assert opened.path is None
-        assert same(materialize(opened, opened.proto, {}), made)
-    with pytest.raises(ModelError, match=r"^<stdin>: .*not an ONNX model"):
-        open_stream(BytesIO(b"garbage"), "<stdin>")
-
-
-def test_a_pipe_brings_no_data_files() -> None:
-    made = model([refer("w", [1 << 20], "w.bin")])
-    with pytest.raises(ModelError, match="which a pipe cannot bring along"):
-        open_stream(BytesIO(made.SerializeToString()), "<stdin>")
 
 
 def test_what_is_not_a_readable_file_is_a_bad_request(tmp_path: Path) -> None:

@@ -23,8 +23,7 @@ import pytest
 from handmade import model, refer, save_external, tensor
 
 from bnfold.errors import BnfoldError, RequestError
-from bnfold.files import Recipe, Scaled, copy_model, open_model, reference, save_model
-from bnfold.files.publish import Check
+from bnfold.files import Recipe, Scaled, copy_model, open_model, reference, stage
 
 CALLS = (
     (os, "open"),
@@ -53,7 +52,9 @@ def value_of(path: Path) -> float:
         return round(factor, 3)
 
 
-def save_tripled(source: Path, target: Path, check: Check | None = None, **options: bool) -> None:
+def save_tripled(
+    source: Path, target: Path, check: Callable[[Path], None] | None = None, **options: bool
+) -> None:
     with open_model(source) as opened:
         proto = onnx.ModelProto()
         proto.CopyFrom(opened.proto)
@@ -61,7 +62,10 @@ def save_tripled(source: Path, target: Path, check: Check | None = None, **optio
         old = opened.proto.graph.initializer[0]
         recipe = Scaled(opened, old, np.array([NEW]))
         proto.graph.initializer[0].CopyFrom(reference("w", recipe, recipes))
-        save_model(opened, proto, recipes, target, check=check, **options)
+        with stage(opened, proto, recipes, target, **options) as staged:
+            if check is not None:
+                check(staged.path)
+            staged.publish()
 
 
 def files(folder: Path) -> set[str]:
@@ -95,7 +99,7 @@ class Scenario:
         name = str(self.target.relative_to(self.folder))
         return {name, f"{name}.data"} if "external" in self.form or self.form == "copy" else {name}
 
-    def act(self, check: Check | None = None) -> None:
+    def act(self, check: Callable[[Path], None] | None = None) -> None:
         if self.form == "copy":
             with open_model(self.source) as opened:
                 copy_model(opened, self.target)

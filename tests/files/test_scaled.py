@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from bnfold.files import RoundingOverflow, Scaled, from_proto, open_model, scaled
+from bnfold.files import FoldOverflow, Scaled, from_proto, open_model, scaled
 
 Array = NDArray[np.generic]
 
@@ -81,7 +81,7 @@ def test_a_weight_that_becomes_too_large_is_refused_by_name(
     values: Array = np.array([1, weight, -1], dtype)
     opened = from_proto(model([numpy_helper.from_array(values, "too_large")]))
     recipe = Scaled(opened, opened.proto.graph.initializer[0], np.array([factor]))
-    with pytest.raises(RoundingOverflow, match="too_large"):
+    with pytest.raises(FoldOverflow, match="too_large"):
         list(recipe.blocks())
 
 

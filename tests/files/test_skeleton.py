@@ -1,7 +1,5 @@
 """Skeletons: small, and the whole model once the numbers are back."""
 
-from io import BytesIO
-
 import onnx
 import pytest
 from handmade import everywhere, model, models, numbers, same, tensor
@@ -9,7 +7,7 @@ from hypothesis import given
 from onnx import TensorProto, helper, numpy_helper
 
 from bnfold.errors import ModelError
-from bnfold.files import from_proto, materialize, open_stream
+from bnfold.files import from_proto, materialize, open_model
 from bnfold.files.recipe import PRIVATE
 from bnfold.files.references import HERE, Reference, is_external
 from bnfold.files.skeleton import BULKY, read_skeleton
@@ -64,9 +62,13 @@ def test_small_tensors_stay_in_sight_of_shape_inference() -> None:
     assert [is_external(t) for t in skeleton.graph.initializer] == [False, True]
 
 
-@given(models())
-def test_a_skeleton_with_its_numbers_back_is_the_model(made: onnx.ModelProto) -> None:
-    with open_stream(BytesIO(made.SerializeToString()), "-") as opened:
+@given(made=models())
+def test_a_skeleton_with_its_numbers_back_is_the_model(
+    made: onnx.ModelProto, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "m.onnx"
+    path.write_bytes(made.SerializeToString())
+    with open_model(path) as opened:
         assert all(t.ByteSize() < BULKY + 100 for t in tensors(opened.proto))
         assert same(materialize(opened, opened.proto, {}), made)
 

@@ -50,7 +50,6 @@ class Editor:
         self.model = onnx.ModelProto()
         self.model.CopyFrom(graph.view.model)
         self.recipes: dict[str, Recipe] = {}
-        self.node_of_recipe: dict[str, int] = {}
         self.unlisted: list[str] = []
         self.input_names: dict[Edge, str] = {}
         self.output_names: dict[int, str] = {}
@@ -205,7 +204,7 @@ class Editor:
     def _overwrite(self, tensor: int, new: _NewConstant) -> None:
         """Give a constant new numbers under its old name."""
         record = self.view.tensors[tensor]
-        stored = self._reference(record.name, new.recipe, new.edges[0][0])
+        stored = reference(record.name, new.recipe, self.recipes)
         if record.initializer is None:
             proto = self._protos[record.producer]
             del proto.attribute[:]
@@ -236,11 +235,6 @@ class Editor:
         if record.overridable and self.model.ir_version >= _FIRST_OVERRIDABLE_IR:
             self._gone_inputs[record.scope].add(record.name)
 
-    def _reference(self, name: str, recipe: Recipe, node: int) -> onnx.TensorProto:
-        stored = reference(name, recipe, self.recipes)
-        self.node_of_recipe[stored.external_data[0].value] = node
-        return stored
-
     def _put_for(self, source: int, new: _NewConstant) -> str:
         """Put a new constant where all who are to read it see it; return its name.
 
@@ -257,7 +251,7 @@ class Editor:
         """Put a new constant into a scope: an initializer where that needs no new input."""
         name = self.names.fresh(wish)
         container = self._containers[scope]
-        stored = self._reference(name, recipe, node)
+        stored = reference(name, recipe, self.recipes)
         if isinstance(container, onnx.GraphProto) and (
             self.model.ir_version >= _FIRST_OVERRIDABLE_IR
         ):

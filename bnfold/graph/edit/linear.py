@@ -56,7 +56,7 @@ class LinearRewriter(Rewriter):
         stored = self._constants.stored(tensor)
         narrow = self._graph.shapes.elem_types.get(tensor) == onnx.TensorProto.FLOAT16
         if stored is not None and not narrow:
-            return Scaled(self._opened, stored, factor)
+            return Scaled(self._opened, stored, factor, node=node)
         values = self._constants.value(tensor)
         if not narrow:
             header = onnx.TensorProto(
@@ -64,7 +64,7 @@ class LinearRewriter(Rewriter):
                 dims=values.shape,
                 data_type=onnx.helper.np_dtype_to_tensor_dtype(values.dtype),
             )
-            return Scaled(self._opened, header, factor, values)
+            return Scaled(self._opened, header, factor, values, node)
         return Literal(self._rounded(node, values.astype(np.float64) * factor, values.dtype))
 
     def _bias(self, edit: Absorbed, weight: int) -> None:

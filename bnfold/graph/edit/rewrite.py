@@ -1,5 +1,6 @@
 """Carrying a plan out on a copy of the model, through the one editor."""
 
+import numpy as np
 import onnx
 
 from bnfold.files.opened import OpenedModel
@@ -20,18 +21,17 @@ class Rewritten:
     Attributes:
         proto: The model, with references to recipes in place of new numbers.
         recipes: The new numbers, by the location that refers to them.
-        node_of_recipe: The node that each recipe is for.
         unlisted: Initializers that are no longer listed as graph inputs.
         dropped: The nodes that are gone, those among them that made constants only for others.
     """
 
     proto: onnx.ModelProto
     recipes: dict[str, Recipe]
-    node_of_recipe: dict[str, int]
     unlisted: tuple[str, ...]
     dropped: frozenset[int]
 
 
+@np.errstate(all="ignore")  # what is not finite is refused, and by name
 def rewrite(opened: OpenedModel, graph: Graph, plan: Plan) -> Rewritten:
     """Carry a plan out on a copy of the model.
 
@@ -51,7 +51,4 @@ def rewrite(opened: OpenedModel, graph: Graph, plan: Plan) -> Rewritten:
     for node, value in plan.fills.items():
         passed.fill(node, value)
     proto = editor.finish()
-    unlisted = tuple(editor.unlisted)
-    return Rewritten(
-        proto, editor.recipes, editor.node_of_recipe, unlisted, frozenset(editor.dropped)
-    )
+    return Rewritten(proto, editor.recipes, tuple(editor.unlisted), frozenset(editor.dropped))

@@ -6,25 +6,13 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from bnfold.errors import BnfoldError
 from bnfold.files.opened import OpenedModel
+from bnfold.files.recipe import FoldOverflow
 from bnfold.graph.edit.editor import Editor
 from bnfold.graph.facts.graph import Graph
 from bnfold.rules.affine import F64
 
 _RIGHT_ALIGNED_OPSET = 7  # before, Mul and Add say whether and where their constant is broadcast
-
-
-class FoldOverflow(BnfoldError):  # noqa: N818 - the error is the overflow
-    """A folded value is too large for its element type.
-
-    Attributes:
-        node: The linear node that cannot take the affine up.
-    """
-
-    def __init__(self, node: int, name: str) -> None:
-        super().__init__(f"folding into {name} overflows its element type")
-        self.node = node
 
 
 class Rewriter:
@@ -48,7 +36,7 @@ class Rewriter:
         with np.errstate(over="ignore"):
             rounded = values.astype(dtype)
         if not np.isfinite(rounded[np.isfinite(values)].astype(np.float64)).all():
-            raise FoldOverflow(node, self._view.nodes[node].label)
+            raise FoldOverflow(node, self._view.nodes[node].label, dtype)
         return rounded
 
     def _dtype(self, tensor: int) -> np.dtype[np.generic]:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from bnfold.files.opened import OpenedModel
 from bnfold.graph.facts.shapes import Shapes
 from bnfold.graph.index.view import NONE, Node, View
+from bnfold.graph.options import EVERYTHING, FoldOptions
 from bnfold.limits import COMPUTED, COMPUTED_GROWTH
 from bnfold.onnx_model.computing import TooLargeError, require_computable
 from bnfold.reasons import Reason, Refusal
@@ -58,7 +59,7 @@ class Constants:
         opened: The model's numbers.
         view: The model's index.
         shapes: What is known of shapes and element types.
-        keep_overridable: Whether an initializer that a caller may override is no constant.
+        options: Whether an initializer that a caller may override is a constant.
     """
 
     def __init__(
@@ -66,14 +67,14 @@ class Constants:
         opened: OpenedModel,
         view: View,
         shapes: Shapes,
-        *,
-        keep_overridable: bool = False,
+        options: FoldOptions = EVERYTHING,
     ) -> None:
         self._opened = opened
         self._view = view
         self._shapes = shapes.shapes
         self._elem_types = shapes.elem_types
-        self._keep_overridable = keep_overridable and view.model.ir_version >= _FIRST_OVERRIDABLE_IR
+        overridable = view.model.ir_version >= _FIRST_OVERRIDABLE_IR
+        self._keep_overridable = options.keep_overridable and overridable
         self._values: dict[int, NDArray[np.generic]] = {}
         self._room = max(COMPUTED, COMPUTED_GROWTH * opened.size)
         self._constant: set[int] = set()

@@ -11,11 +11,14 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
+import numpy as np
+
 from bnfold.files.opened import OpenedModel
 from bnfold.graph.facts.constants import Constants
 from bnfold.graph.facts.graph import Graph
 from bnfold.graph.facts.shapes import Shapes, inference
 from bnfold.graph.index.view import View
+from bnfold.graph.options import EVERYTHING, FoldOptions
 from bnfold.graph.plan.backtracking import Choices
 from bnfold.graph.plan.draft import Draft
 from bnfold.graph.plan.plan import Fold, How, Kept, Plan, RunEdit
@@ -32,12 +35,12 @@ _LONGEST_IN_PARTS = 16
 """Nodes; a longer run goes as a whole or not at all, so that planning stays linear."""
 
 
-def read_graph(opened: OpenedModel, *, keep_overridable: bool = False) -> Graph:
+def read_graph(opened: OpenedModel, options: FoldOptions = EVERYTHING) -> Graph:
     """Return all that planning reads of a model.
 
     Args:
         opened: The model.
-        keep_overridable: Treat initializers that a caller may override as unknown.
+        options: What may be folded.
 
     Raises:
         ModelError: The graph makes no sense.
@@ -45,11 +48,11 @@ def read_graph(opened: OpenedModel, *, keep_overridable: bool = False) -> Graph:
     with inference(opened.proto) as inferring:  # while it goes on, the index is made
         view = View(opened.proto)
         shapes = Shapes(view, inferring.result())
-    constants = Constants(opened, view, shapes, keep_overridable=keep_overridable)
+    constants = Constants(opened, view, shapes, options)
     return Graph(view, shapes, constants)
 
 
-def look_closer(opened: OpenedModel, graph: Graph, *, keep_overridable: bool = False) -> Graph:
+def look_closer(opened: OpenedModel, graph: Graph, options: FoldOptions = EVERYTHING) -> Graph:
     """Return what is known of a model once the constants that shapes depend on are computed.
 
     ONNX's shape inference computes only some operators. This takes longer and is only worth it
@@ -64,30 +67,31 @@ def look_closer(opened: OpenedModel, graph: Graph, *, keep_overridable: bool = F
     graph.constants.forget()
     with inference(view.model, computed) as inferring:
         shapes = Shapes(view, inferring.result(), computed)
-    constants = Constants(opened, view, shapes, keep_overridable=keep_overridable)
+    constants = Constants(opened, view, shapes, options)
     return Graph(view, shapes, constants)
 
 
+@np.errstate(all="ignore")  # what is not finite is refused, and by name
 def make_plan(
-    graph: Graph, *, bn_only: bool = False, overflowing: frozenset[int] = frozenset()
+    graph: Graph, options: FoldOptions = EVERYTHING, overflowing: frozenset[int] = frozenset()
 ) -> Plan:
     """Decide what to fold.
 
     Args:
         graph: What is known of the model.
-        bn_only: Fold only runs that contain a BatchNormalization.
+        options: What may be folded.
         overflowing: Nodes into which nothing can be folded, because the result would overflow.
     """
-    return Planner(graph, bn_only=bn_only, overflowing=overflowing).plan()
+    return Planner(graph, options, overflowing).plan()
 
 
 class Planner:
     """See the module."""
 
-    def __init__(self, graph: Graph, *, bn_only: bool, overflowing: frozenset[int]) -> None:
+    def __init__(self, graph: Graph, options: FoldOptions, overflowing: frozenset[int]) -> None:
         self._graph = graph
         self._draft = Draft(graph, overflowing)
-        self._bn_only = bn_only
+        self._options = options
         self._had_normalization = {
             run.number for run in self._draft.runs if self._normalizations(run.nodes)
         }
@@ -122,7 +126,7 @@ class Planner:
         """Whether a run is worth trying: it is more than Identity, and of the kind asked for."""
         if run.number in self._had_normalization:
             return True
-        return not self._bn_only and any(not step.is_identity for step in run.steps)
+        return not self._options.bn_only and any(not step.is_identity for step in run.steps)
 
     def _candidates(self) -> list[Run]:
         """Return the runs that are worth trying and of which something is left."""

@@ -9,6 +9,7 @@ import pytest
 import bnfold
 from bnfold.errors import BnfoldError
 from bnfold.files import from_proto
+from bnfold.graph.options import FoldOptions
 from bnfold.graph.plan.planner import read_graph
 from bnfold.reasons import Refusal
 
@@ -28,7 +29,7 @@ def _constant(nodes: str, *, keep_overridable: bool = False) -> object:
     """What the tensor `c` holds, or None where it is no constant."""
     model = onnx.parser.parse_model(_TEXT.replace("NODES", nodes))
     with from_proto(model) as opened:
-        graph = read_graph(opened, keep_overridable=keep_overridable)
+        graph = read_graph(opened, FoldOptions(keep_overridable=keep_overridable))
         (number,) = [t.number for t in graph.view.tensors if t.name == "c"]
         return graph.constants.value(number).tolist() if number in graph.constants else None
 
