@@ -21,6 +21,7 @@ from bnfold.graph.index.view import NONE, Node, View
 from bnfold.graph.options import EVERYTHING, FoldOptions
 from bnfold.limits import COMPUTED, COMPUTED_GROWTH
 from bnfold.onnx_model.computing import TooLargeError, require_computable
+from bnfold.onnx_model.evaluator import CannotEvaluateError, evaluate
 from bnfold.reasons import Reason, Refusal
 from bnfold.rules.operator import Shape
 
@@ -38,10 +39,6 @@ _PICKER = "Gather"
 
 _TYPE_READERS = {"CastLike": 1}
 """Operators that read only the element type of an input, and which."""
-
-_EVALUATED_AS = {"DequantizeLinear": 19, "QuantizeLinear": 19}
-"""The first opset for which the reference evaluator has an operator whose meaning was the same
-before."""
 
 _UNKNOWN_DIM = -(1 << 60)
 """Stands for an unknown dimension while a part of a shape is picked."""
@@ -194,9 +191,8 @@ class Constants:
         node = self._view.producer(tensor)
         if node is None:
             raise Refusal(Reason.PARAMETERS_NOT_CONSTANT, at=self._view.tensors[tensor].name)
-        for output, value in zip(node.outputs, self._run(node), strict=False):
-            if output != NONE:
-                self._values[output] = value
+        named = (output for output in node.outputs if output != NONE)
+        self._values.update(zip(named, self._run(node), strict=False))
         if tensor not in self._values:  # an output that the operator does not have
             name = self._view.tensors[tensor].name
             raise Refusal(Reason.PARAMETERS_NOT_CONSTANT, f"{name} is not computed", node.label)
@@ -207,27 +203,17 @@ class Constants:
             return [_stated_value(node.proto)]
         if node.proto.op_type in _SHAPE_READERS:
             return [_shape_value(node, self._shapes[node.inputs[0]])]
-        from onnx.reference import ReferenceEvaluator
-
-        feeds = {
-            self._view.tensors[t].name: self._values.get(t, self._stand_in(t))
-            for t in node.inputs
-            if t != NONE
-        }
         opset = self._view.scopes[node.scope].opset
-        opset = max(opset, _EVALUATED_AS.get(node.proto.op_type, opset))
-        inputs = [feeds.get(name) for name in node.proto.input]
+        inputs = [
+            None if t == NONE else self._values.get(t, self._stand_in(t)) for t in node.inputs
+        ]
         try:
             require_computable(node.proto, opset, inputs, self._room)
+            arrays = evaluate(node.proto, {"": opset}, inputs)
         except TooLargeError as error:
             raise Refusal(Reason.TOO_LARGE, str(error), node.label) from error
-        try:
-            evaluator = ReferenceEvaluator(_model_of(node.proto, tuple(feeds), opset))
-            with np.errstate(all="ignore"):
-                results = evaluator.run(None, feeds)
-        except Exception as error:
+        except CannotEvaluateError as error:
             raise Refusal(Reason.PARAMETERS_NOT_CONSTANT, str(error), node.label) from error
-        arrays = [np.asarray(result) for result in results]
         self._room -= sum(array.nbytes for array in arrays)
         return arrays
 
@@ -331,12 +317,3 @@ def _shape_value(node: Node, shape: Shape) -> NDArray[np.generic]:
         return np.asarray(dims.prod(), dtype=np.int64)
     bounds = {a.name: a.i for a in node.proto.attribute}
     return dims[bounds.get("start", 0) : bounds.get("end", len(dims))]
-
-
-def _model_of(node: onnx.NodeProto, inputs: tuple[str, ...], opset: int) -> onnx.ModelProto:
-    graph = onnx.GraphProto(name="constant", node=[node])
-    graph.input.extend(onnx.ValueInfoProto(name=name) for name in inputs)
-    graph.output.extend(onnx.ValueInfoProto(name=name) for name in node.output if name)
-    model = onnx.ModelProto(ir_version=onnx.IR_VERSION, graph=graph)
-    model.opset_import.add(domain="", version=opset)
-    return model

@@ -8,15 +8,13 @@ kernel, each a matrix product over a strided view.
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from bnfold.limits import COMPUTED
 from bnfold.verification.dtypes import Array
-
-Attributes = Mapping[str, Any]
+from bnfold.verification.operators.node import Attributes, Inputs, needed, optional
 
 _LARGE_KERNEL = 49
 """Elements from which it is worth looking for those that are zero in all channels."""
@@ -24,7 +22,6 @@ _LARGE_WEIGHT = 1 << 18
 """Elements from which it pays to pick those that a sample meets."""
 _WINDOWS = 1 << 23
 """Elements of the input's windows that are in memory at a time."""
-_LEGACY_BROADCAST = 7  # the opset from which operands broadcast as in numpy
 
 
 def padded_by(X: Array, heads: Sequence[int], tails: Sequence[int], value: float = 0.0) -> Array:
@@ -69,11 +66,9 @@ def _with_bias(Y: Array, b: Array | None) -> Array:
     return Y + b.reshape(1, -1, *(1,) * (Y.ndim - 2))
 
 
-def conv(inputs: Sequence[Array | None], attributes: Attributes) -> Array:
+def conv(inputs: Inputs, attributes: Attributes) -> Array:
     """Convolve X (N, Cin, d…) with W (Cout, Cin/g, k…) and add b (Cout)."""
-    X, W, b = inputs[0], inputs[1], inputs[2] if len(inputs) > 2 else None  # noqa: PLR2004
-    assert X is not None  # noqa: S101  # required by the operator
-    assert W is not None  # noqa: S101
+    X, W, b = needed(inputs, 0), needed(inputs, 1), optional(inputs, 2)
     g = int(attributes.get("group") or 1)
     n, strides, dilations, extents, auto = _geometry(attributes, W)
     if X.ndim != n + 2 or X.shape[1] != W.shape[1] * g:
@@ -149,11 +144,9 @@ def _window(
     )
 
 
-def conv_transpose(inputs: Sequence[Array | None], attributes: Attributes) -> Array:
+def conv_transpose(inputs: Inputs, attributes: Attributes) -> Array:
     """Convolve X (N, Cin, d…) transposedly with W (Cin, Cout/g, k…) and add b (Cout)."""
-    X, W, b = inputs[0], inputs[1], inputs[2] if len(inputs) > 2 else None  # noqa: PLR2004
-    assert X is not None  # noqa: S101  # required by the operator
-    assert W is not None  # noqa: S101
+    X, W, b = needed(inputs, 0), needed(inputs, 1), optional(inputs, 2)
     g = int(attributes.get("group") or 1)
     n, strides, dilations, extents, auto = _geometry(attributes, W)
     if X.ndim != n + 2 or X.shape[1] != W.shape[0]:
@@ -185,68 +178,18 @@ def conv_transpose(inputs: Sequence[Array | None], attributes: Attributes) -> Ar
     return _with_bias(Y[(slice(None), slice(None), *kept)], b)
 
 
-def matmul(inputs: Sequence[Array | None]) -> Array:
+def matmul(inputs: Inputs) -> Array:
     """Return A B, stacked as numpy does it."""
-    A, B = inputs
-    assert A is not None  # noqa: S101  # required by the operator
-    assert B is not None  # noqa: S101
+    A, B = needed(inputs, 0), needed(inputs, 1)
     stack = np.broadcast_shapes(A.shape[:-2], B.shape[:-2])
     require_room((*stack, *A.shape[-2:-1], *(B.shape[-1:] if B.ndim > 1 else ())))
     return np.asarray(A @ B)
 
 
-def gemm(inputs: Sequence[Array | None], attributes: Attributes) -> Array:
+def gemm(inputs: Inputs, attributes: Attributes) -> Array:
     """Return alpha · A' B' + beta · C."""
-    A, B, C = inputs[0], inputs[1], inputs[2] if len(inputs) > 2 else None  # noqa: PLR2004
-    assert A is not None  # noqa: S101  # required by the operator
-    assert B is not None  # noqa: S101
+    A, B, C = needed(inputs, 0), needed(inputs, 1), optional(inputs, 2)
     A = A.T if attributes.get("transA") else A
     B = B.T if attributes.get("transB") else B
     Y = np.asarray(attributes.get("alpha", 1.0) * matmul((A, B)))
     return Y if C is None else np.asarray(Y + attributes.get("beta", 1.0) * C)
-
-
-def per_channel(parameter: Array, X: Array, attributes: Attributes) -> Array:
-    """Return a parameter of batch normalization, shaped to broadcast against X (N, C, …)."""
-    if attributes.get("spatial", 1) == 0:
-        return parameter.reshape(1, *X.shape[1:])
-    return parameter.reshape(1, -1, *(1,) * (X.ndim - 2))
-
-
-def batch_normalization(inputs: Sequence[Array | None], attributes: Attributes) -> Array:
-    """Return γ (X − E) / √(Var + ε) + β, with ε the float32 that the attribute holds."""
-    X = inputs[0]
-    assert X is not None  # noqa: S101  # required by the operator
-    if attributes.get("training_mode"):
-        raise ValueError("this batch normalization is in training mode")
-    gamma, beta, mean, variance = (
-        per_channel(p, X, attributes) for p in inputs[1:5] if p is not None
-    )
-    epsilon = float(np.float32(attributes.get("epsilon", 1e-5)))
-    if X.ndim > 1 and gamma.shape[1] != X.shape[1]:
-        raise ValueError(f"X {X.shape} does not have {gamma.shape[1]} channels")
-    return np.asarray(gamma * ((X - mean) / np.sqrt(variance + epsilon)) + beta)
-
-
-def aligned(a: Array, b: Array, attributes: Attributes, opset: int) -> Array:
-    """Return b shaped to broadcast against a; before opset 7 an attribute says from which axis."""
-    if opset >= _LEGACY_BROADCAST or not attributes.get("broadcast"):
-        return b
-    axis = attributes.get("axis", a.ndim - b.ndim)
-    return b.reshape(*b.shape, *(1,) * (a.ndim - axis - b.ndim))
-
-
-def dequantize(inputs: Sequence[Array | None], attributes: Mapping[str, Any]) -> Array | None:
-    """Return (q − z) s in float64, for scales per tensor or per axis; None for scales per block.
-
-    It is not rounded to the type of the scale: whether the product is, is up to the runtime.
-    """
-    q, scale = inputs[0], inputs[1]
-    zero = inputs[2] if len(inputs) > 2 else None  # noqa: PLR2004 - (q, scale, zero point)
-    if q is None or scale is None or scale.ndim > 1 or attributes.get("block_size"):
-        return None
-    shape = [1] * q.ndim
-    if scale.size > 1:
-        shape[attributes.get("axis", 1)] = -1
-    z = 0.0 if zero is None else zero.astype(np.float64).reshape(shape)
-    return np.asarray((q.astype(np.float64) - z) * scale.astype(np.float64).reshape(shape))

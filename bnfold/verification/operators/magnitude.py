@@ -6,9 +6,9 @@ inputs, subtractions turned into additions. For a convolution it is `|W| ∗ |x|
 batch normalization behind it `(m + |E|)·|γ|/√(Var + ε) + |β|`, m the magnitude that enters.
 Operators that move, choose or average elements (Transpose, MaxPool, AveragePool) do with
 magnitudes what they do with values; those that no two values leave further apart than they came
-(Relu, Clip) let them pass.
+(Relu, Abs) let them pass.
 
-An operator that is in none of these classes makes the region unprovable, never wrongly proved.
+An operator that has none of these rules makes the region unprovable, never wrongly proved.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,14 +18,7 @@ import onnx
 
 from bnfold.frozen import frozen
 from bnfold.verification.dtypes import Array
-from bnfold.verification.operators.evaluate import (
-    EvaluationError,
-    Opsets,
-    UnsupportedError,
-    attributes_of,
-    default_domain,
-    run_node,
-)
+from bnfold.verification.operators.node import Inputs, UnsupportedError, attributes_of
 
 
 @frozen
@@ -55,81 +48,99 @@ def exact(value: Array) -> Tracked:
     return Tracked(value, np.abs(value), constant=True)
 
 
-_Rule = Callable[[onnx.NodeProto, Opsets, Sequence[Tracked | None]], list[Array]]
+TrackedInputs = Sequence[Tracked | None]
+Compute = Callable[[onnx.NodeProto, Inputs], list[Array]]
+"""Computes a node for other inputs than its own."""
+Rule = Callable[[Compute, onnx.NodeProto, TrackedInputs], list[Array]]
+"""Returns the magnitudes of a node's outputs."""
 
 
-def _magnitudes(inputs: Sequence[Tracked | None]) -> list[Array | None]:
+def _needed(inputs: TrackedInputs, index: int) -> Tracked:
+    tracked = inputs[index]
+    assert tracked is not None  # noqa: S101 - the values have been computed from it
+    return tracked
+
+
+def _magnitudes(inputs: TrackedInputs) -> list[Array | None]:
     return [None if tracked is None else tracked.magnitude for tracked in inputs]
 
 
-def _alike(node: onnx.NodeProto, opsets: Opsets, inputs: Sequence[Tracked | None]) -> list[Array]:
-    """The operator does with magnitudes what it does with values."""
-    return run_node(node, opsets, _magnitudes(inputs))
+def _vary(inputs: TrackedInputs) -> int:
+    return sum(tracked is not None and not tracked.constant for tracked in inputs)
 
 
-def _as(op_type: str) -> _Rule:
-    def rule(node: onnx.NodeProto, opsets: Opsets, inputs: Sequence[Tracked | None]) -> list[Array]:
-        other = onnx.NodeProto()
-        other.CopyFrom(node)
+def _edited(node: onnx.NodeProto) -> onnx.NodeProto:
+    other = onnx.NodeProto()
+    other.CopyFrom(node)
+    return other
+
+
+def alike(compute: Compute, node: onnx.NodeProto, inputs: TrackedInputs) -> list[Array]:
+    """The operator does with magnitudes what it does with values.
+
+    The relative errors of two factors add up, which is counted elsewhere (`roundings_in_series`).
+    """
+    return compute(node, _magnitudes(inputs))
+
+
+def as_by(op_type: str) -> Rule:
+    """Another operator does with magnitudes what this one does with values."""
+
+    def rule(compute: Compute, node: onnx.NodeProto, inputs: TrackedInputs) -> list[Array]:
+        other = _edited(node)
         other.op_type = op_type
-        return run_node(other, opsets, _magnitudes(inputs))
+        return compute(other, _magnitudes(inputs))
 
     return rule
 
 
-def _linear(node: onnx.NodeProto, opsets: Opsets, inputs: Sequence[Tracked | None]) -> list[Array]:
+def linear(compute: Compute, node: onnx.NodeProto, inputs: TrackedInputs) -> list[Array]:
     """Linear in its data: the two factors must not both vary."""
-    if sum(t is not None and not t.constant for t in inputs[:2]) > 1:
+    if _vary(inputs[:2]) > 1:
         raise UnsupportedError(f"{node.op_type} of two tensors that both vary")
-    positive = onnx.NodeProto()
-    positive.CopyFrom(node)
+    positive = _edited(node)
     for attribute in positive.attribute:
         if attribute.name in {"alpha", "beta"}:
             attribute.f = abs(attribute.f)
-    return run_node(positive, opsets, _magnitudes(inputs))
+    return compute(positive, _magnitudes(inputs))
 
 
-def _product(node: onnx.NodeProto, opsets: Opsets, inputs: Sequence[Tracked | None]) -> list[Array]:
-    """The relative errors of two factors add up, which `roundings_in_series` counts."""
-    return run_node(node, opsets, _magnitudes(inputs))
-
-
-def _divide(node: onnx.NodeProto, opsets: Opsets, inputs: Sequence[Tracked | None]) -> list[Array]:
-    if inputs[1] is None or not inputs[1].constant:
+def quotient(compute: Compute, node: onnx.NodeProto, inputs: TrackedInputs) -> list[Array]:
+    """Linear in the dividend; the divisor must not vary."""
+    if _vary(inputs[1:]):
         raise UnsupportedError("Div by a tensor that varies")
-    return run_node(node, opsets, _magnitudes(inputs))
+    return compute(node, _magnitudes(inputs))
 
 
-def _batch_normalization(
-    node: onnx.NodeProto, opsets: Opsets, inputs: Sequence[Tracked | None]
-) -> list[Array]:
-    if any(t is None or not t.constant for t in inputs[1:5]):
+def normalization(compute: Compute, node: onnx.NodeProto, inputs: TrackedInputs) -> list[Array]:
+    """(m + |E|)·|γ|/√(Var + ε) + |β|."""
+    if _vary(inputs[1:]):
         raise UnsupportedError("BatchNormalization with parameters that vary")
     m, gamma, beta, mean, _ = _magnitudes(inputs)[:5]
-    variance = inputs[4].value if inputs[4] is not None else None
     assert mean is not None  # noqa: S101  # all five are required
-    return run_node(node, opsets, [m, gamma, beta, -mean, variance])
+    return compute(node, [m, gamma, beta, -mean, _needed(inputs, 4).value])
 
 
-def _passes(_: onnx.NodeProto, __: Opsets, inputs: Sequence[Tracked | None]) -> list[Array]:
+def passes(compute: Compute, node: onnx.NodeProto, inputs: TrackedInputs) -> list[Array]:
     """Elementwise, and no two values leave further apart than they came."""
-    assert inputs[0] is not None  # noqa: S101  # required by the operators
-    return [inputs[0].magnitude]
+    del compute, node
+    return [_needed(inputs, 0).magnitude]
 
 
-def _leaky(node: onnx.NodeProto, _: Opsets, inputs: Sequence[Tracked | None]) -> list[Array]:
-    """Two slopes: 1 for positive values, another for negative ones."""
-    assert inputs[0] is not None  # noqa: S101  # required by the operators
+def two_slopes(compute: Compute, node: onnx.NodeProto, inputs: TrackedInputs) -> list[Array]:
+    """One slope is 1, for positive values, the other an attribute or an input."""
+    del compute
     slope: Array | float = attributes_of(node).get("alpha", 0.01)
     error: Array | float = 0.0
+    data = _needed(inputs, 0)
     if len(inputs) > 1 and inputs[1] is not None:
         slope = inputs[1].value
         error = 0.0 if inputs[1].constant else inputs[1].magnitude
-    size = inputs[0].magnitude * np.maximum(1.0, np.abs(slope))
-    return [np.asarray(size + np.abs(inputs[0].value) * error)]
+    size = data.magnitude * np.maximum(1.0, np.abs(slope))
+    return [np.asarray(size + np.abs(data.value) * error)]
 
 
-def _resize(node: onnx.NodeProto, opsets: Opsets, inputs: Sequence[Tracked | None]) -> list[Array]:
+def interpolation(compute: Compute, node: onnx.NodeProto, inputs: TrackedInputs) -> list[Array]:
     """Nearest and linear weights are no less than 0 and sum to 1.
 
     The absolute values of cubic ones sum to no more than `_CUBIC` along an axis; what they meet is
@@ -137,14 +148,13 @@ def _resize(node: onnx.NodeProto, opsets: Opsets, inputs: Sequence[Tracked | Non
     """
     mode = attributes_of(node).get("mode", b"nearest")
     scales = [None if tracked is None else tracked.value for tracked in inputs[1:]]
-    assert inputs[0] is not None  # noqa: S101  # required by the operators
-    size = inputs[0].magnitude
-    if mode not in {b"nearest", b"linear", b"bilinear", "nearest", "linear", "bilinear"}:
+    size = _needed(inputs, 0).magnitude
+    if mode not in {b"nearest", b"linear", b"bilinear"}:
         spatial = tuple(range(2, size.ndim))
         largest = size.max(axis=spatial, keepdims=True) if spatial else size
         size = np.broadcast_to(largest * _CUBIC ** len(spatial), size.shape)
         node = _nearest(node)
-    return run_node(node, opsets, [size, *scales])
+    return compute(node, [size, *scales])
 
 
 _CUBIC = 1.5
@@ -153,61 +163,9 @@ _CUBIC = 1.5
 
 def _nearest(node: onnx.NodeProto) -> onnx.NodeProto:
     """Return a Resize that only repeats, with the shape of this one."""
-    other = onnx.NodeProto()
-    other.CopyFrom(node)
+    other = _edited(node)
     kept = [a for a in other.attribute if a.name in {"axes", "keep_aspect_ratio_policy", "scales"}]
     del other.attribute[:]
     other.attribute.extend(kept)
     other.attribute.add(name="mode", type=onnx.AttributeProto.STRING, s=b"nearest")
     return other
-
-
-MAGNITUDE: dict[str, _Rule] = {
-    **dict.fromkeys(("Conv", "ConvTranspose", "Gemm", "MatMul"), _linear),
-    "Mul": _product,
-    **dict.fromkeys(("Relu", "Clip", "Abs", "Neg"), _passes),
-    **dict.fromkeys(("LeakyRelu", "PRelu"), _leaky),
-    **dict.fromkeys(("Resize", "Upsample"), _resize),
-    **dict.fromkeys(
-        (
-            "Add", "Sum", "Identity", "Dropout", "Cast", "CastLike", "Transpose", "Reshape",
-            "Flatten", "Squeeze", "Unsqueeze", "Concat", "Split", "Slice", "Gather", "Pad",
-            "Expand", "Tile", "DepthToSpace", "SpaceToDepth", "MaxPool", "AveragePool",
-            "GlobalAveragePool", "GlobalMaxPool", "ReduceMean", "ReduceSum", "ReduceMax", "Max",
-        ),
-        _alike,
-    ),
-    "Sub": _as("Add"),
-    "Min": _as("Max"),
-    "ReduceMin": _as("ReduceMax"),
-    "Div": _divide,
-    "BatchNormalization": _batch_normalization,
-}  # fmt: skip
-"""How a magnitude goes through each operator."""
-
-SHAPES = frozenset({"Shape", "Size"})
-"""Operators that see the shape of a tensor only."""
-
-
-def track(node: onnx.NodeProto, opsets: Opsets, inputs: Sequence[Tracked | None]) -> list[Tracked]:
-    """Compute a node's outputs and their magnitudes.
-
-    Raises:
-        EvaluationError: The node cannot be computed with these shapes.
-        UnsupportedError: Nothing is known of its magnitude.
-    """
-    values = run_node(node, opsets, [None if t is None else t.value for t in inputs])
-    if node.op_type in SHAPES or all(t is None or t.constant for t in inputs):
-        return [exact(value) for value in values]
-    rule = MAGNITUDE.get(node.op_type) if default_domain(node) else None
-    if rule is None:
-        raise UnsupportedError(f"{node.op_type} is not an operator that a fold passes")
-    # A pad value may be negative, and it is the same in both models.
-    sizes = [np.abs(size) for size in rule(node, opsets, inputs)]
-    try:
-        return [
-            Tracked(value, np.broadcast_to(size, value.shape) if value.dtype.kind == "f" else None)
-            for value, size in zip(values, sizes, strict=False)
-        ]
-    except ValueError as error:
-        raise EvaluationError(f"{node.op_type}: {error}") from error

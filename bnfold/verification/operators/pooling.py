@@ -1,19 +1,18 @@
-"""Pooling and resizing in float64: onnx's reference takes a loop turn in Python per element."""
+"""Pooling in float64: onnx's reference takes a loop turn in Python per element."""
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
 from bnfold.verification.dtypes import Array
 from bnfold.verification.operators.kernels import padded_by
+from bnfold.verification.operators.node import Attributes, Inputs, needed
 
 
-def pool(inputs: Sequence[Array | None], attributes: Mapping[str, Any], *, average: bool) -> Array:
+def pool(inputs: Inputs, attributes: Attributes, *, average: bool) -> Array:
     """Return the largest or the mean element of each window of X (N, C, d…)."""
-    X = inputs[0]
-    assert X is not None  # noqa: S101  # required by the operator
+    X = needed(inputs, 0)
     kernel = list(attributes["kernel_shape"])
     n = len(kernel)
     if X.ndim != n + 2:
@@ -38,7 +37,7 @@ def pool(inputs: Sequence[Array | None], attributes: Mapping[str, Any], *, avera
 
 
 def _pads(
-    attributes: Mapping[str, Any], sizes: Sequence[int], extents: Sequence[int],
+    attributes: Attributes, sizes: Sequence[int], extents: Sequence[int],
     strides: Sequence[int],
 ) -> tuple[list[int], list[int]]:  # fmt: skip
     n = len(sizes)
@@ -55,7 +54,7 @@ def _pads(
 
 
 def _outputs(
-    attributes: Mapping[str, Any], sizes: Sequence[int],
+    attributes: Attributes, sizes: Sequence[int],
     pads: tuple[Sequence[int], Sequence[int]], extents: Sequence[int], strides: Sequence[int],
 ) -> tuple[list[int], list[int]]:  # fmt: skip
     """Return the numbers of windows and how far the last window reaches."""
@@ -77,7 +76,7 @@ def _outputs(
 
 
 def _counted(
-    attributes: Mapping[str, Any], sizes: Sequence[int], padded: Sequence[int],
+    attributes: Attributes, sizes: Sequence[int], padded: Sequence[int],
     heads: Sequence[int], tails: Sequence[int],
 ) -> Array:  # fmt: skip
     """Return 1 where an element counts in a mean, as (1, 1, d…)."""
@@ -90,13 +89,15 @@ def _counted(
     return counted
 
 
-def by_basis(X: Array, resize: Callable[[Array], Array]) -> Array:
-    """Apply a linear map of each picture in X (N, C, d…) that is known only as a function.
+def global_maximum(X: Array) -> Array:
+    """Return the largest element of each channel of X (N, C, d…), as (N, C, 1…)."""
+    return np.asarray(X.max(axis=_spatial(X), keepdims=True))
 
-    The function is asked once, about every unit picture, instead of once per channel.
-    """
-    picture = X.shape[2:]
-    pixels = int(np.prod(picture))
-    images = resize(np.eye(pixels).reshape(pixels, 1, *picture))
-    flat = X.reshape(-1, pixels) @ images.reshape(pixels, -1)
-    return flat.reshape(*X.shape[:2], *images.shape[2:])
+
+def global_mean(X: Array) -> Array:
+    """Return the mean of each channel of X (N, C, d…), as (N, C, 1…)."""
+    return np.asarray(X.mean(axis=_spatial(X), keepdims=True))
+
+
+def _spatial(X: Array) -> tuple[int, ...]:
+    return tuple(range(2, X.ndim))

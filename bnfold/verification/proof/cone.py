@@ -9,14 +9,10 @@ import onnx
 
 from bnfold.frozen import frozen
 from bnfold.verification.dtypes import Array, is_float
-from bnfold.verification.operators.evaluate import (
-    EvaluationError,
-    Opsets,
-    UnsupportedError,
-    default_domain,
-    run_node,
-)
-from bnfold.verification.operators.magnitude import MAGNITUDE, SHAPES, Tracked, exact, track
+from bnfold.verification.operators.evaluate import run_node, track
+from bnfold.verification.operators.magnitude import Tracked, exact
+from bnfold.verification.operators.node import EvaluationError, Opsets, UnsupportedError
+from bnfold.verification.operators.table import Row, row_of
 from bnfold.verification.proof.scopes import Scope
 
 
@@ -143,15 +139,12 @@ def identical(one: Array, other: Array) -> bool:
     return all(map(np.array_equal, _blocks(one), _blocks(other)))
 
 
-LINEAR = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
-
-
 def linear_depth(cone: Cone) -> int:
     """Return the largest number of linear operators in series.
 
     The magnitude grows with every one of them, so a bound over many says little.
     """
-    return _in_series(cone, lambda node, entering: max(entering) + (node.op_type in LINEAR))
+    return _in_series(cone, lambda node, entering: max(entering) + row_of(node).is_linear)
 
 
 def roundings_in_series(cone: Cone, changed: Collection[str]) -> int:
@@ -163,7 +156,7 @@ def roundings_in_series(cone: Cone, changed: Collection[str]) -> int:
     """
 
     def met(node: onnx.NodeProto, entering: Sequence[int]) -> int:
-        here = sum(entering) if node.op_type == "Mul" else max(entering, default=0)
+        here = sum(entering) if row_of(node).multiplies else max(entering, default=0)
         return here + any(name in changed for name in node.input)
 
     return max(1, _in_series(cone, met))
@@ -171,9 +164,7 @@ def roundings_in_series(cone: Cone, changed: Collection[str]) -> int:
 
 def normalizations_in_series(cone: Cone) -> int:
     """Return how many batch normalizations a value meets at most on its way."""
-    return _in_series(
-        cone, lambda node, entering: max(entering) + (node.op_type == "BatchNormalization")
-    )
+    return _in_series(cone, lambda node, entering: max(entering) + row_of(node).normalizes)
 
 
 def _in_series(cone: Cone, count: Callable[[onnx.NodeProto, Sequence[int]], int]) -> int:
@@ -189,9 +180,9 @@ def _in_series(cone: Cone, count: Callable[[onnx.NodeProto, Sequence[int]], int]
     return deepest
 
 
-def pads(cone: Cone) -> int:
-    """Count the Pads."""
-    return sum(cone.scope.nodes[index].op_type == "Pad" for index in cone.nodes)
+def brings_numbers_in(cone: Cone) -> bool:
+    """Tell whether an operator brings in a number of its own, as the value of a Pad."""
+    return any(row_of(cone.scope.nodes[index]).brings_in for index in cone.nodes)
 
 
 def casts(cone: Cone) -> Counter[int]:
@@ -205,20 +196,14 @@ def casts(cone: Cone) -> Counter[int]:
         node = cone.scope.nodes[index]
         if varying.intersection(node.input):
             varying.update(node.output)
-            if node.op_type in {"Cast", "CastLike"}:
+            if row_of(node).casts:
                 counted[next((a.i for a in node.attribute if a.name == "to"), 0)] += 1
     return counted
 
 
-_ELEMENTWISE = frozenset(
-    {"BatchNormalization", "Add", "Sub", "Mul", "Div", "Neg", "Identity", "Dropout", "Cast"}
-)
-_BENT = frozenset({"Relu", "LeakyRelu", "PRelu", "Clip", "Abs"})
-
-
 def is_straight(cone: Cone) -> bool:
     """Tell whether all is linear but for shifts: what is right for half of all numbers is right."""
-    return _consists_of(cone, LINEAR | _ELEMENTWISE)
+    return _consists_of(cone, lambda row: row.is_linear or row.is_affine)
 
 
 def is_alike_for_all_shapes(cone: Cone) -> bool:
@@ -226,11 +211,11 @@ def is_alike_for_all_shapes(cone: Cone) -> bool:
     nodes = [cone.scope.nodes[index] for index in cone.nodes]
     attributes = [attribute for node in nodes for attribute in node.attribute]
     fitted = any(a.name == "output_shape" or a.s.startswith(b"SAME") for a in attributes)
-    return not fitted and _consists_of(cone, LINEAR | _ELEMENTWISE | _BENT)
+    return not fitted and _consists_of(cone, lambda row: row.is_linear or row.is_elementwise)
 
 
-def _consists_of(cone: Cone, op_types: Collection[str]) -> bool:
-    return all(cone.scope.nodes[index].op_type in op_types for index in cone.nodes)
+def _consists_of(cone: Cone, belongs: Callable[[Row], bool]) -> bool:
+    return all(belongs(row_of(cone.scope.nodes[index])) for index in cone.nodes)
 
 
 def check_provable(cone: Cone) -> None:
@@ -242,8 +227,9 @@ def check_provable(cone: Cone) -> None:
     varying = set(cone.leaves)
     for index in cone.nodes:
         node = cone.scope.nodes[index]
-        if node.op_type not in SHAPES and varying.intersection(node.input):
-            if not default_domain(node) or node.op_type not in MAGNITUDE:
+        row = row_of(node)
+        if not row.sees_shape_only and varying.intersection(node.input):
+            if row.magnitude is None:
                 raise UnsupportedError(f"{node.op_type} is not an operator that a fold passes")
             varying.update(node.output)
 

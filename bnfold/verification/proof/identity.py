@@ -12,8 +12,9 @@ import onnx
 
 from bnfold.files.opened import OpenedModel
 from bnfold.verification.dtypes import Array
-from bnfold.verification.operators.evaluate import EvaluationError, default_domain
-from bnfold.verification.proof.scopes import RANDOM, Scope
+from bnfold.verification.operators.node import EvaluationError, default_domain
+from bnfold.verification.operators.table import Kind, row_of
+from bnfold.verification.proof.scopes import Scope
 
 Key = tuple[object, ...]
 
@@ -103,7 +104,7 @@ def draws(node: onnx.NodeProto, scope: Scope) -> bool:
         return True
     if not default_domain(node):
         return False
-    if node.op_type in RANDOM:
+    if row_of(node).kind is Kind.RANDOM:
         return not any(attribute.name == "seed" for attribute in node.attribute)
     return node.op_type == "Dropout" and _in_training(node, scope)
 

@@ -25,7 +25,7 @@ import onnx
 
 from bnfold.files.references import is_external
 from bnfold.verification.dtypes import Array
-from bnfold.verification.operators.evaluate import EvaluationError, default_domain
+from bnfold.verification.operators.node import EvaluationError, default_domain
 from bnfold.verification.proof.identity import (
     Key,
     attribute_content,

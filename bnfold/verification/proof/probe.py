@@ -34,11 +34,12 @@ import numpy as np
 
 from bnfold.frozen import frozen
 from bnfold.verification.dtypes import Array, smallest_normal, unit_roundoff
-from bnfold.verification.operators.evaluate import EvaluationError, UnsupportedError
 from bnfold.verification.operators.magnitude import Tracked
+from bnfold.verification.operators.node import EvaluationError, UnsupportedError
 from bnfold.verification.proof.cone import (
     Cone,
     Weights,
+    brings_numbers_in,
     casts,
     check_provable,
     identical,
@@ -46,7 +47,6 @@ from bnfold.verification.proof.cone import (
     lifted,
     linear_depth,
     normalizations_in_series,
-    pads,
     roundings_in_series,
     tracked_of,
     value_of,
@@ -256,7 +256,7 @@ class _Pair:
 
         The magnitude is the original's, or the candidate's own where it is larger and it pads.
         """
-        padding = pads(self.new) > 0 and self._is_like_a_fold()
+        padding = brings_numbers_in(self.new) and self._is_like_a_fold()
         if not padding and underflow is None:
             return value_of(self.new, self.new_weights, batch), magnitude, 0.0
         after = tracked_of(self.new, self.new_weights.tracked(), batch)

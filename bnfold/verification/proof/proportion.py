@@ -24,21 +24,13 @@ import onnx
 
 from bnfold.frozen import frozen
 from bnfold.verification.dtypes import Array
-from bnfold.verification.operators.magnitude import SHAPES
-from bnfold.verification.proof.cone import LINEAR, Cone, Weights
+from bnfold.verification.operators.node import attributes_of
+from bnfold.verification.operators.table import row_of
+from bnfold.verification.operators.weights import Weight
+from bnfold.verification.proof.cone import Cone, Weights
 
-_DENSE = frozenset({"Gemm", "MatMul"})
 _AT_A_TIME = 1 << 17
 """Elements that are looked at together."""
-_FOLDED = frozenset(
-    {"BatchNormalization", "Add", "Sub", "Sum", "Mul", "Div", "Neg", "Identity", "Dropout", "Cast"}
-)
-"""Operators that are nothing but channel affines where only one branch enters."""
-_DETERMINING = _FOLDED | {
-    "Relu", "LeakyRelu", "PRelu", "Clip", "Abs", "Transpose", "Reshape", "Flatten", "Squeeze",
-    "Unsqueeze", "Concat", "Pad", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool",
-}  # fmt: skip
-"""Operators beside which a linear operator computes the same only if its weight is as above."""
 
 
 @frozen
@@ -114,8 +106,9 @@ def _skeleton(cone: Cone) -> Counter[str]:
     for node in _varying_nodes(cone):
         branches = sum(name in varying for name in node.input)
         varying.update(node.output)
-        if branches > 1 or node.op_type not in _FOLDED:
-            counted["dense" if node.op_type in _DENSE else node.op_type] += 1
+        row = row_of(node)
+        if branches > 1 or not row.is_affine:
+            counted[node.op_type if row.weight is None else row.weight.spelling] += 1
     return counted
 
 
@@ -127,7 +120,7 @@ def _is_tree(cone: Cone) -> bool:
         if name and not cone.scope.is_constant(name)
     )
     return max(read.values(), default=0) <= 1 and all(
-        node.op_type in LINEAR | _DETERMINING for node in _varying_nodes(cone)
+        row_of(node).separates_channels for node in _varying_nodes(cone)
     )
 
 
@@ -136,16 +129,24 @@ def _varying_nodes(cone: Cone) -> Iterator[onnx.NodeProto]:
     varying = set(cone.leaves)
     for index in cone.nodes:
         node = cone.scope.nodes[index]
-        if varying.intersection(node.input) and node.op_type not in SHAPES:
+        if varying.intersection(node.input) and not row_of(node).sees_shape_only:
             varying.update(node.output)
             yield node
 
 
 @frozen
 class _Linear:
-    """A linear operator with a constant weight, and the leaves that its input is computed from."""
+    """A linear operator with a constant weight.
+
+    Attributes:
+        node: It.
+        lies: How its weight lies.
+        index: Which of its inputs that is.
+        below: The leaves that its input is computed from.
+    """
 
     node: onnx.NodeProto
+    lies: Weight
     index: int
     below: tuple[str, ...]
 
@@ -164,8 +165,7 @@ class _Linear:
     @property
     def kind(self) -> tuple[object, ...]:
         """What must be alike; a Gemm is a MatMul in another spelling."""
-        dense = self.node.op_type in _DENSE
-        return self.below, "dense" if dense else self.node.op_type, _groups(self.node)
+        return self.below, self.lies.spelling, _groups(self.node)
 
 
 def _pairs(old: Cone, new: Cone) -> Iterator[tuple[_Linear, _Linear]]:
@@ -187,8 +187,9 @@ def _linear_nodes(cone: Cone) -> list[_Linear]:
         leaves = set[str]().union(*(below.get(name, ()) for name in node.input))
         below |= dict.fromkeys(node.output, leaves)
         constant = [i for i, name in enumerate(node.input[:2]) if cone.scope.is_constant(name)]
-        if node.op_type in LINEAR and len(constant) == 1:
-            found.append(_Linear(node, constant[0], tuple(sorted(leaves))))
+        lies = row_of(node).weight
+        if lies is not None and len(constant) == 1:
+            found.append(_Linear(node, lies, constant[0], tuple(sorted(leaves))))
     return sorted(found, key=lambda linear: linear.below)
 
 
@@ -199,19 +200,9 @@ def _groups(node: onnx.NodeProto) -> int:
 def _laid_out(linear: _Linear, values: Mapping[str, Array]) -> Array | None:
     """Return a weight as (groups, outputs, inputs, taps); None where it is not that."""
     weight = values.get(linear.weight)
-    if weight is None or weight.dtype.kind != "f" or weight.ndim < 2:  # noqa: PLR2004 - a matrix
+    if weight is None or weight.dtype.kind != "f":
         return None
-    node = linear.node
-    if node.op_type in _DENSE:
-        transposed = linear.index == 0 or any(a.name == "transB" and a.i for a in node.attribute)
-        matrices = weight.reshape(-1, *weight.shape[-2:], 1)
-        return matrices if transposed else matrices.swapaxes(1, 2)
-    groups = _groups(node)
-    if groups < 1 or weight.shape[0] % groups:
-        return None
-    taps = math.prod(weight.shape[2:])
-    kernels = weight.reshape(groups, weight.shape[0] // groups, weight.shape[1], taps)
-    return kernels.swapaxes(1, 2) if node.op_type == "ConvTranspose" else kernels
+    return linear.lies.laid_out(weight, attributes_of(linear.node), linear.index)
 
 
 def worst_of(

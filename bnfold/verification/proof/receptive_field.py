@@ -10,12 +10,12 @@ from typing import Any
 
 import onnx
 
-from bnfold.verification.operators.evaluate import attributes_of
+from bnfold.verification.operators.node import attributes_of
+from bnfold.verification.operators.table import Window, row_of
 from bnfold.verification.proof.cone import Cone, Weights
 
 _LEAST = 2
 """Shorter axes than this would look like axes that are broadcast."""
-_WINDOWED = frozenset({"Conv", "ConvTranspose", "MaxPool", "AveragePool", "LpPool"})
 
 
 def reach(cone: Cone, weights: Weights) -> int:
@@ -30,7 +30,7 @@ def reach(cone: Cone, weights: Weights) -> int:
     for index in reversed(cone.nodes):
         node = cone.scope.nodes[index]
         here = max((wanted.get(name, _LEAST) for name in node.output), default=_LEAST)
-        if node.op_type in _WINDOWED:
+        if row_of(node).window is not None:
             weight = weights.values.get(node.input[1]) if len(node.input) > 1 else None
             kernel = None if weight is None else weight.shape[2:]
             here = max([_LEAST, *_entering(node, attributes_of(node), kernel, here)])
@@ -52,7 +52,7 @@ def _entering(
     if attributes.get("auto_pad", b"NOTSET") in {b"SAME_UPPER", b"SAME_LOWER"}:
         pads = [(extent - 1) // 2 for extent in extents] * 2
     for extent, stride, head, tail in zip(extents, strides, pads[:n], pads[n:], strict=False):
-        if node.op_type == "ConvTranspose":
+        if row_of(node).window is Window.SPREADING:
             yield max(math.ceil((out + head + tail) / stride), max(head, tail) // stride + 1)
         else:
             # The last element at the first window, and the first element at the last window.

@@ -17,21 +17,12 @@ from bnfold.files.values import require_rank
 from bnfold.limits import COMPUTED, COMPUTED_GROWTH
 from bnfold.onnx_model.computing import TooLargeError, require_computable
 from bnfold.verification.dtypes import Array, is_float
-from bnfold.verification.operators.evaluate import (
-    EvaluationError,
-    Opsets,
-    constant_node,
-    default_domain,
-    opset_of,
-)
+from bnfold.verification.operators.evaluate import constant_node
+from bnfold.verification.operators.node import EvaluationError, Opsets, default_domain, opset_of
+from bnfold.verification.operators.table import Kind, row_of
 
 Path = tuple[tuple[str, str], ...]
 
-RANDOM = frozenset(
-    {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial",
-     "Bernoulli"}
-)  # fmt: skip
-"""Operators that draw numbers."""
 _NARROW_FLOATS = frozenset(
     {onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16, onnx.TensorProto.FLOAT}
 )
@@ -232,7 +223,7 @@ def _rename_within(graph: onnx.GraphProto, name: str, other: str) -> None:
 
 def _pure(node: onnx.NodeProto) -> bool:
     """Tell whether a node gives the same for the same inputs and can be computed by itself."""
-    if node.op_type in RANDOM:
+    if row_of(node).kind is Kind.RANDOM:
         return False
     return not any(
         a.type in {onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS} or a.ref_attr_name

@@ -12,8 +12,9 @@ from dataclasses import replace
 
 from bnfold.frozen import frozen
 from bnfold.region import Region
-from bnfold.verification.operators.evaluate import EvaluationError, default_domain
-from bnfold.verification.proof.cone import LINEAR, Cone, cut, is_straight, linear_depth
+from bnfold.verification.operators.node import EvaluationError
+from bnfold.verification.operators.table import row_of
+from bnfold.verification.proof.cone import Cone, cut, is_straight, linear_depth
 from bnfold.verification.proof.matching import Matcher, Numbered
 from bnfold.verification.proof.probe import Finding, probe
 from bnfold.verification.proof.samples import Shape
@@ -26,8 +27,6 @@ _FAILED_SEARCHES = 24
 """After so many, and twice those that succeeded, the two files are taken to be unlike."""
 _PLACES = 4
 """Tensors of the original that one of the candidate is tried as, besides its namesake."""
-_NEVER_NEGATIVE = frozenset({"Relu", "Sigmoid", "HardSigmoid", "Abs", "Exp", "Softmax", "Sqrt"})
-"""Operators that make nothing below zero: what reads that need not bear anything else."""
 
 
 class Prober:
@@ -178,7 +177,7 @@ class Seeker:
         if name in self.zeros:
             return True
         node, _ = old.scope.producers.get(name, (None, 0))
-        if node is None or node.op_type not in LINEAR or any(node.input[2:]):
+        if node is None or not row_of(node).is_linear or any(node.input[2:]):
             return False
         weights = [n for n in node.input if old.scope.is_constant(n)]
         with contextlib.suppress(EvaluationError):
@@ -274,7 +273,7 @@ class Seeker:
 
     def _is_never_negative(self, old: Numbered, name: str) -> bool:
         made = old.scope.producers.get(name)
-        return made is not None and default_domain(made[0]) and made[0].op_type in _NEVER_NEGATIVE
+        return made is not None and row_of(made[0]).never_negative
 
 
 def _following(scope: Scope, name: str, other: Scope) -> str | None:

@@ -15,7 +15,7 @@ import numpy as np
 
 from bnfold.files import opened
 from bnfold.verification.comparison import OutputComparison, Outputs, OutputVerdict, encode
-from bnfold.verification.operators.evaluate import EvaluationError
+from bnfold.verification.operators.node import EvaluationError
 from bnfold.verification.options import VerifyOptions
 from bnfold.verification.runs.baseline import Baseline, Originals, stacked
 from bnfold.verification.runs.compare import Rule, compare_all, compare_with_truth

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from bnfold.frozen import frozen
 from bnfold.paths import is_text
 from bnfold.verification.comparison import Outputs, flatten
+from bnfold.verification.operators.table import is_linear_by_name
 from bnfold.verification.runs.providers import CPU, PROVIDER_OPTIONS, assignment
 
 if TYPE_CHECKING:
@@ -22,9 +23,6 @@ DISABLE_ALL = "ORT_DISABLE_ALL"
 ENABLE_ALL = "ORT_ENABLE_ALL"
 
 Feed = Mapping[str, Any]
-
-LINEAR = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "FusedConv", "FusedGemm"})
-"""The operators whose place says whether a provider did the work that a fold changes."""
 
 
 class CannotRunError(Exception):
@@ -167,7 +165,7 @@ def _described(session: "InferenceSession", outputs: Sequence[Outputs]) -> Run:
     linear: Counter[str] = Counter()
     for provider, assigned in assignment(session):
         nodes[provider] += len(assigned)
-        linear[provider] += sum(op_type in LINEAR for _, op_type in assigned)
+        linear[provider] += sum(is_linear_by_name(op_type) for _, op_type in assigned)
     return Run(list(outputs), tuple(session.get_providers()), dict(nodes), dict(linear))
 
 

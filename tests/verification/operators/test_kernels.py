@@ -8,7 +8,8 @@ import pytest
 from onnx import TensorProto, helper
 
 from bnfold.verification.operators import kernels
-from bnfold.verification.operators.evaluate import EvaluationError, UnsupportedError, run_node
+from bnfold.verification.operators.evaluate import run_node
+from bnfold.verification.operators.node import EvaluationError, UnsupportedError
 
 CASES: list[tuple[str, list[tuple[int, ...]], dict[str, Any]]] = [
     ("Conv", [(2, 6, 9, 8), (4, 6, 3, 3), (4,)], {"pads": [1, 0, 2, 1], "strides": [2, 1]}),

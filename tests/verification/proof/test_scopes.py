@@ -7,7 +7,7 @@ from onnx import helper, numpy_helper
 
 from bnfold.errors import ModelError
 from bnfold.files.opened import from_proto
-from bnfold.verification.operators.evaluate import EvaluationError
+from bnfold.verification.operators.node import EvaluationError
 from bnfold.verification.proof.scopes import Scope, graph_scope
 
 node = helper.make_node

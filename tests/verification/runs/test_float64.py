@@ -5,7 +5,7 @@ from handfold import Builder, network
 from onnx import TensorProto, helper
 
 from bnfold.files.opened import from_proto
-from bnfold.verification.operators.evaluate import EvaluationError
+from bnfold.verification.operators.node import EvaluationError
 from bnfold.verification.runs.float64 import true_outputs
 
 

@@ -1,0 +1,88 @@
+"""One node, computed by onnx's reference evaluator in the dtypes of its inputs.
+
+The evaluator is a yardstick, not a runtime: it is slow, and wrong or missing for some operators
+and opsets. Who needs those right has kernels of its own.
+"""
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from onnx.reference import ReferenceEvaluator
+
+Array = NDArray[np.generic]
+
+_EVALUATED_AS: Final = {"DequantizeLinear": 19, "QuantizeLinear": 19}
+"""The first opset for which the reference evaluator has an operator whose meaning was the same
+before."""
+
+
+class CannotEvaluateError(Exception):
+    """The reference evaluator does not compute a node; the text says why."""
+
+
+def evaluate(
+    node: onnx.NodeProto, opsets: Mapping[str, int], inputs: Sequence[Array | None]
+) -> list[Array]:
+    """Compute a node.
+
+    Args:
+        node: Any node without subgraphs.
+        opsets: Versions of the operator sets by domain, ONNX's own under the empty string.
+        inputs: Its inputs, in order; None for one that is left out.
+
+    Returns:
+        Its outputs, in order, without those that have no name.
+
+    Raises:
+        CannotEvaluateError: It does not compute it.
+    """
+    present = [i for i, value in enumerate(inputs) if value is not None]
+    versions = dict(opsets)
+    if node.domain in ("", "ai.onnx") and node.op_type in _EVALUATED_AS:
+        versions[""] = max(versions.get("", 0), _EVALUATED_AS[node.op_type])
+    try:
+        evaluator = _evaluator(_anonymous(node, present), tuple(sorted(versions.items())))
+        with np.errstate(all="ignore"):
+            values = evaluator.run(None, {f"i{i}": inputs[i] for i in present})
+    except Exception as error:  # it raises whatever numpy raises
+        raise CannotEvaluateError(_first_line(error)) from error
+    if len(values) != sum(map(bool, node.output)) or any(value is None for value in values):
+        raise CannotEvaluateError("the reference evaluator does not give all of its outputs")
+    return [np.asarray(value) for value in values]
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
+
+
+def _anonymous(node: onnx.NodeProto, present: Sequence[int]) -> bytes:
+    """Return the node with positional tensor names, so that equal nodes share an evaluator."""
+    bare = onnx.NodeProto()
+    bare.CopyFrom(node)
+    del bare.input[:]
+    bare.input.extend(f"i{i}" if i in present else "" for i in range(len(node.input)))
+    del bare.output[:]
+    bare.output.extend(f"o{i}" if name else "" for i, name in enumerate(node.output))
+    bare.name = bare.doc_string = ""
+    serialized: bytes = bare.SerializeToString(deterministic=True)
+    return serialized
+
+
+@functools.lru_cache(maxsize=256)
+def _evaluator(node_bytes: bytes, opsets: tuple[tuple[str, int], ...]) -> "ReferenceEvaluator":
+    from onnx.reference import ReferenceEvaluator
+
+    node = onnx.NodeProto.FromString(node_bytes)
+    graph = onnx.GraphProto(name="node", node=[node])
+    graph.input.extend(onnx.ValueInfoProto(name=name) for name in node.input if name)
+    graph.output.extend(onnx.ValueInfoProto(name=name) for name in node.output if name)
+    model = onnx.ModelProto(ir_version=onnx.IR_VERSION, graph=graph)
+    for domain, version in opsets:
+        model.opset_import.add(domain=domain, version=version)
+    return ReferenceEvaluator(model)

@@ -1,0 +1,256 @@
+"""The table of operators: all that the verifier knows of each, one row an operator.
+
+It is written apart from the tables of the folder (`bnfold.rules`) on purpose: what one of them has
+wrong the other must not repeat. They have in common the names of the operators alone, and a test
+that tells which name is missing.
+"""
+
+from collections.abc import Callable, Mapping
+from enum import Enum, auto
+
+import numpy as np
+import onnx
+
+from bnfold.frozen import frozen
+from bnfold.verification.dtypes import Array
+from bnfold.verification.operators import elementwise, kernels, magnitude, pooling, resizing
+from bnfold.verification.operators.magnitude import Rule
+from bnfold.verification.operators.node import Attributes, Call, Inputs, default_domain, needed
+from bnfold.verification.operators.weights import KERNEL, MATRIX, TRANSPOSED_KERNEL, Weight
+
+Kernel = Callable[[Call], Array | None]
+"""Computes the one output of a node in float64; None for what is left to onnx's reference
+evaluator."""
+
+
+class Kind(Enum):
+    """What an operator does, roughly."""
+
+    LINEAR = auto()
+    """A linear map of one of its inputs, which absorbs an affine."""
+    AFFINE = auto()
+    """Elementwise, and nothing but a channel affine where one branch enters."""
+    ELEMENTWISE = auto()
+    """Elementwise, but no affine."""
+    MOVEMENT = auto()
+    """Moves elements, repeats them or leaves some out."""
+    COMBINATION = auto()
+    """Combines elements: pools, reductions, interpolation."""
+    SHAPE = auto()
+    """Sees the shape of a tensor only."""
+    RANDOM = auto()
+    """Gives something else each time."""
+    UNKNOWN = auto()
+    """Anything else."""
+
+
+class Window(Enum):
+    """How an operator's window goes over its input."""
+
+    SLIDING = auto()
+    """Every window gives one element."""
+    SPREADING = auto()
+    """Every element becomes a window, as in a transposed convolution."""
+
+
+@frozen
+class Row:
+    """What the verifier knows of an operator.
+
+    Attributes:
+        kind: What it does, roughly.
+        magnitude: How a magnitude goes through it; without, a fold that goes through it cannot be
+            proved.
+        kernel: Computes it; without, onnx's reference evaluator does.
+        weight: How its weight lies, if it is linear.
+        window: How its window goes over the input, if it has one.
+        separates_channels: No channel is lost in it or mixed with another.
+        never_negative: It makes nothing below zero.
+        multiplies: Both of its operands may vary, and their errors add up.
+        normalizes: It is a batch normalization, which a fold takes away.
+        brings_in: It brings in a number of its own, as the value of a Pad.
+        casts: It rounds to another type, of which nothing shows in float64.
+    """
+
+    kind: Kind = Kind.UNKNOWN
+    magnitude: Rule | None = None
+    kernel: Kernel | None = None
+    weight: Weight | None = None
+    window: Window | None = None
+    separates_channels: bool = False
+    never_negative: bool = False
+    multiplies: bool = False
+    normalizes: bool = False
+    brings_in: bool = False
+    casts: bool = False
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether it is a linear map that absorbs affines."""
+        return self.kind is Kind.LINEAR
+
+    @property
+    def is_affine(self) -> bool:
+        """Whether it is nothing but a channel affine where one branch enters."""
+        return self.kind is Kind.AFFINE
+
+    @property
+    def is_elementwise(self) -> bool:
+        """Whether it computes each element of its output from those in the same place."""
+        return self.kind in {Kind.AFFINE, Kind.ELEMENTWISE}
+
+    @property
+    def sees_shape_only(self) -> bool:
+        """Whether the numbers that enter do not matter."""
+        return self.kind is Kind.SHAPE
+
+
+UNKNOWN = Row()
+"""What is known of an operator that has no row, or is none of ONNX's own."""
+
+
+def row_of(node: onnx.NodeProto) -> Row:
+    """Return the row of a node's operator."""
+    return TABLE.get(node.op_type, UNKNOWN) if default_domain(node) else UNKNOWN
+
+
+def is_linear_by_name(op_type: str) -> bool:
+    """Tell whether a runtime's operator is linear, as a FusedConv of ONNX Runtime is."""
+    return TABLE.get(op_type.removeprefix("Fused"), UNKNOWN).is_linear
+
+
+def _of_inputs(function: Callable[[Inputs], Array]) -> Kernel:
+    return lambda call: function(call.inputs)
+
+
+def _of_attributes(function: Callable[[Inputs, Attributes], Array | None]) -> Kernel:
+    return lambda call: function(call.inputs, call.attributes)
+
+
+def _of_data(function: Callable[[Array], Array]) -> Kernel:
+    return lambda call: function(needed(call.inputs, 0))
+
+
+def _linear(kernel: Kernel, weight: Weight, window: Window | None = None) -> Row:
+    return Row(
+        Kind.LINEAR, magnitude.linear, kernel, weight, window, separates_channels=True
+    )  # fmt: skip
+
+
+def _sum(operator: Callable[[Array, Array], Array], rule: Rule) -> Row:
+    return Row(Kind.AFFINE, rule, elementwise.binary(operator), separates_channels=True)
+
+
+def _activation(rule: Rule, kernel: Kernel | None = None, *, never_negative: bool = False) -> Row:
+    return Row(
+        Kind.ELEMENTWISE, rule, kernel, separates_channels=True, never_negative=never_negative
+    )
+
+
+def _pool(kernel: Kernel | None, window: Window | None = None) -> Row:
+    return Row(
+        Kind.COMBINATION, magnitude.alike, kernel, window=window, separates_channels=True
+    )  # fmt: skip
+
+
+_NOT_NEGATIVE = Row(Kind.ELEMENTWISE, never_negative=True)
+_PASSED_ON = Row(
+    Kind.AFFINE, magnitude.alike, _of_data(lambda x: x), separates_channels=True
+)  # fmt: skip
+_REARRANGED = Row(Kind.MOVEMENT, magnitude.alike, separates_channels=True)
+_PICKED = Row(Kind.MOVEMENT, magnitude.alike)
+_REDUCED = Row(Kind.COMBINATION, magnitude.alike)
+
+TABLE: Mapping[str, Row] = {
+    # linear maps
+    "Conv": _linear(_of_attributes(kernels.conv), KERNEL, Window.SLIDING),
+    "ConvTranspose": _linear(
+        _of_attributes(kernels.conv_transpose), TRANSPOSED_KERNEL, Window.SPREADING
+    ),
+    "Gemm": _linear(_of_attributes(kernels.gemm), MATRIX),
+    "MatMul": _linear(_of_inputs(kernels.matmul), MATRIX),
+    # affines
+    "BatchNormalization": Row(
+        Kind.AFFINE, magnitude.normalization, elementwise.batch_normalization,
+        separates_channels=True, normalizes=True,
+    ),
+    "Add": _sum(np.add, magnitude.alike),
+    "Sub": _sum(np.subtract, magnitude.as_by("Add")),
+    "Sum": Row(Kind.AFFINE, magnitude.alike, separates_channels=True),
+    "Mul": Row(
+        Kind.AFFINE, magnitude.alike, elementwise.binary(np.multiply), separates_channels=True,
+        multiplies=True,
+    ),
+    "Div": Row(Kind.AFFINE, magnitude.quotient, elementwise.division, separates_channels=True),
+    "Neg": Row(Kind.AFFINE, magnitude.passes, _of_data(np.negative), separates_channels=True),
+    "Identity": _PASSED_ON,
+    "Dropout": Row(Kind.AFFINE, magnitude.alike, elementwise.dropout, separates_channels=True),
+    "Cast": Row(
+        Kind.AFFINE, magnitude.alike, _of_attributes(elementwise.cast_to),
+        separates_channels=True, casts=True,
+    ),
+    "CastLike": Row(
+        Kind.AFFINE, magnitude.alike,
+        _of_inputs(lambda inputs: elementwise.cast(needed(inputs, 0), needed(inputs, 1).dtype)),
+        separates_channels=True, casts=True,
+    ),
+    # elementwise, but no affine
+    "Relu": _activation(
+        magnitude.passes, _of_data(lambda x: np.maximum(x, 0)), never_negative=True
+    ),
+    "LeakyRelu": _activation(magnitude.two_slopes),
+    "PRelu": _activation(magnitude.two_slopes),
+    "Clip": _activation(magnitude.passes),
+    "Abs": _activation(magnitude.passes, _of_data(np.abs), never_negative=True),
+    "Max": Row(Kind.ELEMENTWISE, magnitude.alike),
+    "Min": Row(Kind.ELEMENTWISE, magnitude.as_by("Max")),
+    "Sigmoid": _NOT_NEGATIVE,
+    "HardSigmoid": _NOT_NEGATIVE,
+    "Exp": _NOT_NEGATIVE,
+    "Softmax": Row(never_negative=True),
+    "Sqrt": _NOT_NEGATIVE,
+    "Pow": Row(Kind.ELEMENTWISE),
+    "Where": Row(Kind.ELEMENTWISE),
+    # what moves elements
+    "Transpose": _REARRANGED,
+    "Reshape": _REARRANGED,
+    "Flatten": _REARRANGED,
+    "Squeeze": _REARRANGED,
+    "Unsqueeze": _REARRANGED,
+    "Concat": _REARRANGED,
+    "Pad": Row(
+        Kind.MOVEMENT, magnitude.alike, elementwise.pad, separates_channels=True, brings_in=True
+    ),
+    "Split": _PICKED,
+    "Slice": _PICKED,
+    "Gather": _PICKED,
+    "Expand": _PICKED,
+    "Tile": _PICKED,
+    "DepthToSpace": _PICKED,
+    "SpaceToDepth": _PICKED,
+    # what combines elements
+    "MaxPool": _pool(
+        _of_attributes(lambda inputs, a: pooling.pool(inputs, a, average=False)), Window.SLIDING
+    ),
+    "AveragePool": _pool(
+        _of_attributes(lambda inputs, a: pooling.pool(inputs, a, average=True)), Window.SLIDING
+    ),
+    "LpPool": Row(Kind.COMBINATION, window=Window.SLIDING),
+    "GlobalAveragePool": _pool(_of_data(pooling.global_mean)),
+    "GlobalMaxPool": _pool(_of_data(pooling.global_maximum)),
+    "ReduceMean": _REDUCED,
+    "ReduceSum": _REDUCED,
+    "ReduceMax": _REDUCED,
+    "ReduceMin": Row(Kind.COMBINATION, magnitude.as_by("ReduceMax")),
+    "Resize": Row(Kind.COMBINATION, magnitude.interpolation, resizing.resize),
+    "Upsample": Row(Kind.COMBINATION, magnitude.interpolation, resizing.upsample),
+    # what sees shapes only
+    "Shape": Row(Kind.SHAPE),
+    "Size": Row(Kind.SHAPE),
+    # what gives something else each time
+    **dict.fromkeys(
+        ("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform",
+         "RandomUniformLike"),
+        Row(Kind.RANDOM),
+    ),
+}  # fmt: skip
