@@ -8,6 +8,9 @@ what the original computes. Everything else that escapes is a bug.
 _LONGEST = 2000
 """Characters of a message."""
 
+_LONGEST_FOREIGN = 500
+"""Characters of a message that are somebody else's."""
+
 
 def one_line(message: str) -> str:
     """Return a message as one line of bounded length, whatever names a file has put into it."""
@@ -16,6 +19,12 @@ def one_line(message: str) -> str:
     )
     half = _LONGEST // 2
     return shown if len(shown) <= _LONGEST else f"{shown[:half]} … {shown[-half:]}"
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of what another library says, or else what kind of error it is."""
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0][:_LONGEST_FOREIGN]
 
 
 class BnfoldError(Exception):

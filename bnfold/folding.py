@@ -17,6 +17,7 @@ from bnfold.graph.plan.inline import functions_in_the_way
 from bnfold.graph.plan.plan import Plan
 from bnfold.graph.plan.planner import look_closer, make_plan, read_graph
 from bnfold.onnx_model.functions import FunctionId, inlined
+from bnfold.onnx_model.validity import require_valid
 from bnfold.reports.records import Counts, FoldRecord, KeptRecord, fold_records, kept_records
 
 Made = TypeVar("Made")
@@ -86,6 +87,7 @@ def carry_out(opened: OpenedModel, options: FoldOptions, make: Callable[[Decisio
     Raises:
         ModelError: The graph makes no sense.
     """
+    require_valid(opened.proto)
     opened, graph, plan, functions = _planned_inlined(opened, options)
     overflowing: frozenset[int] = frozenset()
     for attempt in count():

@@ -150,7 +150,7 @@ def open_model(path: Path) -> OpenedModel:
         raise RequestError(f"{path}: {error.strerror}") from error
     opened = OpenedModel(onnx.ModelProto(), path, store, DataFiles(path.parent))
     try:
-        with _named(path):
+        with naming(path):
             _require_content(store)
             opened.proto = read_skeleton(store)
             _require_sane(opened)
@@ -180,7 +180,7 @@ def from_proto(proto: onnx.ModelProto, folder: Path | None = None) -> OpenedMode
 
 
 @contextmanager
-def _named(path: Path) -> Iterator[None]:
+def naming(path: Path) -> Iterator[None]:
     """Begin the text of every `ModelError` with the model's path."""
     try:
         yield

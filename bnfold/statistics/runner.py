@@ -15,10 +15,10 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bnfold.errors import BnfoldError
+from bnfold.errors import BnfoldError, first_line
 from bnfold.processes.child import become_expendable
 from bnfold.verification.runs.providers import resolve
-from bnfold.verification.runs.sessions import ENABLE_ALL, Target, first_line, load
+from bnfold.verification.runs.sessions import ENABLE_ALL, Target, load
 from bnfold.verification.runs.worker import Worker
 
 MODULE = "bnfold.statistics.runner"

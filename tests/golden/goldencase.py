@@ -4,7 +4,7 @@ A file has sections that begin with `===`:
 
     (what the case shows, in words)
     === options       (optional: keyword arguments of bnfold.fold that are true)
-    === invalid       (optional: ONNX's checker refuses the model)
+    === invalid       (instead of the last two: ONNX's checker refuses the model, bnfold with this)
     === model
     === folded        (the model after folding, or the one word `unchanged`)
     === kept          (a line for each run of nodes that stays, and why)

@@ -8,6 +8,7 @@ from evaluation import assert_same
 from goldencase import Golden, cases, kept_lines
 from invariants import check_invariants
 
+from bnfold.errors import ModelError
 from bnfold.reasons import Reason
 
 _CASES = cases()
@@ -18,7 +19,7 @@ def _named(listed: list[Golden]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("case", listed, ids=[case.name for case in listed])
 
 
-@_named(_CASES)
+@_named(_VALID)
 def test_a_case(case: Golden) -> None:
     folding = case.fold()
     assert onnx.printer.to_text(folding.model) == case.expected
@@ -39,6 +40,9 @@ def test_a_case_computes_the_same(case: Golden) -> None:
 def test_a_case_is_invalid(case: Golden) -> None:
     with pytest.raises((onnx.checker.ValidationError, onnx.shape_inference.InferenceError)):
         onnx.checker.check_model(case.model, full_check=True)
+    with pytest.raises(ModelError) as caught:
+        case.fold()
+    assert f"{caught.value}\n" == case.sections["invalid"]
 
 
 def test_every_reason_has_a_case() -> None:

@@ -8,7 +8,8 @@ import numpy as np
 import onnx
 
 from bnfold.errors import ModelError
-from bnfold.files.opened import OpenedModel, open_model
+from bnfold.files.opened import OpenedModel, naming, open_model
+from bnfold.onnx_model.validity import require_valid
 from bnfold.region import Region
 from bnfold.verification.options import VerifyOptions
 from bnfold.verification.proof.cone import cut
@@ -78,13 +79,15 @@ def prove(
         options: What else is accepted.
 
     Raises:
-        ModelError: One of the files is not an ONNX model.
+        ModelError: One of the files is not an ONNX model, or the original not a valid one.
     """
     from threadpoolctl import threadpool_limits
 
     # The products are small; threads that spin between them take the cores from ONNX Runtime.
     limits = threadpool_limits(limits=1, user_api="blas")
     with limits, open_model(original) as first, open_model(candidate) as second:
+        with naming(original):
+            require_valid(first.proto)
         first = inlined_alike(first, second)  # noqa: PLW2901 - the same files behind it
         try:
             return _Prover(first, second, regions, seed, shapes or {}, options).prove()

@@ -10,6 +10,7 @@ from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bnfold.errors import first_line
 from bnfold.frozen import frozen
 from bnfold.paths import is_text
 from bnfold.verification.comparison import Outputs, flatten
@@ -167,9 +168,3 @@ def _described(session: "InferenceSession", outputs: Sequence[Outputs]) -> Run:
         nodes[provider] += len(assigned)
         linear[provider] += sum(is_linear_by_name(op_type) for _, op_type in assigned)
     return Run(list(outputs), tuple(session.get_providers()), dict(nodes), dict(linear))
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of what a provider's library says."""
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0][:500]
