@@ -1,10 +1,11 @@
 """Where a fold happened, in names that both models know."""
 
 from bnfold.frozen import frozen
+from bnfold.plain import Plain
 
 
 @frozen
-class Region:
+class Region(Plain):
     """Where to cut the original and the folded model to see one fold and nothing else.
 
     Attributes:

@@ -2,7 +2,6 @@
 
 from collections.abc import Container, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import onnx
 
@@ -10,6 +9,7 @@ from bnfold.errors import one_line
 from bnfold.graph.facts.graph import Graph
 from bnfold.graph.index.view import View
 from bnfold.graph.plan.plan import Fold, Kept, Plan
+from bnfold.plain import Plain
 from bnfold.reasons import Obstacle
 from bnfold.rules.affine_nodes import NORMALIZATION
 
@@ -18,7 +18,7 @@ _DEFAULT_DOMAIN = ("", "ai.onnx")
 
 
 @dataclass(frozen=True, slots=True)
-class NodeRecord:
+class NodeRecord(Plain):
     """A node.
 
     Attributes:
@@ -37,18 +37,9 @@ class NodeRecord:
         where = f" in {self.scope}" if self.scope else ""
         return one_line(f"{self.op_type} '{self.name or self.output}'{where}")
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON-able data."""
-        return {
-            "op_type": self.op_type,
-            "name": self.name,
-            "output": self.output,
-            "scope": self.scope,
-        }
-
 
 @dataclass(frozen=True, slots=True)
-class FoldRecord:
+class FoldRecord(Plain):
     """Nodes that went.
 
     Attributes:
@@ -64,18 +55,9 @@ class FoldRecord:
     into: tuple[NodeRecord, ...]
     through: tuple[NodeRecord, ...]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON-able data."""
-        return {
-            "how": self.how,
-            "taken": [node.to_dict() for node in self.taken],
-            "into": [node.to_dict() for node in self.into],
-            "through": [node.to_dict() for node in self.through],
-        }
-
 
 @dataclass(frozen=True, slots=True)
-class ObstacleRecord:
+class ObstacleRecord(Plain):
     """What stood in the way.
 
     Attributes:
@@ -88,13 +70,9 @@ class ObstacleRecord:
     at: str
     text: str
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON-able data."""
-        return {"reason": self.reason, "at": self.at, "text": self.text}
-
 
 @dataclass(frozen=True, slots=True)
-class KeptRecord:
+class KeptRecord(Plain):
     """Nodes that stayed.
 
     Attributes:
@@ -112,17 +90,9 @@ class KeptRecord:
         """Whether a BatchNormalization is among the nodes."""
         return any(node.op_type == NORMALIZATION for node in self.nodes)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON-able data."""
-        return {
-            "nodes": [node.to_dict() for node in self.nodes],
-            "above": self.above.to_dict(),
-            "below": None if self.below is None else self.below.to_dict(),
-        }
-
 
 @dataclass(frozen=True, slots=True)
-class Counts:
+class Counts(Plain):
     """How large a model is, subgraphs and functions included.
 
     Attributes:
@@ -144,10 +114,6 @@ class Counts:
                 normalizations += node.op_type == NORMALIZATION and node.domain in _DEFAULT_DOMAIN
                 waiting.extend(a.g for a in node.attribute if a.HasField("g"))
         return cls(nodes, normalizations)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON-able data."""
-        return {"nodes": self.nodes, "batch_normalizations": self.batch_normalizations}
 
 
 def fold_records(graph: Graph, plan: Plan) -> tuple[FoldRecord, ...]:

@@ -17,6 +17,7 @@ from bnfold.files.atomic import explained, real_target
 from bnfold.files.external import reads
 from bnfold.files.pieces import sha256, sha256_of
 from bnfold.files.publish import write_whole
+from bnfold.plain import Plain, fields_of
 from bnfold.reports.records import Counts, FoldRecord, KeptRecord
 from bnfold.version import __version__
 
@@ -41,7 +42,7 @@ class Exit(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class FileRecord:
+class FileRecord(Plain):
     """A model file.
 
     Attributes:
@@ -66,13 +67,9 @@ class FileRecord:
             return cls.of(path, digest=digest)
         return cls(str(path), sha256_of(opened.file) if digest else None, opened.file.size)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON-able data."""
-        return {"path": self.path, "sha256": self.sha256, "size": self.size}
-
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class Report(Plain):
     """What was done to one model.
 
     Attributes:
@@ -118,27 +115,15 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as plain JSON-able data, see docs/report.md."""
-        return {
-            "schema_version": SCHEMA_VERSION,
-            "exit_code": int(self.exit_code),
-            "error": self.error,
-            "source": self.source.to_dict(),
-            "target": None if self.target is None else self.target.to_dict(),
-            "written": self.written,
-            "before": self.before.to_dict(),
-            "after": self.after.to_dict(),
-            "folds": [fold.to_dict() for fold in self.folds],
-            "kept": [kept.to_dict() for kept in self.kept],
-            "unlisted_inputs": list(self.unlisted),
-            "inlined_functions": list(self.inlined),
-            "left_files": list(self.left_files),
-            "verification": None if self.verification is None else self.verification.to_dict(),
-            "versions": installed_versions(),
-        }
+        told = fields_of(self)
+        del told["checked_only"]
+        told["unlisted_inputs"] = told.pop("unlisted")
+        told["inlined_functions"] = told.pop("inlined")
+        return _entry(self, told)
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class Comparison(Plain):
     """What `bnfold verify` found about two models.
 
     Attributes:
@@ -163,19 +148,11 @@ class Comparison:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the comparison as plain JSON-able data, see docs/report.md."""
-        return {
-            "schema_version": SCHEMA_VERSION,
-            "exit_code": int(self.exit_code),
-            "error": self.error,
-            "original": self.original.to_dict(),
-            "candidate": self.candidate.to_dict(),
-            "verification": self.verification.to_dict(),
-            "versions": installed_versions(),
-        }
+        return _entry(self, fields_of(self))
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(Plain):
     """A model with which nothing could be done.
 
     Attributes:
@@ -190,13 +167,7 @@ class Failure:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the failure as plain JSON-able data, see docs/report.md."""
-        return {
-            "schema_version": SCHEMA_VERSION,
-            "exit_code": int(self.exit_code),
-            "error": self.error,
-            "source": FileRecord(self.source).to_dict(),
-            "versions": installed_versions(),
-        }
+        return _entry(self, {"source": FileRecord(self.source).to_dict()})
 
 
 Entry = Report | Comparison | Failure
@@ -277,6 +248,16 @@ def _error(verification: "Verification") -> str | None:
         return f"verification {verification.verdict}: {verification.reason}"
     failed = verification.asked_provider_failed
     return f"asked for by name but cannot run: {failed}" if failed else None
+
+
+def _entry(entry: "Entry", told: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "exit_code": int(entry.exit_code),
+        "error": entry.error,
+        **told,
+        "versions": installed_versions(),
+    }
 
 
 def _version(name: str) -> str | None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from bnfold.plain import Plain, fields_of, to_plain
 from bnfold.verification.dtypes import Array
 
 Outputs = Mapping[str, Array]
@@ -25,7 +26,7 @@ class OutputVerdict(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class OutputComparison:
+class OutputComparison(Plain):
     """One output of both models, compared; see `compare` for the definitions.
 
     Attributes:
@@ -92,17 +93,8 @@ class OutputComparison:
         return f"{relative}, {ratio} × {self.noise_is}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON-able data; what is not finite becomes None."""
-        return {
-            **{key: finite(value) for key, value in asdict(self).items()},
-            "verdict": str(self.verdict),
-            "ratio": finite(self.ratio),
-        }
-
-
-def finite(value: Any) -> Any:  # noqa: ANN401 - whatever a field holds
-    """Return a number that JSON has, or None in its place."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+        """Return plain JSON-able data, with the ratio; what is not finite becomes None."""
+        return {**fields_of(self), "ratio": to_plain(self.ratio)}
 
 
 def encode(compared: OutputComparison) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from bnfold.errors import RequestError
+from bnfold.plain import Plain, fields_of
 
 DEFAULT_TIMEOUT = 900.0
 _LONGEST = 10_000_000
@@ -14,7 +15,7 @@ _LARGEST_SEED = 2**63
 
 
 @dataclass(frozen=True, slots=True)
-class VerifyOptions:
+class VerifyOptions(Plain):
     """How to verify.
 
     Attributes:
@@ -56,17 +57,9 @@ class VerifyOptions:
             )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the options as plain JSON-able data."""
-        return {
-            "providers": list(self.providers),
-            "inputs": None if self.inputs is None else str(Path(self.inputs).absolute()),
-            "shapes": {name: list(shape) for name, shape in self.shapes.items()},
-            "thorough": self.thorough,
-            "seed": self.seed,
-            "timeout": self.timeout,
-            "allow_narrowed": self.allow_narrowed,
-            "match_outputs_by_name": self.match_outputs_by_name,
-        }
+        """Return the options as plain JSON-able data; the inputs can be found from any folder."""
+        inputs = None if self.inputs is None else str(Path(self.inputs).absolute())
+        return {**fields_of(self), "inputs": inputs}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "VerifyOptions":

@@ -4,8 +4,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from bnfold.plain import Plain, fields_of
 from bnfold.region import Region
-from bnfold.verification.comparison import OutputComparison, OutputVerdict, finite
+from bnfold.verification.comparison import OutputComparison, OutputVerdict
 
 
 class Verdict(StrEnum):
@@ -49,7 +50,7 @@ class ProbeVerdict(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Probe:
+class Probe(Plain):
     """One region, probed in float64.
 
     Attributes:
@@ -67,20 +68,13 @@ class Probe:
     found: bool = False
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON-able data."""
-        return {
-            "scope": [list(entry) for entry in self.region.scope],
-            "inputs": list(self.region.inputs),
-            "outputs": list(self.region.outputs),
-            "fraction": finite(self.fraction),
-            "verdict": str(self.verdict),
-            "note": self.note,
-            "found": self.found,
-        }
+        """Return plain JSON-able data; the region's fields stand beside the others."""
+        told = fields_of(self)
+        return {**told.pop("region"), **told}
 
 
 @dataclass(frozen=True, slots=True)
-class Structure:
+class Structure(Plain):
     """Whether the two files are the same outside the regions.
 
     Attributes:
@@ -98,19 +92,9 @@ class Structure:
     unproved: tuple[str, ...] = ()
     narrowed: tuple[str, ...] = ()
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON-able data."""
-        return {
-            "proved": self.proved,
-            "reason": self.reason,
-            "identical": self.identical,
-            "unproved": list(self.unproved),
-            "narrowed": list(self.narrowed),
-        }
-
 
 @dataclass(frozen=True, slots=True)
-class ProviderReport:
+class ProviderReport(Plain):
     """What happened on one execution provider.
 
     Attributes:
@@ -152,21 +136,12 @@ class ProviderReport:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON-able data."""
-        return {
-            "name": self.name,
-            "state": str(self.state),
-            "reason": self.reason,
-            "nodes": self.nodes,
-            "linear_nodes": self.linear_nodes,
-            "outputs": [output.to_dict() for output in self.outputs],
-            "failure": self.failure,
-            "verdict": str(self.verdict),
-        }
+        """Return plain JSON-able data, with the verdict."""
+        return {**fields_of(self), "verdict": str(self.verdict)}
 
 
 @dataclass(frozen=True, slots=True)
-class Verification:
+class Verification(Plain):
     """Everything that was found out about a candidate.
 
     Attributes:
@@ -198,19 +173,8 @@ class Verification:
         return self.verdict.ok
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON-able data."""
-        return {
-            "verdict": str(self.verdict),
-            "ok": self.ok,
-            "reason": self.reason,
-            "providers": [provider.to_dict() for provider in self.providers],
-            "probes": [probe.to_dict() for probe in self.probes],
-            "structure": self.structure.to_dict(),
-            "first_divergence": self.first_divergence,
-            "asked_provider_failed": self.asked_provider_failed,
-            "crash": self.crash,
-            "layers": [layer.to_dict() for layer in self.layers],
-        }
+        """Return plain JSON-able data, with whether the candidate may be used."""
+        return {"verdict": str(self.verdict), "ok": self.ok, **fields_of(self)}
 
     def __str__(self) -> str:
         """Say it in one sentence."""
