@@ -1,14 +1,52 @@
-"""Processes that may be lost: what ONNX Runtime or a driver can take down is run in one."""
+"""The child's side of a process that may be lost; `bnfold.processes.worker` is the parent's.
+
+What ONNX Runtime or a driver can take down is run in one. The parent's commands come by stdin:
+
+    {"command": "compare", "path": "net.onnx"}
+
+and the answer to each goes to what was stdout; `{"doing": ...}` announces a step and is no answer,
+`{"refused": ...}` says that the request cannot be carried out.
+"""
 
 import contextlib
+import json
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
+
+from bnfold.errors import BnfoldError
 
 _PR_SET_PDEATHSIG = 1  # of Linux's prctl
 _PARENT = "BNFOLD_PARENT"
+
+
+Announce = Callable[[str], None]
+"""Says which step begins, in words that complete "it crashed while"."""
+
+
+def serve(make: Callable[[Announce], object]) -> None:
+    """Carry out the parent's commands, one after the other, until there are no more.
+
+    Args:
+        make: Makes what carries them out: each command is a method of it, which takes the rest of
+            the message as keywords and returns the answer, a JSON object.
+    """
+    out = become_expendable()
+
+    def tell(message: dict[str, Any]) -> None:
+        out.write(json.dumps(message) + "\n")
+        out.flush()
+
+    service = make(lambda step: tell({"doing": step}))
+    for line in sys.stdin:
+        message = json.loads(line)
+        try:
+            tell(getattr(service, message.pop("command"))(**message))
+        except BnfoldError as error:
+            tell({"refused": str(error)})
 
 
 def environment() -> dict[str, str]:

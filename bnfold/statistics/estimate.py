@@ -27,6 +27,7 @@ from bnfold.graph.facts.graph import Graph
 from bnfold.graph.plan.inline import with_callers
 from bnfold.graph.plan.planner import read_graph
 from bnfold.onnx_model.functions import calls, inlined
+from bnfold.processes.worker import ChildDiedError
 from bnfold.rules.affine_nodes import NORMALIZATION
 from bnfold.statistics.freeze import Frozen, Statistics, freeze
 from bnfold.statistics.moments import F64, Moments
@@ -36,7 +37,6 @@ from bnfold.statistics.training_network import Given, derive
 from bnfold.verification.options import DEFAULT_TIMEOUT
 from bnfold.verification.runs.inputs import InputSpec, input_specs
 from bnfold.verification.runs.loadable import as_target
-from bnfold.verification.runs.worker import ChildDiedError
 
 Feed = Mapping[str, NDArray[Any]]
 Batches = Callable[[Sequence[InputSpec]], Iterable[Feed]]
@@ -225,14 +225,16 @@ def _runner(target: Any, provider: str, folder: Path, timeout: float) -> Runner:
     try:
         return Runner(target, provider, folder, timeout)
     except ChildDiedError as error:
-        raise RequestError(f"the training network cannot be run: {error}") from error
+        raise RequestError(f"the training network cannot be run: its process {error}") from error
 
 
 def _run(runner: Runner, feed: Feed, number: int) -> dict[str, NDArray[Any]]:
     try:
         return runner.run(feed)
-    except (RequestError, ChildDiedError) as error:
+    except RequestError as error:
         raise RequestError(f"batch {number}: {error}") from error
+    except ChildDiedError as error:
+        raise RequestError(f"batch {number}: the process that runs it {error}") from error
 
 
 class _Sums:

@@ -1,27 +1,23 @@
 """Running the training network on ONNX Runtime, in a process of its own.
 
-    {"command": "load", "model": ..., "folder": ..., "provider": ...}
-    {"command": "run", "feed": a .npz file, "outputs": the .npz file to write}
-
-Arrays go through files, since both sides have them there; messages are JSON, one a line.
+Arrays go through files, since both sides have them there.
 """
 
-import json
-import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bnfold.errors import BnfoldError, first_line
-from bnfold.processes.child import become_expendable
+from bnfold.errors import BnfoldError, RequestError, first_line
+from bnfold.processes.child import Announce, serve
+from bnfold.processes.worker import Worker
 from bnfold.verification.runs.providers import resolve
 from bnfold.verification.runs.sessions import ENABLE_ALL, Target, load
-from bnfold.verification.runs.worker import Worker
 
-MODULE = "bnfold.statistics.runner"
+_MODULE = "bnfold.statistics.runner"
 Arrays = Mapping[str, NDArray[Any]]
 
 
@@ -43,7 +39,7 @@ class Runner:
         self._feed, self._outputs = folder / "feed.npz", folder / "outputs.npz"
         model = folder / "training.onnx"
         model.write_bytes(target.model if isinstance(target.model, bytes) else b"")
-        self._worker = Worker(timeout, MODULE)
+        self._worker = Worker(_MODULE, timeout)
         data = None if target.folder is None else str(target.folder)
         self._worker.send("load", model=str(model), folder=data, provider=provider)
         self._worker.answer()
@@ -65,45 +61,43 @@ class Runner:
         self._worker.close()
 
 
-class _Service:
+class Service:
     """The child's side."""
 
-    def __init__(self, out: IO[str]) -> None:
-        self._out = out
+    def __init__(self, announce: Announce) -> None:
+        """Take no network yet."""
+        self._announce = announce
         self._session: Any = None
         self._names: list[str] = []
 
-    def tell(self, message: dict[str, Any]) -> None:
-        self._out.write(json.dumps(message) + "\n")
-        self._out.flush()
+    def load(self, model: str, folder: str | None, provider: str) -> dict[str, Any]:
+        """Load the network."""
+        self._announce("loading the training network")
+        target = Target(Path(model).read_bytes(), None if folder is None else Path(folder))
+        with _refusing():
+            self._session = load(target, ENABLE_ALL, resolve((provider,))[0])
+        self._names = [output.name for output in self._session.get_outputs()]
+        return {}
 
-    def carry_out(self, message: dict[str, Any]) -> None:
-        self.tell({"doing": f"{message['command']}ing the training network"})
-        if message["command"] == "load":
-            folder = None if message["folder"] is None else Path(message["folder"])
-            target = Target(Path(message["model"]).read_bytes(), folder)
-            self._session = load(target, ENABLE_ALL, resolve((message["provider"],))[0])
-            self._names = [output.name for output in self._session.get_outputs()]
-            return
-        with np.load(message["feed"], allow_pickle=False) as feed:
-            values = self._session.run(self._names, dict(feed))
-        np.savez(message["outputs"], **dict(zip(self._names, values, strict=True)))
-
-    def serve(self, commands: IO[str]) -> None:
-        for line in commands:
-            try:
-                self.carry_out(json.loads(line))
-                self.tell({"done": True})
-            except BnfoldError as error:
-                self.tell({"refused": str(error)})
-            except Exception as error:  # noqa: BLE001 - whatever ONNX Runtime throws
-                self.tell({"refused": f"ONNX Runtime refuses it: {first_line(error)}"})
+    def run(self, feed: str, outputs: str) -> dict[str, Any]:
+        """Run it on a .npz file, and write another."""
+        self._announce("running the training network")
+        with _refusing(), np.load(feed, allow_pickle=False) as arrays:
+            values = self._session.run(self._names, dict(arrays))
+        np.savez(outputs, **dict(zip(self._names, values, strict=True)))
+        return {}
 
 
-def main() -> None:
-    """Serve the parent process."""
-    _Service(become_expendable()).serve(sys.stdin)
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """Say in one line what ONNX Runtime refuses."""
+    try:
+        yield
+    except BnfoldError:
+        raise
+    except Exception as error:  # whatever ONNX Runtime throws
+        raise RequestError(f"ONNX Runtime refuses it: {first_line(error)}") from error
 
 
 if __name__ == "__main__":
-    main()
+    serve(Service)

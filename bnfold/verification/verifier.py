@@ -9,16 +9,17 @@ from typing import Any, Self
 import onnx
 
 from bnfold.errors import ModelError
+from bnfold.processes.worker import ChildDiedError, Worker
 from bnfold.region import Region
 from bnfold.verification.comparison import OutputComparison, OutputVerdict, decode
 from bnfold.verification.conclude import conclude
 from bnfold.verification.options import VerifyOptions
 from bnfold.verification.proof.prove import Proof, prove
 from bnfold.verification.runs.providers import short_name
-from bnfold.verification.runs.worker import ChildDiedError, Worker
 from bnfold.verification.verdict import ProbeVerdict, ProviderReport, ProviderState, Verification
 
 _NO_OPTIONS = VerifyOptions()
+_CHILD = "bnfold.verification.runs.child"
 
 
 class Verifier:
@@ -37,7 +38,7 @@ class Verifier:
 
     def __enter__(self) -> Self:
         """Start running the original."""
-        self._worker = Worker(self._options.timeout)
+        self._worker = Worker(_CHILD, self._options.timeout)
         self._worker.send(
             "original", path=str(self._original.absolute()), options=self._options.to_dict()
         )
@@ -74,7 +75,8 @@ class Verifier:
             if any(report.outputs for report in providers):
                 proof = self._surer(self._worker, candidate, regions, proof)
         except ChildDiedError as died:
-            crash, blameless = str(died), self._awaiting_original
+            crash = f"the ONNX Runtime process {died}"
+            blameless = self._awaiting_original
         layers = self._layers(self._worker, candidate, proof, providers)
         return conclude(
             proof, providers, crash=crash, blameless=blameless, layers=layers,
@@ -138,7 +140,7 @@ class Verifier:
             return ()
         worker.send(
             "layers", path=str(candidate.absolute()), names=list(proof.taps), provider=report.name,
-            all=self._options.thorough,
+            everything=self._options.thorough,
         )  # fmt: skip
         with contextlib.suppress(ChildDiedError):  # it is a help, and the verdict stands without
             return tuple(decode(o) for o in worker.answer()["layers"])

@@ -14,8 +14,8 @@ from handfold import Builder, Parameters, fold, network
 from onnx import TensorProto, helper
 
 from bnfold.errors import ModelError, RequestError
+from bnfold.processes import worker
 from bnfold.verification import Verdict, Verifier, VerifyOptions, verify
-from bnfold.verification.runs import worker
 from bnfold.verification.verdict import ProviderState
 
 

@@ -8,8 +8,8 @@ import onnxruntime
 import pytest
 from handfold import fold, network
 
+from bnfold.processes import worker
 from bnfold.verification import Verdict, VerifyOptions, verify
-from bnfold.verification.runs import trial, worker
 from bnfold.verification.runs.providers import CPU, CUDA
 from bnfold.verification.runs.trial import Trial
 from bnfold.verification.verdict import ProviderState
@@ -27,7 +27,7 @@ print("Could not load library libcudnn_ops.so.9", file=sys.stderr, flush=True)
 os.kill(os.getpid(), signal.SIGABRT)
 """
 HANGS: Final = "import time; time.sleep(60)"
-WORKS: Final = 'print(\'["in this build but no usable device", "no driver"]\')'
+WORKS: Final = 'print(\'{"state": "in this build but no usable device", "reason": "no driver"}\')'
 STUMBLES: Final = "raise ImportError('no such thing')"
 
 
@@ -49,14 +49,14 @@ def test_what_needs_no_trial_gets_none() -> None:
 @pytest.mark.parametrize(
     ("script", "reason"),
     [
-        (CRASHES, "crashed (SIGABRT): Could not load library libcudnn_ops.so.9"),
-        (HANGS, "did not end within 0.9 s: ONNX Runtime gave no reason"),
-        (STUMBLES, "ended with exit code 1: "),
+        (CRASHES, "crashed (SIGABRT) while starting: Could not load library libcudnn_ops.so.9"),
+        (HANGS, "did not finish starting within 0.9 s: ONNX Runtime gave no reason"),
+        (STUMBLES, "ended with exit code 1 while starting: "),
         (WORKS, "no driver"),
     ],
 )
 def test_what_comes_of_a_trial(monkeypatch: pytest.MonkeyPatch, script: str, reason: str) -> None:
-    monkeypatch.setattr(trial, "_COMMAND", ("-c", script))
+    monkeypatch.setattr(worker, "_COMMAND", ("-c", script))
     found = Trial(CUDA, 1.0 if script is HANGS else 60.0).result()
     assert (found.name, found.state) == (CUDA, ProviderState.NO_DEVICE)
     assert reason in found.reason
@@ -76,9 +76,10 @@ def test_a_real_trial_process_answers(monkeypatch: pytest.MonkeyPatch, tmp_path:
 @pytest.mark.skipif(CUDA in onnxruntime.get_available_providers(), reason="a build with CUDA")
 def test_a_provider_that_crashes_takes_nothing_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
     crashing = f"""{BUILD_WITH_CUDA}
-from bnfold.verification.runs import child, trial
-trial._COMMAND = ("-c", {CRASHES!r})
-child.main()
+from bnfold.processes import child, worker
+from bnfold.verification.runs.child import Service
+worker._COMMAND = ("-c", {CRASHES!r})
+child.serve(Service)
 """
     monkeypatch.setattr(worker, "_COMMAND", ("-c", crashing))
     model = network(0)
@@ -88,7 +89,7 @@ child.main()
     assert (found.verdict, found.crash) == (Verdict.PASSED, None)
     assert (cpu.name, cpu.state) == ("cpu", ProviderState.RAN)
     assert (cuda.name, cuda.state) == ("cuda", ProviderState.NO_DEVICE)
-    assert "crashed (SIGABRT): Could not load library" in cuda.reason
+    assert "crashed (SIGABRT) while starting: Could not load library" in cuda.reason
     assert found.asked_provider_failed is None
     asked = verify(model, folded, regions=regions, options=VerifyOptions(("cuda", "cpu")))
     assert asked.verdict is Verdict.PASSED

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from bnfold.errors import RequestError
+from bnfold.processes import worker
 from bnfold.processes.child import environment
-from bnfold.verification.runs import worker
-from bnfold.verification.runs.worker import ChildDiedError, Worker
+from bnfold.processes.worker import ChildDiedError, Worker
 
 CHILD = """
 import json, os, signal, sys, time
@@ -34,7 +34,7 @@ for line in sys.stdin:
 @pytest.fixture
 def child(monkeypatch: pytest.MonkeyPatch) -> Iterator[Worker]:
     monkeypatch.setattr(worker, "_COMMAND", ("-c", CHILD))
-    process = Worker(timeout=1.0)
+    process = Worker("anything", timeout=1.0)
     yield process
     process.close()
 

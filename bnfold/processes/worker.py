@@ -1,4 +1,4 @@
-"""The parent's side of the child process in which ONNX Runtime runs.
+"""The parent's side of a process that may be lost; `bnfold.processes.child` is the child's.
 
 ONNX Runtime can take its process down with it, and some providers hang. So it gets a process of
 its own. The two speak JSON, one message a line; nothing that came from the child is executed or
@@ -19,29 +19,41 @@ from bnfold.errors import RequestError
 from bnfold.processes.child import environment
 from bnfold.processes.exits import ending
 
-_CHILD = "bnfold.verification.runs.child"
+_COMMAND = ("-P", "-m")
 
 
 class ChildDiedError(Exception):
-    """The child process crashed, hung or ran out of memory; the text says which and when."""
+    """The child process crashed, hung or ran out of memory.
+
+    Attributes:
+        how: Which of these, and when: "crashed (SIGSEGV) while running the original".
+        said: What it wrote to stderr.
+    """
+
+    def __init__(self, how: str, said: str) -> None:
+        """Add the last of what it said to how it died."""
+        lines = said.strip().splitlines()
+        words = f"; its last words: {lines[-1].strip()[:300]}" if lines else ""
+        super().__init__(f"{how}{words}")
+        self.how, self.said = how, said
 
 
 class Worker:
     """A child process that answers commands in order."""
 
-    def __init__(self, timeout: float, module: str = _CHILD) -> None:
+    def __init__(self, module: str, timeout: float) -> None:
         """Start the child.
 
         Args:
+            module: What it runs; it calls `bnfold.processes.child.serve`.
             timeout: Seconds that each step may take.
-            module: What it runs.
         """
         self._timeout = timeout
         self._doing = "starting"
         self._died: ChildDiedError | None = None
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed in `close`
         self._process = subprocess.Popen(  # noqa: S603  # our own interpreter and module
-            [sys.executable, "-P", "-m", module],
+            [sys.executable, *_COMMAND, module],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
@@ -67,8 +79,11 @@ class Worker:
             self._process.stdin.write(message.encode())
             self._process.stdin.flush()
 
-    def answer(self) -> dict[str, Any]:
+    def answer(self, within: float | None = None) -> dict[str, Any]:
         """Wait for the answer to the oldest command that has none yet.
+
+        Args:
+            within: Seconds that this may take, if not as many as each step may.
 
         Raises:
             RequestError: The child found that the request cannot be carried out.
@@ -78,7 +93,7 @@ class Worker:
             if self._died is not None:
                 raise self._died
             try:
-                message = self._messages.get(timeout=self._timeout)
+                message = self._messages.get(timeout=self._timeout if within is None else within)
             except queue.Empty:
                 self._give_up(f"did not finish {self._doing} within {self._timeout:g} s")
                 continue
@@ -91,15 +106,11 @@ class Worker:
             else:
                 return message
 
-    def _give_up(self, what: str) -> None:
+    def _give_up(self, how: str) -> None:
         self._process.kill()
-        self._died = ChildDiedError(f"the ONNX Runtime process {what}{self._last_words()}")
-
-    def _last_words(self) -> str:
         self._process.wait()
         self._log.seek(0)
-        lines = self._log.read().decode(errors="replace").strip().splitlines()
-        return f"; its last words: {lines[-1].strip()[:300]}" if lines else ""
+        self._died = ChildDiedError(how, self._log.read().decode(errors="replace"))
 
     def close(self) -> None:
         """End the child, however busy it is."""
