@@ -69,6 +69,8 @@ def _weigh(
     failure = _failure(proof, providers, crash, strict=strict)
     if failure:
         return Verdict.FAILED, failure
+    if proof.broken:
+        return Verdict.INCONCLUSIVE, f"tensor {proof.broken}; {_by_the_files(proof)}"
     ran = [report for report in providers if report.outputs]
     agrees = bool(ran) and all(report.verdict is OutputVerdict.AGREES for report in ran)
     if proof.structure.proved and agrees:

@@ -105,3 +105,19 @@ def test_only_providers_that_were_asked_for_are_missed() -> None:
         )
         assert found.verdict is Verdict.PASSED
         assert found.asked_provider_failed == missed
+
+
+@pytest.mark.parametrize("outputs", [OutputVerdict.AGREES, OutputVerdict.INCONCLUSIVE, None])
+@pytest.mark.parametrize("proved", [True, False])
+def test_a_broken_probe_of_the_same_inputs_is_never_forgiven(
+    outputs: OutputVerdict | None, *, proved: bool
+) -> None:
+    reports = [] if outputs is None else [
+        ProviderReport("cpu", ProviderState.RAN, outputs=(output(outputs),))
+    ]  # fmt: skip
+    proof = Proof(Structure(proved=proved), (), broken="t: 2 instead of 1")
+    found = conclude(
+        proof, reports, crash=None, layers=[], options=VerifyOptions(), strict=False
+    )  # fmt: skip
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert "tensor t: 2 instead of 1" in found.reason

@@ -28,7 +28,7 @@ the biases do not cover the weights. One is zero, so that the biases stand alone
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import field, replace
 
 import numpy as np
 
@@ -60,11 +60,13 @@ from bnfold.verification.proof.proportion import (
 )
 from bnfold.verification.proof.receptive_field import reach
 from bnfold.verification.proof.samples import VOLUME, Shape, batches, channel_hints, trials
+from bnfold.verification.proof.scaling import Factors, factors_between
 
 _ROUNDINGS = 4.0
 _ONCE = 1.05
 """One rounding of each weight, and a little for what is of second order."""
 _TRIALS = 30
+_NO_FACTORS: Mapping[str, Factors] = {}
 _ROUNDS = 4
 """Sets of samples where they are restricted."""
 
@@ -77,13 +79,17 @@ class Finding:
         fraction: The largest |new − old| / bound.
         note: Where that is.
         limit: What the fraction may be.
+        comparable: Both could be computed, so that a difference is one.
         zero: The original gives nothing but zeros, whatever enters.
+        factors: What the candidate's is the original's times, where that was asked for.
     """
 
     fraction: float
     note: str = ""
     limit: float = 1.0
+    comparable: bool = True
     zero: bool = False
+    factors: Factors | None = None
 
     @property
     def held(self) -> bool:
@@ -99,6 +105,8 @@ def probe(
     *,
     tight: bool = False,
     never_negative: frozenset[str] = frozenset(),
+    factors: Mapping[str, Factors] = _NO_FACTORS,
+    along: int | None = None,
 ) -> Finding:
     """Compare a region of the original with the candidate's.
 
@@ -109,6 +117,8 @@ def probe(
         seed: Seed of the inputs.
         tight: Allow one rounding per weight only, as bnfold promises it.
         never_negative: The tensors that enter and have no element below zero.
+        factors: By which those that enter the candidate's region are multiplied.
+        along: The axis along which the output may be multiplied; None where it may not.
 
     Raises:
         EvaluationError: The region of the original cannot be computed here.
@@ -117,7 +127,7 @@ def probe(
         check_provable(cone)
     if casts(new) - casts(old):
         raise UnsupportedError("the candidate casts what the original does not")
-    pair = _Pair(old, new, weights_of(old), weights_of(new), tight, never_negative)
+    pair = _Pair(old, new, weights_of(old), weights_of(new), tight, never_negative, factors, along)
     leaves = list(dict.fromkeys((*old.leaves, *new.leaves)))
     hints = channel_hints(old, pair.old_weights)
     reason = EvaluationError("no shapes for its inputs were found")
@@ -170,6 +180,10 @@ def _at_declared_shapes(
     return (pair.weight_by_weight(finding) or finding) if finding.held else finding
 
 
+_Made = tuple[Array, Array, Array, Array | float]
+"""What the original and the candidate make, its magnitude, and what underflow adds."""
+
+
 @frozen
 class _Pair:
     old: Cone
@@ -178,6 +192,8 @@ class _Pair:
     new_weights: Weights
     tight: bool
     never_negative: frozenset[str] = frozenset()
+    factors: Mapping[str, Factors] = field(default_factory=dict)
+    along: int | None = None
 
     @property
     def roundings(self) -> float:
@@ -216,20 +232,37 @@ class _Pair:
         limit = (self.roundings * series * u + evaluation) / slack
         underflow = self._underflow()
         zero = not any(before.value.any() for before in results)
-        worst = Finding(0.0, limit=limit, zero=zero)
+        made: list[_Made] = []
         for batch, before in zip(inputs, results, strict=True):
             try:
-                after, magnitude, extra = self._candidate(before.magnitude, underflow, batch)
+                found = self._candidate(before.magnitude, underflow, self._multiplied(batch))
             except EvaluationError as error:
-                return Finding(math.inf, f"the candidate's part cannot be computed: {error}")
-            if before.value.shape != after.shape:
-                shapes = f"{list(after.shape)} instead of {list(before.value.shape)}"
+                note = f"the candidate's part cannot be computed: {error}"
+                return Finding(math.inf, note, comparable=False)
+            if before.value.shape != found[0].shape:
+                shapes = f"{list(found[0].shape)} instead of {list(before.value.shape)}"
                 return Finding(math.inf, f"of shape {shapes}")
+            made.append((before.value, *found))
+        factors = None
+        if self.along is not None:
+            factors = factors_between([m[0] for m in made], [m[1] for m in made], self.along)
+            if factors is None:
+                return Finding(math.inf, "no factors for its channels", comparable=False)
+        worst = Finding(0.0, limit=limit, zero=zero, factors=factors)
+        for value, after, magnitude, extra in made:
             bound = np.asarray(slack * magnitude + 4.0 * u * extra)
-            finding = _fraction(before.value, after, bound)
+            expected = value
+            if factors is not None:
+                expected, bound = factors.times(value), factors.times(bound)
+            finding = _fraction(expected, after, bound)
             if finding.fraction > worst.fraction:
-                worst = replace(finding, limit=limit, zero=zero)
+                worst = replace(finding, limit=limit, zero=zero, factors=factors)
         return worst
+
+    def _multiplied(self, batch: Mapping[str, Array]) -> Mapping[str, Array]:
+        """Return what enters the candidate's region."""
+        some = {n: self.factors[n].times(a) for n, a in batch.items() if n in self.factors}
+        return {**batch, **some}
 
     def weight_by_weight(self, held: Finding) -> Finding | None:
         """Return what the sums of a probe that held have hidden; see `proportion`."""
@@ -240,7 +273,7 @@ class _Pair:
         relative, tiny = self.roundings * self._roundoff() + 2.0**-50, _tiny(weights[1])
         # Some tools work where numbers below the smallest normal one are taken for zero.
         rounding = Rounding(relative, relative * tiny if self.tight else tiny, tiny)
-        fraction, note = disproportion(self.old, self.new, weights, rounding)
+        fraction, note = disproportion(self.old, self.new, weights, rounding, self.factors)
         return Finding(fraction * held.limit, note, held.limit) if fraction > 1 else None
 
     def _roundoff(self) -> float:

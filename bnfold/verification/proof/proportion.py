@@ -16,7 +16,7 @@ ratio.
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Self
 
 import numpy as np
@@ -50,7 +50,11 @@ class Rounding:
 
 @np.errstate(all="ignore")  # a ratio of zeros is unknown
 def disproportion(
-    old: Cone, new: Cone, weights: tuple[Weights, Weights], rounding: Rounding
+    old: Cone,
+    new: Cone,
+    weights: tuple[Weights, Weights],
+    rounding: Rounding,
+    multiplied: Collection[str] = (),
 ) -> tuple[float, str]:
     """Return how far the candidate's weights are from being proportional, and where.
 
@@ -59,6 +63,7 @@ def disproportion(
         new: … and the candidate's, of which a probe has held.
         weights: The constants of both.
         rounding: What a weight may be off by.
+        multiplied: Tensors that enter the candidate's region multiplied.
 
     Returns:
         The largest error as a fraction of what is allowed; 0 where none is more than that, and
@@ -75,6 +80,7 @@ def disproportion(
             continue
         # Where nothing lies between what enters and the operator, no input was multiplied.
         outputs_only = mine.data in old.leaves and theirs.data in new.leaves
+        outputs_only &= theirs.data not in multiplied
         fraction = worst_of(before, after, rounding, outputs_only=outputs_only)
         if fraction > worst[0]:
             note = f"a weight of {theirs.weight!r} is not the original's times its channel's"

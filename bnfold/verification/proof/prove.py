@@ -47,6 +47,7 @@ class Proof:
         taps: Tensors by which both models can be compared layer by layer.
         unsure: Tensors whose shapes, were they known, might let a failed probe hold.
         interface: How inputs or outputs differ; nothing where they do not.
+        broken: Why a probe failed whose inputs are the same in both models; nothing if none did.
     """
 
     structure: Structure
@@ -56,6 +57,7 @@ class Proof:
     taps: tuple[str, ...] = ()
     unsure: tuple[str, ...] = ()
     interface: str = ""
+    broken: str = ""
 
 
 @np.errstate(all="ignore")  # what is not finite is told by what it is compared with
@@ -133,6 +135,7 @@ class _Prover:
         structure = self._match()
         named = (self._named_probe(region, structure) for region in self.regions)
         probes = (*named, *self.seeker.found)
+        broken = self._broken()
         difference = self.differing[0] if self.differing else None
         contradiction = None
         if not structure.proved and not self.regions and self.seeker.suspects:
@@ -140,7 +143,12 @@ class _Prover:
         return Proof(
             structure, probes, None if structure.proved else difference, contradiction,
             self.taps, self.prober.asked() if not structure.proved else (), self.interface,
+            broken,
         )  # fmt: skip
+
+    def _broken(self) -> str:
+        """Say which tensor the candidate computes otherwise, though from the same tensors."""
+        return next((f"{name}: {note}" for name, note in self.seeker.broken.items()), "")
 
     def _blame(self, difference: str | None) -> tuple[str | None, str | None]:
         """Return the first tensor that is to blame, and why, where a few explain everything."""
@@ -166,6 +174,7 @@ class _Prover:
         )
         old = self.matcher.number(old_scope, None, _inputs(self.first.proto, old_scope.inputs))
         new = self.matcher.number(new_scope, old, _inputs(self.second.proto, new_scope.inputs))
+        self.seeker.accuse_multiplied(new)
         present = set(new_scope.outputs)
         unproved = tuple(
             name for name in old_scope.outputs
@@ -229,7 +238,9 @@ class _Prover:
 
     def _is_first(self, new: Numbered, old: Numbered, name: str) -> bool:
         """Tell whether all that a differing tensor is computed from is the original's."""
-        node, _ = new.scope.producers[name]
+        node, _ = new.scope.producers.get(name, (None, 0))
+        if node is None:  # it has another name by now
+            return False
         data = [n for n in node.input if n and not new.scope.is_constant(n)]
         return all(self.matcher.of(old, n) is not None and self.matcher.same(new, n) for n in data)
 

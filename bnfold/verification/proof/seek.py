@@ -18,7 +18,8 @@ from bnfold.verification.proof.cone import Cone, cut, is_straight, linear_depth
 from bnfold.verification.proof.matching import Matcher, Numbered
 from bnfold.verification.proof.probe import Finding, probe
 from bnfold.verification.proof.samples import Shape
-from bnfold.verification.proof.scopes import Scope
+from bnfold.verification.proof.scaling import AXES, Factors
+from bnfold.verification.proof.scopes import Path, Scope
 from bnfold.verification.verdict import Probe, ProbeVerdict
 
 _FOUND_NODES = 40
@@ -49,15 +50,18 @@ class Prober:
         *,
         tight: bool = False,
         never_negative: frozenset[str] = frozenset(),
+        factors: Mapping[str, Factors] | None = None,
+        along: int | None = None,
     ) -> Finding | str:
         """Return what a probe finds, or why there is none; see `probe.probe`."""
         try:
             finding: Finding | str = probe(
-                before, after, self.shapes, self.seed, tight=tight, never_negative=never_negative
-            )
+                before, after, self.shapes, self.seed, tight=tight, never_negative=never_negative,
+                factors=factors or {}, along=along,
+            )  # fmt: skip
         except EvaluationError as error:
             finding = str(error)
-        if isinstance(finding, str) or not finding.held:
+        if along is None and (isinstance(finding, str) or not finding.held):
             leaves = (*before.leaves, *after.leaves)
             self.unsure |= dict.fromkeys(n for n in leaves if None in self.shapes.get(n, (None,)))
         return finding
@@ -95,6 +99,9 @@ class Seeker:
     Attributes:
         found: The probes that held.
         suspects: Tensors whose probes say that they are wrong.
+        broken: Why the probe of a tensor failed whose inputs are the same in both models.
+        scaled: Tensors of the candidate that are the original's times factors.
+        sought: Those that are broken or multiplied, in the order of computation.
     """
 
     def __init__(
@@ -113,11 +120,15 @@ class Seeker:
         self.matcher: Matcher
         self.found: list[Probe]
         self.suspects: list[str]
+        self.broken: dict[str, str]
+        self.scaled: dict[tuple[Path, str], Factors]
+        self.sought: list[str]
 
     def begin(self, matcher: Matcher) -> None:
         """Begin anew, for another numbering of the two models."""
         self.matcher = matcher
         self.found, self.suspects, self.failed_searches = [], [], 0
+        self.broken, self.scaled, self.sought = {}, {}, []
 
     def seek(self, new: Numbered, old: Numbered, name: str) -> str | None:
         """Seek a region around `name`; return what the tensor is called in the original.
@@ -126,21 +137,68 @@ class Seeker:
         """
         if self._is_settled(new, old, name):
             return None
-        failed: _Sought | None = None
+        failed: dict[str, _Sought] = {}
         for called, through in self._readings(new, old, name):
             sought = self._sought(new, old, name, called, through)
             if sought is not None and sought.held:
                 return self._held(new, sought, name, called)
-            failed = failed or (sought if called == name else None)
-        if failed is None:
+            if sought is not None:
+                failed.setdefault(called, sought)
+        if self._is_scaled(new, old, name, failed) or name not in failed:
             return None
         self.failed_searches += 1
         # A part that cannot be computed, is of another shape or reads something else tells that
         # names are misleading, or that not all is possible that a probe lets in.
-        finding = failed.finding
-        if failed.alike and isinstance(finding, Finding) and math.isfinite(finding.fraction):
-            self.suspects.append(name)
+        finding = failed[name].finding
+        if failed[name].alike and isinstance(finding, Finding) and finding.comparable:
+            self.broken[name] = finding.note
+            self.sought.append(name)
+            if math.isfinite(finding.fraction):
+                self.suspects.append(name)
         return None
+
+    def _is_scaled(
+        self, new: Numbered, old: Numbered, name: str, failed: "Mapping[str, _Sought]"
+    ) -> bool:
+        """Tell whether a tensor is one of the original's times factors for its channels."""
+        for called, sought in failed.items():
+            finding = sought.finding
+            if not (sought.alike and isinstance(finding, Finding)):
+                continue
+            if not math.isfinite(finding.fraction):
+                continue
+            for axis in AXES:
+                scaled = self._sought(new, old, name, called, (), along=axis)
+                if scaled is not None and scaled.held:
+                    assert isinstance(scaled.finding, Finding)  # noqa: S101 - it has held
+                    assert scaled.finding.factors is not None  # noqa: S101 - they were asked for
+                    if called != name and not self.matcher.rename(new, name, called):
+                        continue
+                    self.scaled[new.scope.path, called] = scaled.finding.factors
+                    self.sought.append(called)
+                    return True
+        return False
+
+    def accuse_multiplied(self, new: Numbered) -> None:
+        """Suspect the tensors that are the original's times factors which something lets through.
+
+        Whatever reads one must make a tensor that is the original's, or its times factors that are
+        taken back in turn.
+        """
+        taken_back: set[tuple[Path, str]] = set()
+        for path, name in reversed(self.scaled):
+            inside = path == new.scope.path
+            read_by = [node for node, _ in new.scope.readers.get(name, ())] if inside else []
+            made = [output for node in read_by for output in node.output if output]
+            if made and name not in new.scope.outputs and all(
+                self.matcher.same(new, output) or (path, output) in taken_back for output in made
+            ):  # fmt: skip
+                taken_back.add((path, name))
+            else:
+                self.broken[name] = "it is multiplied, and not all that reads it takes that back"
+                self.suspects.append(name)
+        found = {name: place for place, name in enumerate(self.sought)}
+        self.suspects.sort(key=lambda name: found.get(name, 0))
 
     def _is_settled(self, new: Numbered, old: Numbered, name: str) -> bool:
         """Tell whether there is nothing to seek around a tensor."""
@@ -223,9 +281,20 @@ class Seeker:
 
         def stops(tensor: str) -> bool:
             passed = tensor in self.integers or tensor in through
-            return not passed and self.matcher.same(new, tensor)
+            return not passed and (
+                self.matcher.same(new, tensor) or self._factors(new, tensor) is not None
+            )
 
         return stops
+
+    def _factors(self, new: Numbered, tensor: str) -> Factors | None:
+        """Return a tensor's factors, if the region behind it can begin there."""
+        factors = self.scaled.get((new.scope.path, tensor))
+        shape = self.prober.shapes.get(tensor)
+        if factors is None or shape is None or len(shape) <= max(factors.axis, 0):
+            return None
+        # The length of an axis that a probe has cut down says nothing of the tensor's own.
+        return factors if shape[factors.axis] == factors.values.size else None
 
     def _sought(
         self,
@@ -234,25 +303,32 @@ class Seeker:
         name: str,
         called: str,
         through: Collection[str],
+        along: int | None = None,
     ) -> "_Sought | None":
         """Probe the region that ends at `name`, in the original at what is `called` so.
 
         It begins at the tensors that are the same in both, but for those that it goes `through`.
+        Where `along` is an axis, the output may be multiplied along it.
         None where there is no such region, or more in it than a probe is for.
         """
         before, after = self._cones(new, old, name, called, through)
         if before is None or after is None or linear_depth(before) > 1 or linear_depth(after) > 1:
             return None
         leaves = tuple(dict.fromkeys((*before.leaves, *after.leaves)))
-        if not all(self.matcher.same(new, leaf) for leaf in leaves):
+        factors = {leaf: found for leaf in leaves if (found := self._factors(new, leaf))}
+        if not all(leaf in factors or self.matcher.same(new, leaf) for leaf in leaves):
             return None
         sought = _Sought(
-            self.prober.probe(before, after), leaves, set(before.leaves) == set(after.leaves)
+            self.prober.probe(before, after, factors=factors, along=along),
+            leaves,
+            set(before.leaves) == set(after.leaves),
         )
         bound = frozenset(n for n in leaves if self._is_never_negative(old, n))
         straight = is_straight(before) and is_straight(after)
         if bound and not straight and isinstance(sought.finding, Finding) and not sought.held:
-            finding = self.prober.probe(before, after, never_negative=bound)
+            finding = self.prober.probe(
+                before, after, never_negative=bound, factors=factors, along=along
+            )
             sought = replace(sought, finding=finding)
         return sought
 

@@ -99,13 +99,63 @@ def test_all_names_may_be_new(tmp_path: Path, follow: Callable[[Builder], Any]) 
     assert not proved(tmp_path, original, folded).structure.proved
 
 
-def test_two_layers_that_make_up_for_each_other_are_wrong(tmp_path: Path) -> None:
-    original, folded = keeping_names(convolved)
-    for name, factor in (("c.W", 1.00001), ("c.b", 1.00001), ("e.W", 1 / 1.00001)):
-        [tensor] = [t for t in folded.graph.initializer if t.name == name]
+def multiplied(model: onnx.ModelProto, gains: dict[str, Any]) -> onnx.ModelProto:
+    """Return a model with weights times factors, which broadcast against them."""
+    model = clone(model)
+    for name, factor in gains.items():
+        [tensor] = [t for t in model.graph.initializer if t.name == name]
         values = (numpy_helper.to_array(tensor) * factor).astype(np.float32)
         tensor.CopyFrom(numpy_helper.from_array(values, name))
-    assert proved(tmp_path, original, folded).contradiction is not None
+    return model
+
+
+def equalized(gains: np.ndarray, *, back: np.ndarray | float = 1.0) -> dict[str, Any]:
+    """Multiply the channels of one layer, and divide what the next one reads."""
+    column = gains.reshape(-1, 1, 1, 1)
+    return {"c.W": column, "c.b": gains, "e.W": back / column.reshape(1, -1, 1, 1)}
+
+
+ALTERNATING = np.resize([4.0, 0.3, 1.0001], 8)
+
+
+@pytest.mark.parametrize("gains", [np.full(8, 1.00001), ALTERNATING])
+@pytest.mark.parametrize("called", ["c", "anything"])
+def test_layers_that_make_up_for_each_other_are_right(
+    tmp_path: Path, gains: np.ndarray, called: str
+) -> None:
+    original, folded = keeping_names(convolved)
+    right = renamed(multiplied(folded, equalized(gains)), "c", called)
+    proof = proved(tmp_path, original, right)
+    assert proof.structure.proved
+    assert not proof.broken
+
+
+ONE_OFF = np.where(np.arange(8) == 5, 1.0001, 1.0)
+WRONG_GAINS = {
+    "not taken back": {**equalized(ALTERNATING), "e.W": 1.0},
+    "one channel taken back wrongly": equalized(
+        ALTERNATING, back=ONE_OFF.reshape(1, -1, 1, 1)
+    ),
+    "the bias forgotten": {**equalized(ALTERNATING), "c.b": 1.0},
+    "negative, through a Relu": equalized(-ALTERNATING),
+    "within a channel": {
+        "c.W": ALTERNATING.reshape(1, -1, 1, 1), "e.W": 1 / ALTERNATING.reshape(-1, 1, 1, 1)
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("how", WRONG_GAINS)
+def test_layers_that_do_not_make_up_for_each_other_are_wrong(tmp_path: Path, how: str) -> None:
+    net = Builder(np.random.default_rng(0))
+    net.conv("x", "c", 8, 8)
+    net.node("Relu", ["c"], "r")
+    net.conv("r", "e", 8, 8)
+    net.node("Sigmoid", ["e"], "y")
+    original = net.model([1, 8, 6, 6], "y")
+    assert proved(tmp_path, original, multiplied(original, equalized(ALTERNATING))).structure.proved
+    proof = proved(tmp_path, original, multiplied(original, WRONG_GAINS[how]))
+    assert not proof.structure.proved
+    assert proof.broken
 
 
 def test_a_place_that_is_taken_is_not_given_away(tmp_path: Path) -> None:
