@@ -21,7 +21,9 @@ import onnx
 from bnfold.files.references import is_external
 from bnfold.files.walk import node_count
 from bnfold.limits import AXIS, INLINED, NESTED
+from bnfold.onnx_model.annotations import add_hints, take_remarks
 from bnfold.onnx_model.functions import FunctionId, expansion
+from bnfold.onnx_model.order import put_in_order
 from bnfold.processes.fork import Apart
 
 _SHAPE_LENGTH: Final = 64
@@ -39,6 +41,9 @@ on the way, meets this limit; then no numbers are followed."""
 
 _MEMORY_PER_NODE: Final = 1 << 13
 """Bytes, several times what inference takes for a node of a large graph."""
+
+_TURNS: Final = 3
+"""Times that inference begins anew with what it did not find out by itself."""
 
 _INTEGERS: Final = frozenset(
     {onnx.TensorProto.INT32, onnx.TensorProto.INT64, onnx.TensorProto.UNDEFINED}
@@ -106,8 +111,14 @@ def _copy(model: onnx.ModelProto, edit: Edit | None) -> onnx.ModelProto:
 def _inferred(copy: Callable[[], onnx.ModelProto], *, follow: bool) -> bytes:
     model = copy()
     follow = follow and _Lengths(model).total <= _FOLLOWED and not _is_vast(model)
-    inferred = onnx.shape_inference.infer_shapes(model, data_prop=follow)
-    return bytes(inferred.SerializeToString())
+    put_in_order(model.graph)
+    remarks = [*take_remarks(model.graph)]
+    model = onnx.shape_inference.infer_shapes(model, data_prop=follow)
+    for turn in range(_TURNS):
+        if not add_hints(model, iter(remarks), all_remarks=turn == _TURNS - 1):
+            break
+        model = onnx.shape_inference.infer_shapes(model, data_prop=follow)
+    return bytes(model.SerializeToString())
 
 
 def _is_vast(model: onnx.ModelProto) -> bool:

@@ -6,31 +6,22 @@ the weight of a linear operator still tells the rank and the channels of its out
 """
 
 from collections.abc import Iterable, Mapping
-from functools import partial, reduce
+from functools import partial
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
 from bnfold.graph.index.view import NONE, Node, View
+from bnfold.onnx_model.annotations import alike_types
 from bnfold.onnx_model.inference import Inference
+from bnfold.onnx_model.ranks import told_output
 from bnfold.rules.operator import Dim, Shape
 
 _ELEM_TYPES = frozenset(onnx.helper.get_all_tensor_dtypes())
 
 _SMALL = 64
 """Elements; of a larger constant, inference is told the shape and not the numbers."""
-
-_WEIGHT_TELLS = {"Conv": 0, "ConvTranspose": 1}
-"""Operators whose output has the rank of their weight, and the weight's axis that gives the
-channels (with `group`, for ConvTranspose)."""
-
-_KEEPS_SHAPE = frozenset(
-    {"BatchNormalization", "Relu", "LeakyRelu", "Clip", "Sigmoid", "Identity", "Dropout", "Neg"}
-)
-
-_BROADCASTS = frozenset({"Add", "Sub", "Mul", "Div"})
-"""Operators whose output is as large as the larger of their two inputs along every axis."""
 
 
 class Shapes:
@@ -88,57 +79,28 @@ class Shapes:
             return
         if node.proto.domain not in ("", "ai.onnx"):  # there the same word may mean anything
             return
-        output, op_type = node.outputs[0], node.proto.op_type
-        if op_type == "Constant":
+        output = node.outputs[0]
+        if node.proto.op_type == "Constant":
             self._learn_constant(output, node.proto)
-        elif op_type in _WEIGHT_TELLS and len(node.inputs) > 1:
-            self._learn_from_weight(output, node.inputs[1], node.proto)
-        elif op_type in _KEEPS_SHAPE and node.inputs and node.inputs[0] in self.shapes:
-            self.shapes[output] = self.shapes[node.inputs[0]]
-            self.elem_types.setdefault(output, self.elem_types.get(node.inputs[0], 0))
-        elif op_type in _BROADCASTS:
-            self._learn_from_operands(output, node)
-
-    def _learn_from_operands(self, output: int, node: Node) -> None:
-        if not node.inputs or any(tensor not in self.shapes for tensor in node.inputs):
             return
-        first, *others = (self.shapes[tensor] for tensor in node.inputs)
-        one_way = any(a.name in ("axis", "broadcast") for a in node.proto.attribute)  # opset 6
-        self.shapes[output] = first if one_way else reduce(_broadcast, others, first)
-        self.elem_types.setdefault(output, self.elem_types.get(node.inputs[0], 0))
+        known = [None if t == NONE else self.shapes.get(t) for t in node.inputs]
+        told = told_output(node.proto, known)
+        if told is not None:
+            self.shapes[output] = told
+            self._take_type(output, node, view.scopes[node.scope].opset)
+
+    def _take_type(self, output: int, node: Node, opset: int) -> None:
+        """Learn an element type that an operator's first output shares with an input."""
+        kinds = alike_types(node.proto.op_type, opset, len(node.inputs), 1)
+        for tensor, kind in zip(node.inputs, kinds, strict=False):
+            if kind and kind == kinds[-1] and tensor in self.elem_types:
+                self.elem_types.setdefault(output, self.elem_types[tensor])
 
     def _learn_constant(self, output: int, proto: onnx.NodeProto) -> None:
         for attribute in proto.attribute:
             if attribute.name == "value":
                 self.shapes[output] = tuple(attribute.t.dims)
                 self._learn_type(output, attribute.t.data_type)
-
-    def _learn_from_weight(self, output: int, weight: int, proto: onnx.NodeProto) -> None:
-        shape = self.shapes.get(weight, ())
-        axis = _WEIGHT_TELLS[proto.op_type]
-        if len(shape) <= axis:
-            return
-        channels: Dim = shape[axis]
-        groups = next((a.i for a in proto.attribute if a.name == "group"), 1)
-        if axis and isinstance(channels, int):
-            channels *= groups
-        self.shapes[output] = (None, channels) + (None,) * (len(shape) - 2)
-        self.elem_types.setdefault(output, self.elem_types.get(weight, 0))
-
-
-def _broadcast(a: Shape, b: Shape) -> Shape:
-    """Return the shape of two operands together; a number beats a symbol, which could be 1."""
-    rank = max(len(a), len(b))
-    pairs = zip((1,) * (rank - len(a)) + a, (1,) * (rank - len(b)) + b, strict=True)
-    return tuple(_larger(m, n) for m, n in pairs)
-
-
-def _larger(m: Dim, n: Dim) -> Dim:
-    if m in (n, 1):
-        return n
-    if n == 1 or isinstance(m, int):
-        return m
-    return n if isinstance(n, int) else None
 
 
 def inference(
@@ -160,9 +122,10 @@ def _prepare(computed: Mapping[str, NDArray[np.generic]], copy: onnx.ModelProto)
     small = {name: value for name, value in computed.items() if value.size <= _SMALL}
     for name, value in small.items():
         copy.graph.initializer.append(onnx.numpy_helper.from_array(value, name))
-    listed = {value.name for value in copy.graph.value_info}
-    large = computed.keys() - small.keys() - listed
-    copy.graph.value_info.extend(_typed(name, computed[name]) for name in sorted(large))
+    large = computed.keys() - small.keys()
+    listed = {value.name: value for value in copy.graph.value_info}
+    for name in sorted(large):
+        (listed.get(name) or copy.graph.value_info.add()).CopyFrom(_typed(name, computed[name]))
     if small:
         nodes = [node for node in copy.graph.node if not small.keys() & set(node.output)]
         del copy.graph.node[:]

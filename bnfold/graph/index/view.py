@@ -10,7 +10,7 @@ Nodes and tensors are known by numbers, because names may be empty or repeated. 
 anything; `ModelProto` stays the record.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import onnx
@@ -19,6 +19,7 @@ from onnx_graphsurgeon.logger import G_LOGGER
 
 from bnfold.errors import ModelError
 from bnfold.graph.index.outline import Container, opset_of, outline
+from bnfold.onnx_model.order import in_order
 
 NONE = -1
 """Stands for a left-out optional input or output, and for "no node"."""
@@ -180,7 +181,7 @@ class View:
     def _add_nodes(self, scope: Scope, proto: Container, seen: gs.Graph | gs.Function) -> None:
         first = len(self.nodes)
         records = list(proto.node)
-        for offset, index in enumerate(_order(records)):
+        for offset, index in enumerate(in_order(records)):
             number = first + offset
             imported = seen.nodes[index]
             node = Node(number, scope.number, index, records[index])
@@ -258,35 +259,6 @@ class View:
             return Tensor(number, name, scope.number)
         overridable = name in self._inputs[home.number]
         return Tensor(number, name, home.number, initializer=stored, overridable=overridable)
-
-
-def _order(nodes: Sequence[onnx.NodeProto]) -> list[int]:
-    """Return the nodes' indices so that each comes after what it reads.
-
-    Raises:
-        ModelError: The nodes read one another in a circle.
-    """
-    maker = {name: i for i, node in enumerate(nodes) for name in node.output if name}
-    before = [{maker[name] for name in _names_read(node) if name in maker} for node in nodes]
-    if all(max(needed, default=NONE) < i for i, needed in enumerate(before)):
-        return list(range(len(nodes)))
-    from graphlib import CycleError, TopologicalSorter
-
-    try:
-        return list(TopologicalSorter(dict(enumerate(before))).static_order())
-    except CycleError as error:
-        circle = nodes[error.args[1][0]]
-        name = circle.name or next(iter(circle.output), "")
-        raise ModelError(f"the graph has a circle through node '{name}'") from error
-
-
-def _names_read(node: onnx.NodeProto) -> Iterator[str]:
-    """Yield every name that a node reads, in its subgraphs too."""
-    yield from node.input
-    for attribute in node.attribute:
-        if attribute.HasField("g"):
-            for inner in attribute.g.node:
-                yield from _names_read(inner)
 
 
 def _require_made(scope: Container, outside: frozenset[str]) -> None:

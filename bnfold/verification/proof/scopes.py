@@ -4,7 +4,8 @@ Written apart from the rest of bnfold on purpose: a mistake in how the folder re
 not be repeated by what checks it.
 """
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from math import prod
 
@@ -16,6 +17,7 @@ from bnfold.files.opened import OpenedModel
 from bnfold.files.values import require_rank
 from bnfold.limits import COMPUTED, COMPUTED_GROWTH
 from bnfold.onnx_model.computing import TooLargeError, require_computable
+from bnfold.onnx_model.order import in_order
 from bnfold.verification.dtypes import Array, is_float
 from bnfold.verification.operators.evaluate import constant_node
 from bnfold.verification.operators.node import EvaluationError, Opsets, default_domain, opset_of
@@ -74,7 +76,7 @@ class Scope:
         """Index the producers and find the constants.
 
         Raises:
-            ModelError: Two nodes make a tensor of the same name.
+            ModelError: A node makes a tensor that is an input or stored.
         """
         self._entering = frozenset(self.inputs)
         for place, node in enumerate(self.nodes):
@@ -82,8 +84,6 @@ class Scope:
             if any(a.type == onnx.AttributeProto.GRAPH for a in node.attribute):
                 self.owners.append(node)
             for index, name in enumerate(node.output):
-                if name in self.producers:
-                    raise ModelError(f"{_where(self.model)}two nodes make {name!r}")
                 if name in self.tensors or name in self._entering:
                     raise ModelError(f"{_where(self.model)}a node makes {name!r}, which is given")
                 if name:
@@ -283,6 +283,22 @@ def _where(model: OpenedModel) -> str:
     return f"{model.path}: " if model.path is not None else ""
 
 
+def _ordered(model: OpenedModel, nodes: Sequence[onnx.NodeProto]) -> list[onnx.NodeProto]:
+    """Return nodes so that each comes after those whose outputs it reads, however they are listed.
+
+    Raises:
+        ModelError: They read one another in a circle, or two make a tensor of the same name.
+    """
+    made = Counter(name for node in nodes for name in node.output if name)
+    name, count = next(iter(made.most_common(1)), ("", 0))
+    if count > 1:
+        raise ModelError(f"{_where(model)}two nodes make {name!r}")
+    try:
+        return [nodes[index] for index in in_order(nodes)]
+    except ModelError as error:
+        raise ModelError(f"{_where(model)}{error}") from error
+
+
 def graph_scope(
     model: OpenedModel, graph: onnx.GraphProto, path: Path = (), parent: Scope | None = None
 ) -> Scope:
@@ -292,7 +308,7 @@ def graph_scope(
         array = dense(sparse, model)
         tensors[sparse.values.name] = onnx.numpy_helper.from_array(array, sparse.values.name)
     return Scope(
-        model, path, list(graph.node),
+        model, path, _ordered(model, graph.node),
         [value.name for value in graph.input if value.name not in tensors],
         [value.name for value in graph.output],
         tensors,
@@ -304,8 +320,8 @@ def graph_scope(
 def function_scope(model: OpenedModel, function: onnx.FunctionProto) -> Scope:
     """Return a local function's body as a scope."""
     return Scope(
-        model, ((function_name(function), ""),), list(function.node), list(function.input),
-        list(function.output), {}, opsets_of(function.opset_import),
+        model, ((function_name(function), ""),), _ordered(model, function.node),
+        list(function.input), list(function.output), {}, opsets_of(function.opset_import),
     )  # fmt: skip
 
 
