@@ -284,7 +284,7 @@ def refolded(case: Case, tampered: Tensors, names: Sequence[str]) -> Mutant:
         old, new = exact(before.parameters(name)), exact(tampered.parameters(name))
         changed = max(changed, case.roundings(name, new[0] - old[0], new[1] - old[1]))
         deviated = max(deviated, case.deviation(name, candidate))
-    return Mutant(folding.model, folding.plan.regions, min(changed, deviated))
+    return Mutant(folding.model, folding.regions, min(changed, deviated))
 
 
 def edited(case: Case, tensors: Tensors, name: str, place: int, value: Array) -> Mutant:
@@ -449,7 +449,7 @@ def study_one(number: int, seed: int, deepest: int = 100) -> list[Result]:
     x = rng.standard_normal((1, 3, SIZE, SIZE)).astype(dtype)
     expected = outputs(net.model, x)
     folding = bnfold.fold(net.model)
-    case = Case(net, folding.model, tuple(folding.plan.regions), rng)
+    case = Case(net, folding.model, folding.regions, rng)
     results = []
     with tempfile.TemporaryDirectory() as folder:
         original, candidate = Path(folder, "original.onnx"), Path(folder, "candidate.onnx")

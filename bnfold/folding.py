@@ -18,6 +18,7 @@ from bnfold.graph.plan.plan import Plan
 from bnfold.graph.plan.planner import look_closer, make_plan, read_graph
 from bnfold.onnx_model.functions import FunctionId, inlined
 from bnfold.onnx_model.validity import require_valid
+from bnfold.region import Region
 from bnfold.reports.records import Counts, FoldRecord, KeptRecord, fold_records, kept_records
 
 Made = TypeVar("Made")
@@ -48,7 +49,7 @@ class Folding:
 
     Attributes:
         model: The folded model; it shares nothing with the one that was given.
-        plan: Every decision, by the numbers of nodes and tensors.
+        regions: Where the two models differ, by the names of tensors; `verify` takes them.
         folds: What went, and where.
         kept: What stayed, and why.
         before: Counts of the given model.
@@ -59,7 +60,7 @@ class Folding:
     """
 
     model: onnx.ModelProto
-    plan: Plan
+    regions: tuple[Region, ...]
     folds: tuple[FoldRecord, ...]
     kept: tuple[KeptRecord, ...]
     before: Counts
@@ -171,7 +172,7 @@ def fold(
         folded = materialize(decision.opened, rewritten.proto, rewritten.recipes)
         return Folding(
             model=folded,
-            plan=decision.plan,
+            regions=decision.plan.regions,
             folds=fold_records(decision.graph, decision.plan),
             kept=kept_records(decision.graph, decision.plan, rewritten.dropped),
             before=Counts.of(model),

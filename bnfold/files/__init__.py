@@ -1,7 +1,6 @@
 """Reading and writing models: a tensor is a slice of a file until someone needs its numbers."""
 
 from bnfold.files.opened import OpenedModel, from_proto, open_model
-from bnfold.files.pieces import sha256
 from bnfold.files.recipe import FoldOverflow, Literal, Recipe, reference
 from bnfold.files.save import copy_model, materialize, save_model, stage
 from bnfold.files.scaled import Scaled
@@ -18,6 +17,5 @@ __all__ = [
     "open_model",
     "reference",
     "save_model",
-    "sha256",
     "stage",
 ]

@@ -74,7 +74,7 @@ def test_a_constant_that_overflows_ends_the_fold_and_not_the_program() -> None:
     nodes = [hungry.CONV, hungry.node("Add", "c b", "s"), hungry.node("Mul", "s k", "y")]
     folding = fold(hungry.model(nodes, w=hungry.KERNEL, b=constant, k=1000 * hungry.SCALE))
     assert len(folding.model.graph.node) == 3
-    assert Reason.OVERFLOW.value in {kept.obstacle.reason.value for kept in folding.plan.kept}
+    assert Reason.OVERFLOW.value in {kept.above.reason for kept in folding.kept}
 
 
 def test_many_weights_that_overflow_are_not_planned_one_by_one(

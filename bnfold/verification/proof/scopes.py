@@ -5,7 +5,7 @@ not be repeated by what checks it.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import prod
 
@@ -197,14 +197,6 @@ class Scope:
             except TooLargeError as error:
                 raise EvaluationError(f"{node.op_type}: {error}") from error
         return constant_node(node, self.opsets, inputs)
-
-    def subgraphs(self, node: onnx.NodeProto) -> Iterator[tuple[str, "Scope"]]:
-        """Yield the bodies of a node by attribute."""
-        first = next((name for name in node.output if name), "")
-        for attribute in node.attribute:
-            if attribute.type == onnx.AttributeProto.GRAPH:
-                path = (*self.path, (first, attribute.name))
-                yield attribute.name, graph_scope(self.model, attribute.g, path, self)
 
 
 def _rename_within(graph: onnx.GraphProto, name: str, other: str) -> None:

@@ -11,8 +11,7 @@ _PARAMETERS = "float[2] g = {2, 6}, float[2] b = {1, 2}, float[2] e = {1, 1}, fl
 
 def _regions(text: str) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
     model = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]>\n{text}')
-    plan = bnfold.fold(model).plan
-    return [(region.inputs, region.outputs) for region in plan.regions]
+    return [(region.inputs, region.outputs) for region in bnfold.fold(model).regions]
 
 
 def test_a_region_is_cut_around_each_group() -> None:

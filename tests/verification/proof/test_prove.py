@@ -404,13 +404,13 @@ def test_a_fold_behind_a_pad_of_zeros(tmp_path: Path, kernel: int, *, named: boo
         model = net.model([1, 1, 28, 28], "y")
         folding = bnfold.fold(model)
         assert len(folding.folds) == 1
-        regions = list(folding.plan.regions) if named else []
+        regions = list(folding.regions) if named else []
         assert proved(tmp_path, model, folding.model, regions).structure.proved
 
 
 def test_outputs_that_nobody_needs_are_no_unchecked_folds(tmp_path: Path) -> None:
     model = load(MODELS / "shufflenet_raw.onnx")
     folding = bnfold.fold(model)
-    proof = proved(tmp_path, model, folding.model, list(folding.plan.regions))
+    proof = proved(tmp_path, model, folding.model, list(folding.regions))
     assert proof.structure.proved
     assert {probe.verdict for probe in proof.probes} == {ProbeVerdict.HELD}

@@ -54,7 +54,7 @@ def test_a_quantized_fold_is_proved(*, per_axis: bool, negative: bool, bias: boo
     assert folding.after.batch_normalizations == 0
     weight = next(t for t in folding.model.graph.initializer if t.name == "q")
     assert weight.data_type == TensorProto.INT8
-    regions, options = folding.plan.regions, VerifyOptions(("cpu",))
+    regions, options = folding.regions, VerifyOptions(("cpu",))
     found = bnfold.verify(model, folding.model, regions=regions, options=options)
     assert found.verdict is Verdict.PASSED
     scales = next(t for t in folding.model.graph.initializer if t.name == "scale")
@@ -109,7 +109,7 @@ def test_a_dequantized_weight_that_others_read_is_made_once_for_each_need(
     assert folding.after.batch_normalizations == 0
     made = [node for node in folding.model.graph.node if node.op_type == "DequantizeLinear"]
     assert len(made) == dequantized
-    regions, options = folding.plan.regions, VerifyOptions(("cpu",))
+    regions, options = folding.regions, VerifyOptions(("cpu",))
     found = bnfold.verify(model, folding.model, regions=regions, options=options)
     assert found.verdict is Verdict.PASSED
     again = bnfold.fold(folding.model)

@@ -113,8 +113,7 @@ def test_a_body_sees_the_constants_around_it() -> None:
         [node("If", ["flag"], ["z"], then_branch=body, else_branch=body)],
         {"w": np.ones(2, np.float32), "flag": np.array(True)},  # noqa: FBT003
     )
-    [(name, inner), _] = outer.subgraphs(outer.nodes[0])
-    assert inner.path == (("z", name),)
+    inner = graph_scope(outer.model, body, (("z", "then_branch"),), outer)
     assert inner.is_constant("w")
     assert not inner.is_constant("y")
     assert inner.home("x") is outer
