@@ -36,21 +36,23 @@ from bnfold.frozen import frozen
 from bnfold.verification.dtypes import Array, smallest_normal, unit_roundoff
 from bnfold.verification.operators.magnitude import Tracked
 from bnfold.verification.operators.node import EvaluationError, UnsupportedError
-from bnfold.verification.proof.cone import (
-    Cone,
+from bnfold.verification.proof.computing import (
     Weights,
-    brings_numbers_in,
-    casts,
-    check_provable,
     identical,
-    is_alike_for_all_shapes,
     lifted,
-    linear_depth,
-    normalizations_in_series,
-    roundings_in_series,
     tracked_of,
     value_of,
     weights_of,
+)
+from bnfold.verification.proof.cone import Cone
+from bnfold.verification.proof.facts import (
+    brings_numbers_in,
+    casts,
+    check_provable,
+    is_alike_for_all_shapes,
+    linear_depth,
+    normalizations_in_series,
+    roundings_in_series,
 )
 from bnfold.verification.proof.proportion import (
     Rounding,

@@ -27,7 +27,8 @@ from bnfold.verification.dtypes import Array
 from bnfold.verification.operators.node import attributes_of
 from bnfold.verification.operators.table import row_of
 from bnfold.verification.operators.weights import Weight
-from bnfold.verification.proof.cone import Cone, Weights
+from bnfold.verification.proof.computing import Weights
+from bnfold.verification.proof.cone import Cone
 
 _AT_A_TIME = 1 << 17
 """Elements that are looked at together."""

@@ -14,12 +14,11 @@ from bnfold.region import Region
 from bnfold.verification.options import VerifyOptions
 from bnfold.verification.proof.cone import cut
 from bnfold.verification.proof.identity import Key
-from bnfold.verification.proof.interface import unlike_interface
+from bnfold.verification.proof.interface import narrowed_inputs, unlike_interface
 from bnfold.verification.proof.known import (
     inlined_alike,
     joined,
     known_shapes,
-    narrowed_inputs,
     taps,
 )
 from bnfold.verification.proof.matching import Matcher, Numbered, equal_constants

@@ -12,7 +12,8 @@ import onnx
 
 from bnfold.verification.operators.node import attributes_of
 from bnfold.verification.operators.table import Window, row_of
-from bnfold.verification.proof.cone import Cone, Weights
+from bnfold.verification.proof.computing import Weights
+from bnfold.verification.proof.cone import Cone
 
 _LEAST = 2
 """Shorter axes than this would look like axes that are broadcast."""

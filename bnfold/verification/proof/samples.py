@@ -8,7 +8,8 @@ import numpy as np
 
 from bnfold import limits
 from bnfold.verification.dtypes import Array
-from bnfold.verification.proof.cone import Cone, Weights
+from bnfold.verification.proof.computing import Weights
+from bnfold.verification.proof.cone import Cone
 
 Shape = tuple[int | None, ...]
 

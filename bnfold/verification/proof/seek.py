@@ -14,7 +14,8 @@ from bnfold.frozen import frozen
 from bnfold.region import Region
 from bnfold.verification.operators.node import EvaluationError
 from bnfold.verification.operators.table import row_of
-from bnfold.verification.proof.cone import Cone, cut, is_straight, linear_depth
+from bnfold.verification.proof.cone import Cone, cut
+from bnfold.verification.proof.facts import is_straight, linear_depth
 from bnfold.verification.proof.matching import Matcher, Numbered
 from bnfold.verification.proof.probe import Finding, probe
 from bnfold.verification.proof.samples import Shape

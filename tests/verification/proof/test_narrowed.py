@@ -8,7 +8,7 @@ from handfold import fold, network
 
 from bnfold.command_line.text import verification_text
 from bnfold.verification import Verdict, verify
-from bnfold.verification.proof.known import narrowed_inputs
+from bnfold.verification.proof.interface import narrowed_inputs
 
 Dims = Sequence[int | str | None] | None
 

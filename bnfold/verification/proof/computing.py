@@ -1,0 +1,134 @@
+"""Computing a cone in float64: its constants, its output, and the output's magnitude."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TypeVar
+
+import numpy as np
+import onnx
+
+from bnfold.frozen import frozen
+from bnfold.verification.dtypes import Array, is_float
+from bnfold.verification.operators.evaluate import run_node, track
+from bnfold.verification.operators.magnitude import Tracked, exact
+from bnfold.verification.operators.node import EvaluationError, Opsets
+from bnfold.verification.proof.cone import Cone
+
+
+@frozen
+class Weights:
+    """The constants of a cone, in float64.
+
+    Attributes:
+        values: The constants by name.
+        dtypes: Their dtypes in the file.
+    """
+
+    values: dict[str, Array]
+    dtypes: tuple[np.dtype[np.generic], ...]
+
+    def tracked(self) -> dict[str, Tracked]:
+        """Return the constants with their magnitudes."""
+        return {name: exact(array) for name, array in self.values.items()}
+
+
+def weights_of(cone: Cone) -> Weights:
+    """Read the constants of a cone.
+
+    Raises:
+        EvaluationError: One of them cannot be computed.
+    """
+    values: dict[str, Array] = {}
+    dtypes: dict[np.dtype[np.generic], None] = {}
+    for name in cone.weights:
+        values[name], dtype = cone.scope.wide_constant(name)
+        if is_float(np.empty(0, dtype)):
+            dtypes[dtype] = None
+    return Weights(values, tuple(dtypes))
+
+
+def lifted(weights: Weights, originals: Weights, tiny: float) -> dict[str, Tracked] | None:
+    """Return the constants with the magnitudes that underflow gives them; None if it gives none.
+
+    A number below the smallest normal one of its dtype has an absolute error instead of a
+    relative one: u·tiny. So its magnitude is `tiny`. Not rounded are constants that the original
+    has just so, and zeros that it has in the same place.
+    """
+    sizes: dict[str, Tracked] = {}
+    for name, array in weights.values.items():
+        old = originals.values.get(name)
+        if old is None or old.shape != array.shape:
+            old = np.broadcast_to(np.nan, array.shape)
+        if _is_wide(array) and any(
+            _underflown(block, before, tiny).any()
+            for block, before in zip(_blocks(array), _blocks(old), strict=True)
+        ) and not identical(array, old):  # fmt: skip
+            size = np.where(_underflown(array, old, tiny), tiny, np.abs(array))
+            sizes[name] = Tracked(array, size, constant=True)
+    return weights.tracked() | sizes if sizes else None
+
+
+def _underflown(array: Array, original: Array, tiny: float) -> Array:
+    return np.asarray((np.abs(array) < tiny) & ((array != 0) | (original != 0)))
+
+
+_BLOCK = 1 << 16
+"""Elements that stay in a processor's cache while they are looked at."""
+
+
+def _is_wide(array: Array) -> bool:
+    return array.dtype.kind == "f"
+
+
+def _blocks(array: Array) -> Iterator[Array]:
+    flat = array.reshape(-1)
+    return (flat[at : at + _BLOCK] for at in range(0, flat.size, _BLOCK))
+
+
+def identical(one: Array, other: Array) -> bool:
+    """Tell whether two constants are the same; quick where they are not."""
+    if one.shape != other.shape:
+        return False
+    return all(map(np.array_equal, _blocks(one), _blocks(other)))
+
+
+def value_of(cone: Cone, weights: Weights, leaves: Mapping[str, Array]) -> Array:
+    """Compute a cone's output for given leaves in float64.
+
+    Raises:
+        EvaluationError: A node cannot be computed.
+    """
+    return _computed(cone, weights.values | dict(leaves), run_node)
+
+
+def tracked_of(
+    cone: Cone, constants: Mapping[str, Tracked], leaves: Mapping[str, Array]
+) -> Tracked:
+    """Compute a cone's output and its magnitude for given leaves, all in float64.
+
+    Raises:
+        EvaluationError: A node cannot be computed.
+    """
+    varying = {name: Tracked(value, np.abs(value)) for name, value in leaves.items()}
+    return _computed(cone, {**constants, **varying}, track)
+
+
+_T = TypeVar("_T")
+
+
+def _computed(
+    cone: Cone,
+    tensors: dict[str, _T],
+    step: Callable[[onnx.NodeProto, Opsets, Sequence[_T | None]], list[_T]],
+) -> _T:
+    scope = cone.scope
+    for index in cone.nodes:
+        node = scope.nodes[index]
+        missing = [n for n in node.input if n and n not in tensors]
+        if missing:
+            raise EvaluationError(f"{missing[0]} is read before it is computed")
+        inputs = [tensors[n] if n else None for n in node.input]
+        outputs = [name for name in node.output if name]
+        tensors |= dict(zip(outputs, step(node, scope.opsets, inputs), strict=False))
+    if cone.output not in tensors:
+        raise EvaluationError(f"{cone.output} was not computed")
+    return tensors[cone.output]
