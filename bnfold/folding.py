@@ -8,11 +8,12 @@ from typing import TypeVar
 import numpy as np
 import onnx
 
-from bnfold.files import FoldOverflow, OpenedModel, from_proto, materialize
+from bnfold.files import OpenedModel, UnfitNumbers, from_proto, materialize
 from bnfold.frozen import frozen
 from bnfold.graph.edit.rewrite import Rewritten, rewrite
 from bnfold.graph.facts.graph import Graph
 from bnfold.graph.options import FoldOptions
+from bnfold.graph.plan.draft import NOTHING_UNFIT
 from bnfold.graph.plan.inline import functions_in_the_way
 from bnfold.graph.plan.plan import Plan
 from bnfold.graph.plan.planner import look_closer, make_plan, read_graph
@@ -77,26 +78,27 @@ one of which more than so many functions show one after the other that they are 
 def carry_out(opened: OpenedModel, options: FoldOptions, make: Callable[[Decision], Made]) -> Made:
     """Plan the folds of an opened model, carry them out on a copy and let the result be made.
 
-    A fold whose numbers turn out not to fit into their element type is taken out of the plan, and
-    the rest is carried out anew.
+    A fold whose numbers turn out not to fit into their element type, or to be none, is taken out of
+    the plan, and the rest is carried out anew.
 
     Args:
         opened: The model.
         options: What may be folded.
-        make: Makes something of the decision; may raise FoldOverflow, as saving the model does.
+        make: Makes something of the decision; may raise UnfitNumbers, as saving the model does.
 
     Raises:
         ModelError: The graph makes no sense.
     """
     require_valid(opened.proto)
     opened, graph, plan, functions = _planned_inlined(opened, options)
-    overflowing: frozenset[int] = frozenset()
+    unfit = dict(NOTHING_UNFIT)
     for attempt in count():
         try:
             return make(Decision(opened, graph, plan, rewrite(opened, graph, plan), functions))
-        except FoldOverflow as overflow:
-            overflowing |= {overflow.node} if attempt < _PATIENCE else plan.touched
-            plan = make_plan(graph, options, overflowing)
+        except UnfitNumbers as error:
+            given_up = {error.node} if attempt < _PATIENCE else plan.touched
+            unfit |= dict.fromkeys(given_up, error.reason)
+            plan = make_plan(graph, options, unfit)
     raise AssertionError  # for the type checker: count() does not end
 
 

@@ -51,6 +51,7 @@ class Reason(Enum):
     ZERO_PADDING = "zero-padding"
     QUANTIZED_RANGE = "quantized-range"
     OVERFLOW = "overflow"
+    NOT_FINITE = "not-finite"
 
     @property
     def text(self) -> str:
@@ -91,6 +92,7 @@ _TEXTS = {
     Reason.ZERO_PADDING: "zero padding would no longer be what the operator reads at the border",
     Reason.QUANTIZED_RANGE: "the quantized values would leave their range",
     Reason.OVERFLOW: "the folded values overflow the element type",
+    Reason.NOT_FINITE: "the weight holds NaN or infinity",
 }
 
 

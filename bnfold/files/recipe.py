@@ -1,7 +1,7 @@
 """A tensor that does not exist yet: what it will be is known, its bytes are made on demand."""
 
 from collections.abc import Iterator, MutableMapping
-from typing import Final, Protocol
+from typing import ClassVar, Final, Protocol
 
 import numpy as np
 import onnx
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from bnfold.errors import BnfoldError
 from bnfold.files.values import encode
 from bnfold.frozen import frozen
+from bnfold.reasons import Reason
 
 PRIVATE: Final = "\0bnfold/"
 """Begins every external location that is bnfold's own; no file name can contain a NUL."""
@@ -18,17 +19,44 @@ RECIPE_PREFIX: Final = f"{PRIVATE}recipe/"
 """Begins an external location that names a recipe."""
 
 
-class FoldOverflow(BnfoldError):  # noqa: N818 - the error is the overflow
-    """A number that a fold makes is too large for its element type.
+class UnfitNumbers(BnfoldError):  # noqa: N818 - it ends an attempt, not the program
+    """The numbers that a fold makes turn out to be none.
 
     Attributes:
-        node: The number of the node that it is for.
+        node: The number of the node that they are for.
+        reason: What is wrong with them.
     """
+
+    reason: ClassVar[Reason]
+
+    def __init__(self, node: int, message: str) -> None:
+        """Say whose numbers they are, and what is wrong."""
+        super().__init__(message)
+        self.node = node
+
+
+class FoldOverflow(UnfitNumbers):
+    """A number that a fold makes is too large for its element type."""
+
+    reason = Reason.OVERFLOW
 
     def __init__(self, node: int, place: str, dtype: np.dtype[np.generic]) -> None:
         """Say where the number belongs, and which type cannot hold it."""
-        super().__init__(f"{place}: a folded number is too large for {dtype}")
-        self.node = node
+        super().__init__(node, f"{place}: a folded number is too large for {dtype}")
+
+
+class NotFinite(UnfitNumbers):
+    """A weight holds what is no number.
+
+    Times a scale it would be the same again, but not together with a shift: ∞ (x + t) is not
+    ∞ x + ∞ t where the two have different signs.
+    """
+
+    reason = Reason.NOT_FINITE
+
+    def __init__(self, node: int, place: str) -> None:
+        """Say which weight it is."""
+        super().__init__(node, f"{place} holds NaN or infinity")
 
 
 class Recipe(Protocol):

@@ -15,7 +15,7 @@ import onnx
 from numpy.typing import NDArray
 
 from bnfold.files.opened import OpenedModel
-from bnfold.files.recipe import FoldOverflow
+from bnfold.files.recipe import FoldOverflow, NotFinite
 from bnfold.files.references import is_external
 from bnfold.files.stores import MemoryStore, Store
 from bnfold.files.values import encode
@@ -58,6 +58,7 @@ class Scaled:
 
         Raises:
             FoldOverflow: A product is not finite although the source's element is.
+            NotFinite: An element of the source is not.
             ModelError: The source cannot be read.
         """
         dtype = onnx.helper.tensor_dtype_to_np_dtype(self.data_type)
@@ -97,7 +98,9 @@ class Scaled:
         return found.store.pinned(), found.offset
 
     def _require_fitting(self, source: NDArray[np.generic], made: NDArray[np.generic]) -> None:
-        if (np.isfinite(source) & ~np.isfinite(made)).any():
+        if not np.isfinite(source).all():
+            raise NotFinite(self.node, f"tensor {self.source.name!r}")
+        if not np.isfinite(made).all():
             raise FoldOverflow(self.node, f"tensor {self.source.name!r}", source.dtype)
 
 

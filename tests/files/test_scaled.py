@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from bnfold.files import FoldOverflow, Scaled, from_proto, open_model, scaled
+from bnfold.files import FoldOverflow, NotFinite, Scaled, from_proto, open_model, scaled
 
 Array = NDArray[np.generic]
 
@@ -85,11 +85,14 @@ def test_a_weight_that_becomes_too_large_is_refused_by_name(
         list(recipe.blocks())
 
 
-def test_what_was_not_finite_may_stay_so() -> None:
-    values = np.array([1, np.inf, np.nan], np.float32)
+@pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan])
+def test_what_is_not_finite_is_refused(bad: float) -> None:
+    values = np.array([1, bad], np.float32)
     opened = from_proto(model([numpy_helper.from_array(values, "w")]))
-    recipe = Scaled(opened, opened.proto.graph.initializer[0], np.array([2.0]))
-    assert np.array_equal(product(recipe, np.float32), values * 2, equal_nan=True)
+    recipe = Scaled(opened, opened.proto.graph.initializer[0], np.array([2.0]), node=7)
+    with pytest.raises(NotFinite, match="tensor 'w' holds NaN or infinity") as refused:
+        product(recipe, np.float32)
+    assert refused.value.node == 7
 
 
 def test_what_is_small_may_vanish_without_a_warning() -> None:
@@ -104,4 +107,5 @@ def test_a_signalling_nan_is_no_warning() -> None:
     stored.raw_data = bytes.fromhex("0000a07f") + bytes(4)
     opened = from_proto(model([stored]))
     recipe = Scaled(opened, opened.proto.graph.initializer[0], np.array([2.0]))
-    assert np.array_equal(np.isnan(product(recipe, np.float32)), [True, False])
+    with pytest.raises(NotFinite):
+        product(recipe, np.float32)

@@ -9,7 +9,7 @@ import onnx
 from numpy.typing import NDArray
 
 from bnfold.files.opened import OpenedModel
-from bnfold.files.recipe import Literal, Recipe
+from bnfold.files.recipe import Literal, NotFinite, Recipe
 from bnfold.files.scaled import Scaled
 from bnfold.graph.edit.editor import Editor
 from bnfold.graph.edit.quantized import QuantizedRewriter
@@ -65,7 +65,12 @@ class LinearRewriter(Rewriter):
                 data_type=onnx.helper.np_dtype_to_tensor_dtype(values.dtype),
             )
             return Scaled(self._opened, header, factor, values, node)
+        self._require_finite(node, tensor, values)
         return Literal(self._rounded(node, values.astype(np.float64) * factor, values.dtype))
+
+    def _require_finite(self, node: int, tensor: int, numbers: NDArray[np.generic]) -> None:
+        if not np.isfinite(numbers).all():
+            raise NotFinite(node, f"tensor {self._view.tensors[tensor].name!r}")
 
     def _bias(self, edit: Absorbed, weight: int) -> None:
         """B' = s (gain b + W r) + t; the gain goes into b'."""
@@ -84,7 +89,9 @@ class LinearRewriter(Rewriter):
             return
         added = np.zeros(edit.layout.out_channels)
         if some(edit.in_shift):
-            added = edit.layout.response(self._constants.value(weight), edit.in_shift)
+            numbers = self._constants.value(weight)
+            self._require_finite(edit.node, weight, numbers)
+            added = edit.layout.response(numbers, edit.in_shift)
         scale, shift = (
             _laid(edit, edit.out_scale),
             _laid(edit, edit.out_scale * added + edit.out_shift),

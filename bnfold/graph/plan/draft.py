@@ -5,7 +5,8 @@ A draft starts as the view is and takes up one *proposal* after the other, each 
 tensor; linear nodes gather what they absorb; nothing in the model changes.
 """
 
-from collections.abc import Iterable
+from collections.abc import Mapping
+from types import MappingProxyType
 
 import numpy as np
 
@@ -22,19 +23,21 @@ from bnfold.reasons import Obstacle, Reason
 from bnfold.rules.affine import Affine
 from bnfold.rules.linear import Linear
 
+NOTHING_UNFIT: Mapping[int, Reason] = MappingProxyType({})
+
 
 class Draft:
     """See the module."""
 
-    def __init__(self, graph: Graph, overflowing: Iterable[int] = ()) -> None:
+    def __init__(self, graph: Graph, unfit: Mapping[int, Reason] = NOTHING_UNFIT) -> None:
         self.graph = graph
         self.view = graph.view
         self.roles = find_roles(graph)
-        for node in overflowing:
+        for node, reason in unfit.items():
             self.roles.linear.pop(node, None)
             self.roles.affine.pop(node, None)
             self.roles.carry.pop(node, None)
-            self.roles.refused[node] = Obstacle(Reason.OVERFLOW)
+            self.roles.refused[node] = Obstacle(reason)
         self.folds: list[Fold] = []
         self.removed: set[int] = set()
         self.names: dict[int, str] = {}

@@ -20,7 +20,7 @@ from bnfold.graph.facts.shapes import Shapes, inference
 from bnfold.graph.index.view import View
 from bnfold.graph.options import EVERYTHING, FoldOptions
 from bnfold.graph.plan.backtracking import Choices
-from bnfold.graph.plan.draft import Draft
+from bnfold.graph.plan.draft import NOTHING_UNFIT, Draft
 from bnfold.graph.plan.plan import Fold, How, Kept, Plan, RunEdit
 from bnfold.graph.plan.proposal import Proposal
 from bnfold.graph.plan.regions import find_regions
@@ -73,24 +73,24 @@ def look_closer(opened: OpenedModel, graph: Graph, options: FoldOptions = EVERYT
 
 @np.errstate(all="ignore")  # what is not finite is refused, and by name
 def make_plan(
-    graph: Graph, options: FoldOptions = EVERYTHING, overflowing: frozenset[int] = frozenset()
+    graph: Graph, options: FoldOptions = EVERYTHING, unfit: Mapping[int, Reason] = NOTHING_UNFIT
 ) -> Plan:
     """Decide what to fold.
 
     Args:
         graph: What is known of the model.
         options: What may be folded.
-        overflowing: Nodes into which nothing can be folded, because the result would overflow.
+        unfit: Nodes into which nothing can be folded, and what is wrong with their numbers.
     """
-    return Planner(graph, options, overflowing).plan()
+    return Planner(graph, options, unfit).plan()
 
 
 class Planner:
     """See the module."""
 
-    def __init__(self, graph: Graph, options: FoldOptions, overflowing: frozenset[int]) -> None:
+    def __init__(self, graph: Graph, options: FoldOptions, unfit: Mapping[int, Reason]) -> None:
         self._graph = graph
-        self._draft = Draft(graph, overflowing)
+        self._draft = Draft(graph, unfit)
         self._options = options
         self._had_normalization = {
             run.number for run in self._draft.runs if self._normalizations(run.nodes)

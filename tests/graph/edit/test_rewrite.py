@@ -95,6 +95,39 @@ def test_what_overflows_its_type_is_kept(
     assert target.read_bytes() == source.read_bytes()
 
 
+@pytest.mark.parametrize("elem_type", [TensorProto.FLOAT16, TensorProto.FLOAT, TensorProto.DOUBLE])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_what_is_no_number_is_kept(tmp_path: Path, elem_type: int, bad: float) -> None:
+    model = _model(elem_type, elem_type, np.full((1, 1, 1, 1), bad), 4.0)
+    folding = bnfold.fold(model)
+    assert [kept.above.reason for kept in folding.kept] == [Reason.NOT_FINITE.value]
+    assert folding.model == model
+    source, target = tmp_path / "m.onnx", tmp_path / "m.folded.onnx"
+    source.write_bytes(model.SerializeToString())
+    report = bnfold.fold_file(source)
+    assert [kept.above.reason for kept in report.kept] == [Reason.NOT_FINITE.value]
+    assert target.read_bytes() == source.read_bytes()
+
+
+@pytest.mark.parametrize("factors", ["{2, 2}", "{1, 1}"])
+def test_a_shift_in_front_of_what_is_no_number_is_kept(factors: str) -> None:
+    # ∞ (x + t) is infinite; ∞ x + ∞ t is no number where the signs differ.
+    model = onnx.parser.parse_model(f"""
+        <ir_version: 8, opset_import: ["" : 17]>
+        g (float[1,2,3,3] x) => (float[1,1,3,3] z)
+        <float[1,2,1,1] W = {{1, 2}}, float[2] g = {factors}, float[2] b = {{1, 2}},
+         float[2] e = {{1, 1}}, float[2] v = {{1, 1}}>
+        {{
+          y = BatchNormalization <epsilon = 0.0> (x, g, b, e, v)
+          z = Conv (y, W)
+        }}""")
+    (weight,) = [tensor for tensor in model.graph.initializer if tensor.name == "W"]
+    weight.CopyFrom(numpy_helper.from_array(np.full((1, 2, 1, 1), np.inf, np.float32), "W"))
+    folding = bnfold.fold(model)
+    assert [kept.below and kept.below.reason for kept in folding.kept] == ["not-finite"]
+    assert folding.model == model
+
+
 def test_an_overflow_in_an_inlined_function_keeps_that_fold_only() -> None:
     model = onnx.parser.parse_model("""
         <ir_version: 8, opset_import: ["" : 17, "local" : 1]>
