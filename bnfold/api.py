@@ -1,7 +1,7 @@
 """The flow for files: open → view → plan → rewrite → save → verify → report."""
 
 import gc
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +23,8 @@ from bnfold.reports.report import Exit, FileRecord, Report
 from bnfold.verification import VerifyOptions
 
 if TYPE_CHECKING:
+    from bnfold.statistics.estimate import Estimate
+    from bnfold.statistics.options import StatisticsOptions
     from bnfold.verification import Verification, Verifier
 
 _VERIFY = VerifyOptions()
@@ -34,6 +36,7 @@ class FileOptions:
 
     verify: VerifyOptions | None = _VERIFY
     fold: FoldOptions = EVERYTHING
+    statistics: "StatisticsOptions | None" = None
     in_place: bool = False
     check: bool = False
     external_data: bool | None = None
@@ -61,6 +64,7 @@ def fold_file(  # noqa: PLR0913 - each is an option of the command line
     check: bool = False,
     bn_only: bool = False,
     keep_overridable: bool = False,
+    statistics: "StatisticsOptions | None" = None,
     external_data: bool | None = None,
     share_data: bool = False,
     digest: bool = True,
@@ -77,6 +81,8 @@ def fold_file(  # noqa: PLR0913 - each is an option of the command line
         check: Only say what would be folded; write nothing.
         bn_only: Fold only runs of nodes that contain a BatchNormalization.
         keep_overridable: Leave alone initializers that a caller may override.
+        statistics: Switch training mode off first, with the statistics that this tells; None to
+            leave alone what is in training mode.
         external_data: Put large tensors into a data file beside the target; by default, where
             the source does so or the model is larger than 2 GB.
         share_data: Write only what changed and refer to the source's data files for the rest.
@@ -96,13 +102,23 @@ def fold_file(  # noqa: PLR0913 - each is an option of the command line
     if not isinstance(verify, VerifyOptions | None):
         raise TypeError(f"verify takes VerifyOptions, or None not to verify, not {verify!r}")
     fold = FoldOptions(bn_only, keep_overridable)
-    how = FileOptions(verify, fold, in_place, check, external_data, share_data, digest)
+    how = FileOptions(verify, fold, statistics, in_place, check, external_data, share_data, digest)
     return fold_with(as_path(source), None if target is None else as_path(target), how)
 
 
-def fold_with(source: Path, target: Path | None, how: FileOptions) -> Report:
-    """Fold a model file; see `fold_file`."""
-    job = _Job(source, _target(source, target, in_place=how.in_place), how)
+def fold_with(
+    source: Path,
+    target: Path | None,
+    how: FileOptions,
+    step: Callable[[str], None] = lambda _: None,
+) -> Report:
+    """Fold a model file; see `fold_file`. `step` is told how far it is."""
+    if how.statistics is not None and how.share_data:
+        raise RequestError(
+            "new statistics and shared data exclude each other: a model that refers to the data "
+            "files of another is folded with the statistics of that other"
+        )
+    job = _Job(source, _target(source, target, in_place=how.in_place), how, step)
     with _without_collection(), _naming(job.source, job.target):
         return job.check() if how.check else job.fold()
 
@@ -175,35 +191,66 @@ class _Job:
     source: Path
     target: Path
     how: FileOptions
+    step: Callable[[str], None]
+    estimate: "Estimate | None" = None
 
     def check(self) -> Report:
         """Say what would be folded."""
-        with open_model(self.source) as opened:
-            return carry_out(
-                opened, self.how.fold, partial(self._report, opened, checked_only=True)
-            )
+        with open_model(self.source) as source, self._basis(source) as (basis, _):
+            return carry_out(basis, self.how.fold, partial(self._report, source, checked_only=True))
 
     def fold(self) -> Report:
         """Fold, save, verify, publish."""
-        with open_model(self.source) as opened, self._verifier() as verifier:
-            return carry_out(opened, self.how.fold, partial(self._save, opened, verifier))
+        with (
+            open_model(self.source) as source,
+            self._basis(source) as (basis, path),
+            self._verifier(path) as verifier,
+        ):
+            return carry_out(basis, self.how.fold, partial(self._save, source, basis, verifier))
 
-    def _verifier(self) -> "AbstractContextManager[Verifier | None]":
+    @contextmanager
+    def _basis(self, source: OpenedModel) -> Iterator[tuple[OpenedModel, Path]]:
+        """Give what is folded and where it is: the source, or a copy with other statistics."""
+        if self.how.statistics is None:
+            yield source, self.source
+            return
+        from bnfold.statistics.basis import in_inference_mode
+
+        how = self.how.verify or _VERIFY
+        with in_inference_mode(
+            source,
+            self.source,
+            self.how.statistics,
+            provider=next(iter(how.providers), "cpu"),
+            timeout=how.timeout,
+            step=self.step,
+        ) as basis:
+            self.estimate = basis.estimate
+            yield basis.opened, basis.path
+
+    def _verifier(self, original: Path) -> "AbstractContextManager[Verifier | None]":
         """Start what verifies; it runs the original while the model is being folded."""
         if self.how.verify is None:
             return nullcontext()
         from bnfold.verification import Verifier
 
-        return Verifier(self.source, self.how.verify)
+        return Verifier(original, self.how.verify)
 
-    def _save(self, opened: OpenedModel, verifier: "Verifier | None", decision: Decision) -> Report:
+    def _save(
+        self,
+        source: OpenedModel,
+        basis: OpenedModel,
+        verifier: "Verifier | None",
+        decision: Decision,
+    ) -> Report:
         external, sharing = self.how.external_data, self.how.share_data
         if not decision.plan.changes:
             # What is to be replaced by itself stays, unless it shall have another form.
-            written = self.target != self.source or self.how.external_data is True
+            replaces_itself = self.target == self.source and basis is source
+            written = not replaces_itself or self.how.external_data is True
             if written:
-                copy_model(opened, self.target, external_data=external, share_data=sharing)
-            return self._report(opened, decision, written=written)
+                copy_model(basis, self.target, external_data=external, share_data=sharing)
+            return self._report(source, decision, written=written)
         made, verification = decision.rewritten, None
         with stage(
             decision.opened,
@@ -215,10 +262,11 @@ class _Job:
         ) as staged:
             if verifier is not None:
                 verification = verifier.verify(staged.path, decision.plan.regions)
-                opened.require_unchanged()  # or something else was verified
-                self._require_good(self._report(opened, decision, verification=verification))
+                basis.require_unchanged()  # or something else was verified
+                source.require_unchanged()
+                self._require_good(self._report(source, decision, verification=verification))
             staged.publish()
-        return self._report(opened, decision, verification=verification, written=True)
+        return self._report(source, decision, verification=verification, written=True)
 
     def _require_good(self, report: Report) -> None:
         """Raise what a verification that does not let the model pass comes to."""
@@ -229,7 +277,7 @@ class _Job:
 
     def _report(
         self,
-        opened: OpenedModel,
+        source: OpenedModel,
         decision: Decision,
         *,
         written: bool = False,
@@ -237,18 +285,19 @@ class _Job:
         verification: "Verification | None" = None,
     ) -> Report:
         return Report(
-            source=FileRecord.of_opened(opened, self.source, digest=self.how.digest),
+            source=FileRecord.of_opened(source, self.source, digest=self.how.digest),
             target=None if checked_only else self._target_record(written=written),
             written=written,
-            before=Counts.of(opened.proto),
+            before=Counts.of(source.proto),
             after=Counts.of(decision.rewritten.proto),
             folds=fold_records(decision.graph, decision.plan),
             kept=kept_records(decision.graph, decision.plan, decision.rewritten.dropped),
             unlisted=decision.rewritten.unlisted,
             inlined=function_names(decision.inlined),
-            left_files=self._left_files(opened) if written else (),
+            left_files=self._left_files(source) if written else (),
             verification=verification,
             checked_only=checked_only,
+            statistics=self.estimate,
         )
 
     def _target_record(self, *, written: bool) -> FileRecord:

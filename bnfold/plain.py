@@ -29,6 +29,8 @@ def to_plain(value: Any) -> Any:  # noqa: ANN401 - whatever a field holds
         return value.to_dict()
     if isinstance(value, Enum):
         return value.value
+    if hasattr(value, "tolist"):  # an array
+        value = value.tolist()
     if isinstance(value, Mapping):
         return {key: to_plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -60,7 +60,11 @@ class Reason(Enum):
 
 
 _TEXTS = {
-    Reason.TRAINING_MODE: "it is in training mode: its result depends on the batch, or on chance",
+    Reason.TRAINING_MODE: (
+        "it is in training mode, so its result depends on the batch or on chance; "
+        "--freeze-training takes a normalization's stored statistics, --estimate-statistics takes "
+        "them from data"
+    ),
     Reason.CONSTANT: "it reads constants alone, so a runtime computes it before it runs",
     Reason.PER_ELEMENT_STATISTICS: "its statistics are per element, not per channel (spatial=0)",
     Reason.EXTRA_OUTPUTS: "its extra outputs are in use",

@@ -41,6 +41,14 @@ class Request:
         return piped and not self.how.check
 
 
+Step = Callable[[str], None]
+"""Is told what is being done."""
+
+
+def _silent(_: str) -> None:
+    """Tell nobody."""
+
+
 @frozen
 class Outcome:
     """What became of one model.
@@ -70,7 +78,7 @@ def run_all(
     request: Request,
     *,
     jobs: int = 1,
-    step: Callable[[str], None] = lambda _: None,
+    step: Step = _silent,
 ) -> list[Outcome]:
     """Fold every source; one that fails does not keep the others from being folded.
 
@@ -84,7 +92,7 @@ def run_all(
         outcomes = []
         for source, target, each in work:
             step(f"{source}")
-            outcomes.append(_run(source, target, each))
+            outcomes.append(_run(source, target, each, step))
         return outcomes
     from bnfold.processes.pool import in_processes
 
@@ -198,10 +206,10 @@ def _one_target(sources: Sequence[Path], request: Request) -> list[Path | None]:
     return [request.output]
 
 
-def _run(source: Path, target: Path | None, request: Request) -> Outcome:
+def _run(source: Path, target: Path | None, request: Request, step: Step = _silent) -> Outcome:
     """Fold; what comes or goes through a pipe lies in a temporary folder meanwhile."""
     if PIPE not in (source, target):
-        return _outcome(source, target, request)
+        return _outcome(source, target, request, step)
     try:
         with (
             tempfile.TemporaryDirectory(prefix="bnfold-") as folder,
@@ -236,10 +244,10 @@ def _run_in(folder: Path, source: Path, target: Path | None, request: Request) -
     return _renamed(outcome, known, said)
 
 
-def _outcome(source: Path, target: Path | None, request: Request) -> Outcome:
+def _outcome(source: Path, target: Path | None, request: Request, step: Step = _silent) -> Outcome:
     """Fold one model, whatever may happen."""
     try:
-        report = fold_with(source, target, request.how)
+        report = fold_with(source, target, request.how, step)
     except (VerificationError, ProviderError) as error:
         return Outcome(source, error.report.exit_code, error.report, str(error))
     except BnfoldError as error:

@@ -24,15 +24,19 @@ from bnfold.version import __version__
 
 if TYPE_CHECKING:
     from bnfold.command_line.batch import Outcome
+    from bnfold.statistics.options import StatisticsOptions
     from bnfold.verification import VerifyOptions
 
 _CONTRADICTORY = (
     ("quiet", "verbose"),
     ("inputs", "shapes"),
+    ("data", "freeze_training"),
+    ("data", "share_data"),
+    ("freeze_training", "share_data"),
     *(("no_verify", other) for other in ("thorough", "providers", "inputs", "shapes")),
 )
-_SINGULAR = {"providers": "provider", "shapes": "shape"}
-"""Options that are given several times, and what they are called on the command line."""
+_CALLED = {"providers": "provider", "shapes": "shape", "data": "estimate-statistics"}
+"""Options that are called something else on the command line."""
 
 _BAD_REQUEST = 2
 _INTERRUPTED = 130  # as a shell says that SIGINT ended a process
@@ -150,6 +154,32 @@ def _with_verify_options(command: Any) -> Any:  # noqa: ANN401 - a click decorat
     help="Leave alone initializers that are also graph inputs (IR version 4 on).",
 )
 @click.option(
+    "--estimate-statistics",
+    "data",
+    type=_Path(),
+    metavar="FILE|DIR",
+    help="Estimate the statistics of normalizations from these data first: as for --inputs, "
+    "read batch by batch.",
+)
+@click.option(
+    "--estimate",
+    type=click.Choice(["all", "training"]),
+    default="all",
+    show_default=True,
+    help="Which statistics to estimate; training: of those in training mode.",
+)
+@click.option(
+    "--batch-size",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Samples of a batch, where the data have more.",
+)
+@click.option(
+    "--freeze-training",
+    is_flag=True,
+    help="Take the stored statistics of normalizations in training mode as they are.",
+)
+@click.option(
     "--external-data",
     is_flag=True,
     default=None,
@@ -193,6 +223,7 @@ def fold(models: Sequence[Path], **options: Any) -> None:  # noqa: ANN401 - clic
             FileOptions(
                 verify=None if options["no_verify"] else _verify_options(options),
                 fold=FoldOptions(options["bn_only"], options["keep_overridable"]),
+                statistics=_statistics_options(options),
                 in_place=options["in_place"],
                 check=options["check"],
                 external_data=options["external_data"],
@@ -338,7 +369,7 @@ def _check_together(options: dict[str, Any]) -> None:
     """Refuse options that contradict each other."""
     for one, other in _CONTRADICTORY:
         if options.get(one) and options.get(other):
-            names = (_SINGULAR.get(option, option.replace("_", "-")) for option in (one, other))
+            names = (_CALLED.get(option, option.replace("_", "-")) for option in (one, other))
             raise RequestError(f"{' and '.join(f'--{name}' for name in names)} exclude each other")
 
 
@@ -389,6 +420,17 @@ def _verify_options(options: dict[str, Any]) -> "VerifyOptions":
     if options["timeout"] is not None:
         chosen["timeout"] = options["timeout"]
     return VerifyOptions(**chosen)
+
+
+def _statistics_options(options: dict[str, Any]) -> "StatisticsOptions | None":
+    from bnfold.statistics.options import StatisticsOptions
+
+    only_training = options["estimate"] == "training"
+    if options["data"] is not None:
+        return StatisticsOptions(options["data"], only_training, options["batch_size"])
+    if only_training or options["batch_size"] is not None:
+        raise RequestError("--estimate and --batch-size need --estimate-statistics")
+    return StatisticsOptions() if options["freeze_training"] else None
 
 
 def _shape(text: str) -> tuple[str, tuple[int, ...]]:

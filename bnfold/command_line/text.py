@@ -71,6 +71,10 @@ def _wrap(line: str, width: int) -> list[str]:
 
 def _report_lines(report: Report, *, verbose: bool) -> Iterator[str]:
     yield click.style(_headline(report), bold=True)
+    if report.statistics is not None:
+        from bnfold.command_line.statistics_text import statistics_lines
+
+        yield from _indented(statistics_lines(report.statistics, verbose=verbose))
     yield from _indented(_done_lines(report, verbose=verbose))
     yield from _indented(_kept_lines(report.kept, verbose=verbose))
     yield from _indented(_side_effects(report))

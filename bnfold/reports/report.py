@@ -23,6 +23,7 @@ from bnfold.version import __version__
 
 if TYPE_CHECKING:
     from bnfold.files import OpenedModel
+    from bnfold.statistics.estimate import Estimate
     from bnfold.verification import Verification
 
 SCHEMA_VERSION = 1
@@ -86,6 +87,7 @@ class Report(Plain):
         left_files: Data files of a model that was replaced in place, which it reads no longer.
         verification: What the verification found; None where there was none.
         checked_only: Whether only a check was asked for.
+        statistics: What was estimated from data before folding; None where nothing was.
     """
 
     source: FileRecord
@@ -100,6 +102,7 @@ class Report(Plain):
     left_files: tuple[str, ...] = ()
     verification: "Verification | None" = None
     checked_only: bool = False
+    statistics: "Estimate | None" = None
 
     @property
     def exit_code(self) -> Exit:

@@ -27,6 +27,7 @@ from bnfold.graph.facts.graph import Graph
 from bnfold.graph.plan.inline import with_callers
 from bnfold.graph.plan.planner import read_graph
 from bnfold.onnx_model.functions import calls, inlined
+from bnfold.plain import Plain, fields_of, to_plain
 from bnfold.processes.worker import ChildDiedError
 from bnfold.rules.affine_nodes import NORMALIZATION
 from bnfold.statistics.freeze import Frozen, Statistics, freeze
@@ -48,7 +49,7 @@ _PAIR = 2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class NormalizationEstimate:
+class NormalizationEstimate(Plain):
     """What data say about one normalization.
 
     Attributes:
@@ -76,23 +77,34 @@ class NormalizationEstimate:
     old_variance: F64 | None = None
 
     @property
-    def moved(self) -> F64 | None:
-        """By how many standard deviations the mean of each channel moved; None if unknown."""
-        return None if self.old_mean is None else self._in_deviations(self.mean - self.old_mean)
+    def moved(self) -> "Worst | None":
+        """The channel whose mean moved furthest, in standard deviations; None if unknown."""
+        if self.old_mean is None:
+            return None
+        return Worst.of(self._in_deviations(self.mean - self.old_mean))
 
     @property
-    def spread(self) -> F64 | None:
-        """By how much the standard deviation of each channel grew, new / old; None if unknown."""
+    def spread(self) -> "Worst | None":
+        """The channel whose standard deviation changed most, as new / old; None if unknown."""
         if self.old_variance is None:
             return None
         with np.errstate(divide="ignore", invalid="ignore"):
-            ratio: F64 = np.sqrt(self.variance / self.old_variance)
-        return np.where(self.variance == self.old_variance, 1.0, ratio)
+            ratio = np.sqrt(self.variance / self.old_variance)
+            ratio[self.variance == self.old_variance] = 1.0
+            return Worst.of(ratio, np.abs(np.log(ratio)))
 
     @property
-    def uncertainty(self) -> F64 | None:
-        """The standard error of the mean in standard deviations, [C]; None from one batch."""
-        return None if self.mean_error is None else self._in_deviations(self.mean_error)
+    def uncertainty(self) -> "Worst | None":
+        """The channel of which the mean is least sure: its standard error in standard deviations.
+
+        None from one batch.
+        """
+        return None if self.mean_error is None else Worst.of(self._in_deviations(self.mean_error))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON-able data."""
+        worst = {"moved": self.moved, "spread": self.spread, "uncertainty": self.uncertainty}
+        return fields_of(self) | {name: to_plain(one) for name, one in worst.items()}
 
     def _in_deviations(self, differences: F64) -> F64:
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -100,8 +112,28 @@ class NormalizationEstimate:
         return np.where(differences == 0, 0.0, ratio)
 
 
+@dataclass(frozen=True, slots=True)
+class Worst(Plain):
+    """A channel and its value.
+
+    Attributes:
+        channel: Its number.
+        value: What is told of it; may be infinite.
+    """
+
+    channel: int
+    value: float
+
+    @classmethod
+    def of(cls, values: F64, badness: F64 | None = None) -> "Worst":
+        """Return the channel with the largest value, or with the largest badness."""
+        ranked = values if badness is None else badness
+        channel = int(np.argmax(np.nan_to_num(ranked, nan=np.inf, posinf=np.inf)))
+        return cls(channel, float(values[channel]))
+
+
 @dataclass(frozen=True, slots=True, eq=False)
-class Estimate:
+class Estimate(Plain):
     """The population statistics of a model's normalizations.
 
     Attributes:
@@ -117,6 +149,12 @@ class Estimate:
     warnings: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
     model: onnx.ModelProto | None = field(default=None, repr=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON-able data; the model is not in it."""
+        told = fields_of(replace(self, model=None))
+        del told["model"]
+        return told
 
 
 @dataclass(frozen=True, slots=True)

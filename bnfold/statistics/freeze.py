@@ -65,7 +65,8 @@ def freeze(
     for each in normalizations:
         if each.obstacle:
             continue
-        _switch_off(editor.proto(each.node), graph.operator(each.node).opset)
+        if each.training:
+            _switch_off(editor.proto(each.node), graph.operator(each.node).opset)
         found = (statistics or {}).get(each.module)
         if found is None:
             continue

@@ -61,7 +61,12 @@ def model(
 
 
 def two_layers(
-    opset: int = 17, elem_type: int = TensorProto.FLOAT, *, training: bool = False, dims: int = 2
+    opset: int = 17,
+    elem_type: int = TensorProto.FLOAT,
+    *,
+    training: bool = False,
+    dims: int = 2,
+    size: int | str = 6,
 ) -> onnx.ModelProto:
     """Conv → BN → Relu → grouped Conv → BN, in the words of an opset."""
     rng = np.random.default_rng(opset)
@@ -82,7 +87,7 @@ def two_layers(
         helper.make_node("Conv", ["r1", "w2"], ["c2"], group=2),
         normalization("c2", "y", "two", outputs=extra[1], **mode),
     ]
-    return model(nodes, stored, ("N", 2, *(6,) * dims), opset=opset, elem_type=elem_type)
+    return model(nodes, stored, ("N", 2, *(size,) * dims), opset=opset, elem_type=elem_type)
 
 
 def batches(
