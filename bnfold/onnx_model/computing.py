@@ -23,6 +23,10 @@ _BY_ARRAYS: Final = frozenset(
 what they read and make."""
 
 
+_MEASURING: Final = frozenset({"Shape", "Size"})
+"""Operators that see how large a tensor is, and none of its elements."""
+
+
 _AS_LARGE_AS_READ: Final = frozenset({"Compress", "NonZero", "Reshape", "Unique"})
 """Operators of whose output ONNX does not tell the size, but which is no larger than the rank
 times the input's."""
@@ -50,7 +54,7 @@ def require_computable(
     Raises:
         TooLargeError: They take more, or nobody knows how many.
     """
-    read = sum(array.size for array in inputs if array is not None)
+    read = 0 if node.op_type in _MEASURING else sum(a.size for a in inputs if a is not None)
     sizes = _output_sizes(node, opset, inputs)
     _check_room(sizes, room)
     work = read + sum(count for count, _ in sizes)

@@ -1,4 +1,4 @@
-"""What needs no product of matrices, in float64: elementwise operators, casts and pads."""
+"""What needs no product of matrices, in float64: elementwise operators, casts, pads, shapes."""
 
 from collections.abc import Callable
 
@@ -21,6 +21,12 @@ _MODE_BY_OUTPUTS, _MODE_BY_ATTRIBUTE = 7, 14  # the opsets from which they tell 
 _PAD_INPUTS = 11  # the opset from which a Pad is told by inputs how much
 
 
+def shape(call: Call) -> Array:
+    """Return the sizes of the axes, or of a stretch of them."""
+    sizes = needed(call.inputs, 0).shape
+    return np.asarray(sizes[call.attributes.get("start", 0) : call.attributes.get("end")], np.int64)
+
+
 def binary(operator: Callable[[Array, Array], Array]) -> Callable[[Call], Array]:
     """Return the kernel of an operator of two operands that broadcast together."""
 
@@ -38,7 +44,7 @@ def aligned(a: Array, b: Array, attributes: Attributes, opset: int) -> Array:
     if opset >= _LEGACY_BROADCAST or not attributes.get("broadcast"):
         return b
     axis = attributes.get("axis", a.ndim - b.ndim)
-    return b.reshape(*b.shape, *(1,) * (a.ndim - axis - b.ndim))
+    return b.reshape((*b.shape, *(1,) * (a.ndim - axis - b.ndim)))
 
 
 _divide = binary(lambda a, b: np.asarray(a / b))

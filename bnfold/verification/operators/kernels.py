@@ -189,6 +189,8 @@ def matmul(inputs: Inputs) -> Array:
 def gemm(inputs: Inputs, attributes: Attributes) -> Array:
     """Return alpha · A' B' + beta · C."""
     A, B, C = needed(inputs, 0), needed(inputs, 1), optional(inputs, 2)
+    if A.ndim != 2 or B.ndim != 2:  # noqa: PLR2004 - matrices
+        raise ValueError(f"A {A.shape} and B {B.shape} are no matrices")
     A = A.T if attributes.get("transA") else A
     B = B.T if attributes.get("transB") else B
     Y = np.asarray(attributes.get("alpha", 1.0) * matmul((A, B)))

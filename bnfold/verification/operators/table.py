@@ -13,7 +13,15 @@ import onnx
 
 from bnfold.frozen import frozen
 from bnfold.verification.dtypes import Array
-from bnfold.verification.operators import elementwise, kernels, magnitude, pooling, resizing
+from bnfold.verification.operators import (
+    demands,
+    elementwise,
+    kernels,
+    magnitude,
+    pooling,
+    resizing,
+)
+from bnfold.verification.operators.demands import Demand
 from bnfold.verification.operators.magnitude import Rule
 from bnfold.verification.operators.node import Attributes, Call, Inputs, default_domain, needed
 from bnfold.verification.operators.weights import KERNEL, MATRIX, TRANSPOSED_KERNEL, Weight
@@ -63,6 +71,7 @@ class Row:
             proved.
         kernel: Computes it; without, onnx's reference evaluator does.
         weight: How its weight lies, if it is linear.
+        demand: Which shapes it demands of its inputs, where it demands any.
         window: How its window goes over the input, if it has one.
         separates_channels: No channel is lost in it or mixed with another.
         never_negative: It makes nothing below zero.
@@ -76,6 +85,7 @@ class Row:
     magnitude: Rule | None = None
     kernel: Kernel | None = None
     weight: Weight | None = None
+    demand: Demand | None = None
     window: Window | None = None
     separates_channels: bool = False
     never_negative: bool = False
@@ -131,9 +141,11 @@ def _of_data(function: Callable[[Array], Array]) -> Kernel:
     return lambda call: function(needed(call.inputs, 0))
 
 
-def _linear(kernel: Kernel, weight: Weight, window: Window | None = None) -> Row:
+def _linear(
+    kernel: Kernel, weight: Weight, demand: Demand | None = None, window: Window | None = None
+) -> Row:
     return Row(
-        Kind.LINEAR, magnitude.linear, kernel, weight, window, separates_channels=True
+        Kind.LINEAR, magnitude.linear, kernel, weight, demand, window, separates_channels=True
     )  # fmt: skip
 
 
@@ -149,7 +161,8 @@ def _activation(rule: Rule, kernel: Kernel | None = None, *, never_negative: boo
 
 def _pool(kernel: Kernel | None, window: Window | None = None) -> Row:
     return Row(
-        Kind.COMBINATION, magnitude.alike, kernel, window=window, separates_channels=True
+        Kind.COMBINATION, magnitude.alike, kernel, demand=demands.of_window, window=window,
+        separates_channels=True,
     )  # fmt: skip
 
 
@@ -163,11 +176,12 @@ _REDUCED = Row(Kind.COMBINATION, magnitude.alike)
 
 TABLE: Mapping[str, Row] = {
     # linear maps
-    "Conv": _linear(_of_attributes(kernels.conv), KERNEL, Window.SLIDING),
+    "Conv": _linear(_of_attributes(kernels.conv), KERNEL, demands.of_conv, Window.SLIDING),
     "ConvTranspose": _linear(
-        _of_attributes(kernels.conv_transpose), TRANSPOSED_KERNEL, Window.SPREADING
+        _of_attributes(kernels.conv_transpose), TRANSPOSED_KERNEL, demands.of_conv_transpose,
+        Window.SPREADING,
     ),
-    "Gemm": _linear(_of_attributes(kernels.gemm), MATRIX),
+    "Gemm": _linear(_of_attributes(kernels.gemm), MATRIX, demands.of_gemm),
     "MatMul": _linear(_of_inputs(kernels.matmul), MATRIX),
     # affines
     "BatchNormalization": Row(
@@ -212,7 +226,9 @@ TABLE: Mapping[str, Row] = {
     "Pow": Row(Kind.ELEMENTWISE),
     "Where": Row(Kind.ELEMENTWISE),
     # what moves elements
-    "Transpose": _REARRANGED,
+    "Transpose": Row(
+        Kind.MOVEMENT, magnitude.alike, demand=demands.of_permutation, separates_channels=True
+    ),
     "Reshape": _REARRANGED,
     "Flatten": _REARRANGED,
     "Squeeze": _REARRANGED,
@@ -245,8 +261,8 @@ TABLE: Mapping[str, Row] = {
     "Resize": Row(Kind.COMBINATION, magnitude.interpolation, resizing.resize),
     "Upsample": Row(Kind.COMBINATION, magnitude.interpolation, resizing.upsample),
     # what sees shapes only
-    "Shape": Row(Kind.SHAPE),
-    "Size": Row(Kind.SHAPE),
+    "Shape": Row(Kind.SHAPE, kernel=elementwise.shape),
+    "Size": Row(Kind.SHAPE, kernel=_of_data(lambda x: np.asarray(x.size, np.int64))),
     # what gives something else each time
     **dict.fromkeys(
         ("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform",

@@ -1,17 +1,19 @@
 """Computing a cone in float64: its constants, its output, and the output's magnitude."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 import onnx
 
 from bnfold.frozen import frozen
-from bnfold.verification.dtypes import Array, is_float
-from bnfold.verification.operators.evaluate import run_node, track
+from bnfold.verification.dtypes import Array, is_float, wide
+from bnfold.verification.operators.evaluate import constant_node, run_node, track
 from bnfold.verification.operators.magnitude import Tracked, exact
 from bnfold.verification.operators.node import EvaluationError, Opsets
+from bnfold.verification.operators.table import row_of
 from bnfold.verification.proof.cone import Cone
+from bnfold.verification.proof.scopes import Scope
 
 
 @frozen
@@ -91,13 +93,35 @@ def identical(one: Array, other: Array) -> bool:
     return all(map(np.array_equal, _blocks(one), _blocks(other)))
 
 
+_T = TypeVar("_T")
+
+
+@frozen
+class _Way(Generic[_T]):
+    """How the tensors of a cone are represented.
+
+    Attributes:
+        step: Computes a node.
+        bare: Returns the value alone.
+        exact: Represents what is computed from constants and shapes.
+    """
+
+    step: Callable[[onnx.NodeProto, Opsets, Sequence[_T | None]], list[_T]]
+    bare: Callable[[_T], Array]
+    exact: Callable[[Array], _T]
+
+
+_VALUES: _Way[Array] = _Way(run_node, lambda value: value, lambda value: value)
+_TRACKED: _Way[Tracked] = _Way(track, lambda tracked: tracked.value, exact)
+
+
 def value_of(cone: Cone, weights: Weights, leaves: Mapping[str, Array]) -> Array:
     """Compute a cone's output for given leaves in float64.
 
     Raises:
         EvaluationError: A node cannot be computed.
     """
-    return _computed(cone, weights.values | dict(leaves), run_node)
+    return _computed(cone, weights.values | dict(leaves), _VALUES)
 
 
 def tracked_of(
@@ -109,18 +133,11 @@ def tracked_of(
         EvaluationError: A node cannot be computed.
     """
     varying = {name: Tracked(value, np.abs(value)) for name, value in leaves.items()}
-    return _computed(cone, {**constants, **varying}, track)
+    return _computed(cone, {**constants, **varying}, _TRACKED)
 
 
-_T = TypeVar("_T")
-
-
-def _computed(
-    cone: Cone,
-    tensors: dict[str, _T],
-    step: Callable[[onnx.NodeProto, Opsets, Sequence[_T | None]], list[_T]],
-) -> _T:
-    scope = cone.scope
+def _computed(cone: Cone, tensors: dict[str, _T], way: _Way[_T]) -> _T:
+    scope, told = cone.scope, dict[str, Array]()
     for index in cone.nodes:
         node = scope.nodes[index]
         missing = [n for n in node.input if n and n not in tensors]
@@ -128,7 +145,34 @@ def _computed(
             raise EvaluationError(f"{missing[0]} is read before it is computed")
         inputs = [tensors[n] if n else None for n in node.input]
         outputs = [name for name in node.output if name]
-        tensors |= dict(zip(outputs, step(node, scope.opsets, inputs), strict=False))
+        if index in cone.passed:
+            tensors |= dict(zip(outputs, way.step(node, scope.opsets, inputs), strict=False))
+            continue
+        bare = [None if tensor is None else way.bare(tensor) for tensor in inputs]
+        if index in cone.told:
+            made = _from_shapes(scope, node, bare, told)
+            told |= dict(zip(outputs, made, strict=False))
+        else:
+            made = run_node(node, scope.opsets, bare)
+        tensors |= dict(zip(outputs, (way.exact(wide(array)) for array in made), strict=False))
     if cone.output not in tensors:
         raise EvaluationError(f"{cone.output} was not computed")
     return tensors[cone.output]
+
+
+def _from_shapes(
+    scope: Scope, node: onnx.NodeProto, values: Sequence[Array | None], told: Mapping[str, Array]
+) -> list[Array]:
+    """Compute what depends on shapes only, in the dtypes that the model says.
+
+    It is the same in both models, and so is what it is rounded to.
+    """
+    if row_of(node).sees_shape_only:
+        return run_node(node, scope.opsets, values)
+    stated = [
+        told[name] if name in told
+        else scope.constant(name) if value is not None and value.dtype.kind == "f"
+        else value
+        for name, value in zip(node.input, values, strict=True)
+    ]  # fmt: skip
+    return constant_node(node, scope.opsets, stated)

@@ -42,8 +42,7 @@ def _in_series(cone: Cone, count: Callable[[onnx.NodeProto, Sequence[int]], int]
     """Return the largest count of any tensor that varies, from those that enter its node."""
     depth: dict[str, int] = dict.fromkeys(cone.leaves, 0)
     deepest = 0
-    for index in cone.nodes:
-        node = cone.scope.nodes[index]
+    for node in cone.passing:
         entering = [depth[name] for name in node.input if name in depth]
         if entering:
             depth |= dict.fromkeys(node.output, count(node, entering))
@@ -53,7 +52,7 @@ def _in_series(cone: Cone, count: Callable[[onnx.NodeProto, Sequence[int]], int]
 
 def brings_numbers_in(cone: Cone) -> bool:
     """Tell whether an operator brings in a number of its own, as the value of a Pad."""
-    return any(row_of(cone.scope.nodes[index]).brings_in for index in cone.nodes)
+    return any(row_of(node).brings_in for node in cone.passing)
 
 
 def casts(cone: Cone) -> Counter[int]:
@@ -61,15 +60,11 @@ def casts(cone: Cone) -> Counter[int]:
 
     In float64 a Cast between floating dtypes does nothing, so a probe cannot see it round.
     """
-    varying = set(cone.leaves)
-    counted: Counter[int] = Counter()
-    for index in cone.nodes:
-        node = cone.scope.nodes[index]
-        if varying.intersection(node.input):
-            varying.update(node.output)
-            if row_of(node).casts:
-                counted[next((a.i for a in node.attribute if a.name == "to"), 0)] += 1
-    return counted
+    return Counter(
+        next((a.i for a in node.attribute if a.name == "to"), 0)
+        for node in cone.passing
+        if row_of(node).casts
+    )
 
 
 def is_straight(cone: Cone) -> bool:
@@ -79,14 +74,15 @@ def is_straight(cone: Cone) -> bool:
 
 def is_alike_for_all_shapes(cone: Cone) -> bool:
     """Tell whether the same is computed whatever the shape of what enters, and for each sample."""
-    nodes = [cone.scope.nodes[index] for index in cone.nodes]
-    attributes = [attribute for node in nodes for attribute in node.attribute]
+    attributes = [attribute for node in cone.passing for attribute in node.attribute]
     fitted = any(a.name == "output_shape" or a.s.startswith(b"SAME") for a in attributes)
     return not fitted and _consists_of(cone, lambda row: row.is_linear or row.is_elementwise)
 
 
 def _consists_of(cone: Cone, belongs: Callable[[Row], bool]) -> bool:
-    return all(belongs(row_of(cone.scope.nodes[index])) for index in cone.nodes)
+    return len(cone.passed) == len(cone.nodes) and all(
+        belongs(row_of(node)) for node in cone.passing
+    )
 
 
 def check_provable(cone: Cone) -> None:
@@ -95,11 +91,6 @@ def check_provable(cone: Cone) -> None:
     Raises:
         UnsupportedError: There is one.
     """
-    varying = set(cone.leaves)
-    for index in cone.nodes:
-        node = cone.scope.nodes[index]
-        row = row_of(node)
-        if not row.sees_shape_only and varying.intersection(node.input):
-            if row.magnitude is None:
-                raise UnsupportedError(f"{node.op_type} is not an operator that a fold passes")
-            varying.update(node.output)
+    for node in cone.passing:
+        if row_of(node).magnitude is None:
+            raise UnsupportedError(f"{node.op_type} is not an operator that a fold passes")

@@ -1,6 +1,6 @@
 """What helps a proof without being part of it: shapes, layers, functions to inline."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 import onnx
@@ -8,26 +8,51 @@ import onnx
 from bnfold.files.opened import OpenedModel
 from bnfold.onnx_model.functions import inlined
 from bnfold.onnx_model.inference import infer
-from bnfold.verification.proof.samples import Shape
+from bnfold.verification.operators.demands import Shape
 
 
 def known_shapes(model: onnx.ModelProto) -> tuple[dict[str, Shape], frozenset[str]]:
-    """Return the shapes that can be inferred, and the names of tensors that are no floats."""
-    graph = infer(model).graph
+    """Return the shapes that can be inferred, and the names of tensors that are no floats.
+
+    Bodies of If, Loop and Scan are looked into, too. Where several use a name for tensors that
+    they make of different shapes, only what these have in common is known.
+    """
     shapes: dict[str, Shape] = {}
+    unlike: set[str] = set()
     others: set[str] = set()
-    floats = {onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16,
-              onnx.TensorProto.BFLOAT16, onnx.TensorProto.UNDEFINED}  # fmt: skip
-    for value in (*graph.input, *graph.value_info, *graph.output):
+    for value in _values(infer(model).graph):
         tensor = value.type.tensor_type
-        if tensor.elem_type not in floats:
+        if tensor.elem_type not in _FLOATS:
             others.add(value.name)
-        if tensor.HasField("shape"):
-            shapes[value.name] = tuple(
-                dim.dim_value if dim.HasField("dim_value") and dim.dim_value > 0 else None
-                for dim in tensor.shape.dim
-            )
+        if not tensor.HasField("shape") or value.name in unlike:
+            continue
+        shape = tuple(
+            dim.dim_value if dim.HasField("dim_value") and dim.dim_value > 0 else None
+            for dim in tensor.shape.dim
+        )
+        before = shapes.setdefault(value.name, shape)
+        if len(before) != len(shape):
+            unlike.add(value.name)
+            del shapes[value.name]
+        elif before != shape:
+            pairs = zip(before, shape, strict=True)
+            shapes[value.name] = tuple(a if a == b else None for a, b in pairs)
     return shapes, frozenset(others)
+
+
+_FLOATS = frozenset(
+    {onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16,
+     onnx.TensorProto.BFLOAT16, onnx.TensorProto.UNDEFINED}
+)  # fmt: skip
+
+
+def _values(graph: onnx.GraphProto) -> Iterator[onnx.ValueInfoProto]:
+    """Yield what is said of the tensors of a graph and of those within it."""
+    graphs = [graph]
+    while graphs:
+        each = graphs.pop()
+        yield from (*each.input, *each.value_info, *each.output)
+        graphs += [a.g for node in each.node for a in node.attribute if a.HasField("g")]
 
 
 def taps(old: onnx.GraphProto, new: onnx.GraphProto) -> tuple[str, ...]:

@@ -85,7 +85,14 @@ class Numbered:
 
 
 class Matcher:
-    """Numbers the tensors of both models."""
+    """Numbers the tensors of both models.
+
+    Attributes:
+        table: The numbers.
+        taken: Names that tensors of the candidate have; None where they are to keep them.
+        candidates: The numbered scopes of the candidate that have a twin, by their paths.
+        identical: How many tensors of the candidate are computed just as in the original.
+    """
 
     def __init__(
         self,
@@ -112,6 +119,7 @@ class Matcher:
         self.taken = taken
         self._ranks = ranks or {}
         self._drawing: dict[tuple[bool, str], bool] = {}
+        self.candidates: dict[Path, Numbered] = {}
         self.identical = 0
 
     def number(self, scope: Scope, twin: Numbered | None, inputs: list[Key]) -> Numbered:
@@ -151,6 +159,8 @@ class Matcher:
 
     def _fill(self, numbered: Numbered, inputs: list[Key]) -> None:
         scope = numbered.scope
+        if numbered.twin is not None:
+            self.candidates[scope.path] = numbered
         for name, key in zip(scope.inputs, inputs, strict=True):
             numbered.numbers[name] = self.table.number(key)
         for node in scope.nodes:

@@ -34,6 +34,7 @@ import numpy as np
 
 from bnfold.frozen import frozen
 from bnfold.verification.dtypes import Array, smallest_normal, unit_roundoff
+from bnfold.verification.operators.demands import Shape
 from bnfold.verification.operators.magnitude import Tracked
 from bnfold.verification.operators.node import EvaluationError, UnsupportedError
 from bnfold.verification.proof.computing import (
@@ -45,6 +46,7 @@ from bnfold.verification.proof.computing import (
     weights_of,
 )
 from bnfold.verification.proof.cone import Cone
+from bnfold.verification.proof.demands import demanded
 from bnfold.verification.proof.facts import (
     brings_numbers_in,
     casts,
@@ -61,13 +63,13 @@ from bnfold.verification.proof.proportion import (
     weights_are_bound,
 )
 from bnfold.verification.proof.receptive_field import reach
-from bnfold.verification.proof.samples import VOLUME, Shape, batches, channel_hints, trials
+from bnfold.verification.proof.samples import VOLUME, batches, channel_hints, trials
 from bnfold.verification.proof.scaling import Factors, factors_between
 
 _ROUNDINGS = 4.0
 _ONCE = 1.05
 """One rounding of each weight, and a little for what is of second order."""
-_TRIALS = 30
+_TRIALS = 48
 _NO_FACTORS: Mapping[str, Factors] = {}
 _ROUNDS = 4
 """Sets of samples where they are restricted."""
@@ -131,13 +133,16 @@ def probe(
         raise UnsupportedError("the candidate casts what the original does not")
     pair = _Pair(old, new, weights_of(old), weights_of(new), tight, never_negative, factors, along)
     leaves = list(dict.fromkeys((*old.leaves, *new.leaves)))
+    demands = {**demanded(new, pair.new_weights), **demanded(old, pair.old_weights)}
     hints = channel_hints(old, pair.old_weights)
+    alike = is_alike_for_all_shapes(old) and is_alike_for_all_shapes(new)
+    alike &= all(leaf in shapes or leaf in demands for leaf in leaves)
     reason = EvaluationError("no shapes for its inputs were found")
     broken: Finding | None = None
     least = reach(old, pair.old_weights)
     # What is not negative leaves a Relu closed more often than open.
     rounds = _ROUNDS if never_negative else 1
-    tries = itertools.islice(trials(leaves, shapes, hints, least), _TRIALS)
+    tries = itertools.islice(trials(leaves, shapes, demands, hints, least), _TRIALS)
     for sizes, stacked in itertools.product(tries, (True, False)):
         try:
             finding = pair.compare_rounds(sizes, seed, rounds, stacked=stacked)
@@ -149,7 +154,7 @@ def probe(
         if finding.held:
             return pair.weight_by_weight(finding) or finding
         broken = broken or finding
-        if is_alike_for_all_shapes(old) and is_alike_for_all_shapes(new):
+        if alike:
             return broken
         if not stacked:
             break

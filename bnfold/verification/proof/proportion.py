@@ -110,7 +110,7 @@ def _skeleton(cone: Cone) -> Counter[str]:
     """Count the operators by type, without those that a fold takes away."""
     varying = set(cone.leaves)
     counted: Counter[str] = Counter()
-    for node in _varying_nodes(cone):
+    for node in cone.passing:
         branches = sum(name in varying for name in node.input)
         varying.update(node.output)
         row = row_of(node)
@@ -122,23 +122,13 @@ def _skeleton(cone: Cone) -> Counter[str]:
 def _is_tree(cone: Cone) -> bool:
     read = Counter(
         name
-        for node in _varying_nodes(cone)
+        for node in cone.passing
         for name in node.input
         if name and not cone.scope.is_constant(name)
     )
     return max(read.values(), default=0) <= 1 and all(
-        row_of(node).separates_channels for node in _varying_nodes(cone)
+        row_of(node).separates_channels for node in cone.passing
     )
-
-
-def _varying_nodes(cone: Cone) -> Iterator[onnx.NodeProto]:
-    """Yield the nodes whose numbers depend on what enters; of a shape they do not."""
-    varying = set(cone.leaves)
-    for index in cone.nodes:
-        node = cone.scope.nodes[index]
-        if varying.intersection(node.input) and not row_of(node).sees_shape_only:
-            varying.update(node.output)
-            yield node
 
 
 @frozen
@@ -190,7 +180,7 @@ def _linear_nodes(cone: Cone) -> list[_Linear]:
     """Return the linear operators, those of the same leaves in their order."""
     below = {leaf: {leaf} for leaf in cone.leaves}
     found = []
-    for node in _varying_nodes(cone):
+    for node in cone.passing:
         leaves = set[str]().union(*(below.get(name, ()) for name in node.input))
         below |= dict.fromkeys(node.output, leaves)
         constant = [i for i, name in enumerate(node.input[:2]) if cone.scope.is_constant(name)]

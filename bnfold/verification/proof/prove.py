@@ -11,6 +11,7 @@ from bnfold.errors import ModelError
 from bnfold.files.opened import OpenedModel, naming, open_model
 from bnfold.onnx_model.validity import require_valid
 from bnfold.region import Region
+from bnfold.verification.operators.demands import Shape
 from bnfold.verification.options import VerifyOptions
 from bnfold.verification.proof.cone import cut
 from bnfold.verification.proof.identity import Key
@@ -23,12 +24,13 @@ from bnfold.verification.proof.known import (
 )
 from bnfold.verification.proof.matching import Matcher, Numbered, equal_constants
 from bnfold.verification.proof.probe import Finding
-from bnfold.verification.proof.samples import Shape
 from bnfold.verification.proof.scopes import all_names, function_name, graph_scope
 from bnfold.verification.proof.seek import Prober, Seeker
 from bnfold.verification.verdict import Probe, ProbeVerdict, Structure
 
 _NO_OPTIONS = VerifyOptions()
+_NO_LIMIT = 1 << 30
+"""Nodes; a region that is named is looked at as a whole."""
 _SUSPECTS = 8
 """Tensors that may be to blame together."""
 _ORDER = {ProbeVerdict.HELD: 0, ProbeVerdict.UNCHECKED: 1, ProbeVerdict.BROKEN: 2}
@@ -198,10 +200,11 @@ class _Prover:
         """Return the worst of what was found at a region's outputs.
 
         Where all else is proved, an output that is not in both models is one that nobody needs.
+        One that is computed as in the original needed no probe.
         """
         outputs = [name for name in region.outputs if (region, name) in self.findings]
         if not (structure.proved and outputs):
-            outputs = list(region.outputs)
+            outputs += [name for name in region.outputs if not self._is_settled(region, name)]
         probes = [
             _as_probe(region, self.findings.get((region, name), f"{name} is not in both models"))
             for name in outputs
@@ -211,6 +214,12 @@ class _Prover:
             key=lambda p: (_ORDER[p.verdict], p.fraction),
             default=Probe(region, 0.0, ProbeVerdict.UNCHECKED, "it has no outputs"),
         )
+
+    def _is_settled(self, region: Region, name: str) -> bool:
+        """Tell whether a region's output has a finding, or is the original's without one."""
+        scope = self.matcher.candidates.get(region.scope)
+        same = scope is not None and self.matcher.same(scope, name)
+        return same or (region, name) in self.findings
 
     def _explain(self, new: Numbered, old: Numbered, name: str) -> str | None:
         """Return the original's tensor that the candidate's equals but for rounding."""
@@ -226,14 +235,25 @@ class _Prover:
 
     def _explain_named(self, new: Numbered, old: Numbered, region: Region, name: str) -> bool:
         stops = set(region.inputs) - self.integers
-        cones = [cut(n.scope, name, stops.__contains__, 1 << 30) for n in (old, new)]
-        assert cones[0] is not None  # noqa: S101  # there is no limit
-        assert cones[1] is not None  # noqa: S101
-        finding = self.prober.probe(cones[0], cones[1], tight=True)
-        self.findings[region, name] = finding
-        if isinstance(finding, str) or not finding.held:
-            return False
-        return all(self.matcher.same(new, leaf) for cone in cones if cone for leaf in cone.leaves)
+
+        def nearest(tensor: str) -> bool:
+            known = tensor not in self.integers and self.matcher.same(new, tensor)
+            return tensor in stops or known
+
+        def entering(tensor: str) -> bool:
+            return tensor in stops
+
+        for where in (nearest, entering):
+            old_cone, new_cone = (cut(n.scope, name, where, _NO_LIMIT) for n in (old, new))
+            assert old_cone is not None  # noqa: S101  # there is no limit
+            assert new_cone is not None  # noqa: S101
+            self.findings[region, name] = finding = self.prober.probe(
+                old_cone, new_cone, tight=True
+            )
+            if isinstance(finding, Finding) and finding.held:
+                leaves = (*old_cone.leaves, *new_cone.leaves)
+                return all(self.matcher.same(new, leaf) for leaf in leaves)
+        return False
 
     def _is_first(self, new: Numbered, old: Numbered, name: str) -> bool:
         """Tell whether all that a differing tensor is computed from is the original's."""

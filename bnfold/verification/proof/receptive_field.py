@@ -28,8 +28,7 @@ def reach(cone: Cone, weights: Weights) -> int:
         UnsupportedError: A node depends on an attribute of its function.
     """
     wanted: dict[str, int] = {}
-    for index in reversed(cone.nodes):
-        node = cone.scope.nodes[index]
+    for node in reversed(cone.passing):
         here = max((wanted.get(name, _LEAST) for name in node.output), default=_LEAST)
         if row_of(node).window is not None:
             weight = weights.values.get(node.input[1]) if len(node.input) > 1 else None

@@ -8,13 +8,15 @@ import numpy as np
 
 from bnfold import limits
 from bnfold.verification.dtypes import Array
+from bnfold.verification.operators.demands import Shape
 from bnfold.verification.proof.computing import Weights
 from bnfold.verification.proof.cone import Cone
-
-Shape = tuple[int | None, ...]
+from bnfold.verification.proof.demands import merged
 
 VOLUME = 1 << 24
 """Elements that one input may have."""
+_RANKS = (4, 3, 2, 5, 1, 0)
+"""Numbers of axes to try where it is not known, in this order."""
 _TARGETS = (6, 12, 24, 48, 1 << 20)
 """Lengths to which the longest spatial axis is cut down, in the order of trying."""
 _TOGETHER = 64
@@ -28,30 +30,37 @@ _HUGE = (63.0, 126.0)
 
 
 def trials(
-    leaves: Sequence[str], shapes: Mapping[str, Shape], hints: Sequence[int], least: int
+    leaves: Sequence[str],
+    shapes: Mapping[str, Shape],
+    demands: Mapping[str, Shape],
+    hints: Sequence[int],
+    least: int,
 ) -> Iterator[dict[str, tuple[int, ...]]]:
     """Yield shapes for all leaves, small ones first; the batch comes on top (`batches`).
 
     Args:
         leaves: The tensors that need a shape.
         shapes: What is known of them.
+        demands: What their readers demand; such axes are not cut down.
         hints: Numbers of channels to try where none is known.
         least: The length to which spatial axes are cut down first.
     """
     seen: set[tuple[tuple[int, ...], ...]] = set()
-    ranks = (4, 3, 2, 5)
-    known = {leaf: shapes.get(leaf) for leaf in leaves}
-    if any(shape is not None and len(shape) > limits.RANK for shape in known.values()):
+    if any(len(shapes.get(leaf, ())) > limits.RANK for leaf in leaves):
         return
-    for rank, channels, target, first in itertools.product(
-        ranks if None in known.values() else ranks[:1],
-        hints if any(shape is None or None in shape[1:] for shape in known.values()) else [1],
+    known = {
+        leaf: merged(shapes.get(leaf), demands[leaf]) if leaf in demands else shapes.get(leaf)
+        for leaf in leaves
+    }
+    for target, channels, rank, first in itertools.product(
         (least, *(target for target in _TARGETS if target > least)),
+        hints if any(shape is None or None in shape[1:] for shape in known.values()) else [1],
+        _RANKS if None in known.values() else _RANKS[:1],
         (2, 1),
     ):
         sizes = _shrunk(
-            {leaf: shape or (None,) * rank for leaf, shape in known.items()},
-            channels, target, first,
+            {leaf: (None,) * rank if shape is None else shape for leaf, shape in known.items()},
+            demands, channels, target, first,
         )  # fmt: skip
         key = tuple(sizes.values())
         if key not in seen and max(map(math.prod, key), default=0) <= VOLUME:
@@ -60,8 +69,9 @@ def trials(
 
 
 def _shrunk(
-    shapes: Mapping[str, Shape], channels: int, target: int, first: int
-) -> dict[str, tuple[int, ...]]:
+    shapes: Mapping[str, Shape], demands: Mapping[str, Shape],
+    channels: int, target: int, first: int,
+) -> dict[str, tuple[int, ...]]:  # fmt: skip
     """Cut the axes from `first` on down in proportion, until the shortest has `target`.
 
     Axes of different tensors that count the same from the end are cut down by the same factor. An
@@ -69,15 +79,15 @@ def _shrunk(
     `target` elsewhere.
     """
     factors: dict[int, float] = {}
-    for shape in shapes.values():
-        for axis in _spatial(shape, first):
+    axes = {leaf: _spatial(shape, demands.get(leaf, ()), first) for leaf, shape in shapes.items()}
+    for leaf, shape in shapes.items():
+        for axis in axes[leaf]:
             dim, end = shape[axis], len(shape) - axis
             if dim is not None and dim > target:
                 factors[end] = min(factors.get(end, math.inf), dim / target)
     sizes: dict[str, tuple[int, ...]] = {}
     for leaf, shape in shapes.items():
-        spatial = _spatial(shape, first)
-        dims = []
+        spatial, dims = axes[leaf], []
         for axis, dim in enumerate(shape):
             if axis not in spatial:
                 dims.append(dim if dim is not None else (channels if axis else 1))
@@ -90,9 +100,10 @@ def _shrunk(
     return sizes
 
 
-def _spatial(shape: Shape, first: int) -> range:
-    """Return the axes behind the channels, or before them."""
-    return range(first, len(shape)) if first > 1 else range(1, len(shape) - 1)
+def _spatial(shape: Shape, demanded: Shape, first: int) -> list[int]:
+    """Return the axes behind the channels, or before them, whose sizes nobody demands."""
+    axes = range(first, len(shape)) if first > 1 else range(1, len(shape) - 1)
+    return [axis for axis in axes if axis >= len(demanded) or demanded[axis] is None]
 
 
 def channel_hints(cone: Cone, weights: Weights) -> list[int]:

@@ -12,13 +12,13 @@ from dataclasses import replace
 
 from bnfold.frozen import frozen
 from bnfold.region import Region
+from bnfold.verification.operators.demands import Shape
 from bnfold.verification.operators.node import EvaluationError
 from bnfold.verification.operators.table import row_of
 from bnfold.verification.proof.cone import Cone, cut
 from bnfold.verification.proof.facts import is_straight, linear_depth
 from bnfold.verification.proof.matching import Matcher, Numbered
 from bnfold.verification.proof.probe import Finding, probe
-from bnfold.verification.proof.samples import Shape
 from bnfold.verification.proof.scaling import AXES, Factors
 from bnfold.verification.proof.scopes import Path, Scope
 from bnfold.verification.verdict import Probe, ProbeVerdict

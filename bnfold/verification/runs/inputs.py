@@ -173,7 +173,8 @@ class _Reader:
         if node.op_type in {"ConvTranspose", "BatchNormalization"} and rank > 1:
             return 1, weight[0]
         if node.op_type == "Gemm":
-            return (1, weight[-1 if attributes.get("transB") else 0])
+            summed = weight[-1 if attributes.get("transB") else 0]
+            return (0 if attributes.get("transA") else 1), summed
         if node.op_type == "MatMul" and len(weight) > 1:
             return rank - 1, weight[-2]
         return None, 0

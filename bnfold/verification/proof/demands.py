@@ -1,0 +1,53 @@
+"""What the operators of a region demand of the shapes of the tensors that enter.
+
+A file need not tell these shapes, and where a tensor has a shape made up for a probe it must be one
+that the operators take: a Gemm reads matrices, a convolution a tensor of its weight's rank with so
+many channels, and what is multiplied by nothing but a scalar has the shape of the product.
+"""
+
+from collections.abc import Mapping
+
+import onnx
+
+from bnfold.verification.operators.demands import Shape
+from bnfold.verification.operators.node import Inputs, attributes_of
+from bnfold.verification.operators.table import row_of
+from bnfold.verification.proof.computing import Weights
+from bnfold.verification.proof.cone import Cone
+
+
+def demanded(cone: Cone, weights: Weights) -> dict[str, Shape]:
+    """Return what is demanded of the leaves of a cone, where anything is.
+
+    Raises:
+        UnsupportedError: A node depends on an attribute of its function.
+    """
+    shapes: dict[str, Shape] = {}
+    for node in reversed(cone.passing):
+        parameters = [weights.values.get(name) for name in node.input]
+        for index, name in enumerate(node.input):
+            if name and parameters[index] is None:
+                shape = _of_input(node, index, parameters, shapes)
+                if shape is not None:
+                    shapes[name] = merged(shapes.get(name), shape)
+    return {leaf: shapes[leaf] for leaf in cone.leaves if leaf in shapes}
+
+
+def merged(known: Shape | None, demanded: Shape) -> Shape:
+    """Return what is demanded, completed by what is known."""
+    if known is None or len(known) != len(demanded):
+        return demanded
+    return tuple(
+        size if size is not None else other for size, other in zip(demanded, known, strict=True)
+    )
+
+
+def _of_input(
+    node: onnx.NodeProto, index: int, parameters: Inputs, made: Mapping[str, Shape]
+) -> Shape | None:
+    row = row_of(node)
+    if row.demand is not None:
+        return row.demand(index, parameters, attributes_of(node))
+    others = (parameter for i, parameter in enumerate(parameters) if i != index)
+    alone = row.is_elementwise and all(p is not None and p.size == 1 for p in others)
+    return made.get(node.output[0]) if alone else None
