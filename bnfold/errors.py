@@ -5,11 +5,16 @@ with, said in one sentence. `VerificationError` is ours: a folded model that doe
 what the original computes. Everything else that escapes is a bug.
 """
 
+import re
+
 _LONGEST = 2000
 """Characters of a message."""
 
 _LONGEST_FOREIGN = 500
 """Characters of a message that are somebody else's."""
+
+_END_OF_SENTENCE = re.compile(r"(?<!\b[A-Z])[.!?]\s+(?=[A-Z])")
+"""Not after an initial."""
 
 
 def one_line(message: str) -> str:
@@ -21,10 +26,14 @@ def one_line(message: str) -> str:
     return shown if len(shown) <= _LONGEST else f"{shown[:half]} … {shown[-half:]}"
 
 
-def first_line(error: Exception) -> str:
-    """Return the first line of what another library says, or else what kind of error it is."""
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0][:_LONGEST_FOREIGN]
+def first_sentence(error: Exception) -> str:
+    """Return the first sentence of what another library says, or else what kind of error it is.
+
+    What follows it is advice to programmers, a dump of the node or a trace of C++ code.
+    """
+    line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    sentence = _END_OF_SENTENCE.split(line, maxsplit=1)[0].strip()
+    return sentence.removesuffix(".")[:_LONGEST_FOREIGN]
 
 
 class BnfoldError(Exception):

@@ -22,7 +22,7 @@ from bnfold.onnx_model.validity import require_valid
 from bnfold.region import Region
 from bnfold.reports.records import Counts, FoldRecord, KeptRecord, fold_records, kept_records
 
-Made = TypeVar("Made")
+Result = TypeVar("Result")
 
 
 @frozen(eq=False)
@@ -75,7 +75,9 @@ _PATIENCE = 16
 one of which more than so many functions show one after the other that they are in the way."""
 
 
-def carry_out(opened: OpenedModel, options: FoldOptions, make: Callable[[Decision], Made]) -> Made:
+def carry_out(
+    opened: OpenedModel, options: FoldOptions, make: Callable[[Decision], Result]
+) -> Result:
     """Plan the folds of an opened model, carry them out on a copy and let the result be made.
 
     A fold whose numbers turn out not to fit into their element type, or to be none, is taken out of

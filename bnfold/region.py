@@ -3,6 +3,9 @@
 from bnfold.frozen import frozen
 from bnfold.plain import Plain
 
+ScopePath = tuple[tuple[str, str], ...]
+"""How to get from the main graph into a subgraph or a function; see `Region.scope`."""
+
 
 @frozen
 class Region(Plain):
@@ -17,6 +20,6 @@ class Region(Plain):
             rounding.
     """
 
-    scope: tuple[tuple[str, str], ...]
+    scope: ScopePath
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]

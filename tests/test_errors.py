@@ -5,6 +5,7 @@ import pickle
 import pytest
 
 import bnfold
+from bnfold.errors import first_sentence
 from bnfold.reports.records import Counts
 from bnfold.reports.report import FileRecord, Report
 
@@ -36,3 +37,18 @@ def test_a_name_from_a_file_neither_breaks_the_line_nor_moves_the_cursor() -> No
     assert text.isprintable()
     assert text.startswith(r"node 'a\nb\x1b[2J\u2028c' xxx")
     assert len(text) < 3000
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("", "ValueError"),
+        ("one line\nand a trace", "one line"),
+        ("Rank must be 3. Please see the documentation.", "Rank must be 3"),
+        ("got 1.5 instead of 2 at W. Weight", "got 1.5 instead of 2 at W. Weight"),
+        ("no such file: a.onnx", "no such file: a.onnx"),
+        (1000 * "x", 500 * "x"),
+    ],
+)
+def test_of_a_foreign_error_the_first_sentence_is_shown(text: str, shown: str) -> None:
+    assert first_sentence(ValueError(text)) == shown

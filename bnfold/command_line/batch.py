@@ -97,7 +97,7 @@ def run_all(
     from bnfold.processes.pool import in_processes
 
     step(f"{len(work)} models")
-    return in_processes(_run_task, work, jobs, _died)
+    return in_processes(_run_job, work, jobs, _died)
 
 
 def files_of(sources: Sequence[Path], request: Request) -> list[Path]:
@@ -116,16 +116,17 @@ def files_of(sources: Sequence[Path], request: Request) -> list[Path]:
     return [file for file in files if file != PIPE]
 
 
-Task = tuple[Path, Path | None, Request]
+_Job = tuple[Path, Path | None, Request]
+"""A source, its target, and what to do with it."""
 
 
-def _run_task(task: Task) -> Outcome:
+def _run_job(job: _Job) -> Outcome:
     own_process()
-    return _run(*task)
+    return _run(*job)
 
 
-def _died(task: Task, how: str) -> Outcome:
-    source, _, _ = task
+def _died(job: _Job, how: str) -> Outcome:
+    source, _, _ = job
     return Outcome(source, Exit.BAD_REQUEST, None, f"{source}: the process that folded it {how}")
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from bnfold.errors import BnfoldError, RequestError, one_line
-from bnfold.processes.signals import interrupts_later
+from bnfold.processes.signals import interrupts_held_back
 from bnfold.version import __version__
 
 if TYPE_CHECKING:
@@ -210,7 +210,7 @@ def fold(models: Sequence[Path], **options: Any) -> None:  # noqa: ANN401 - clic
     with _one_line_errors(verbose=options["verbose"]):
         _check_together(options)
         _check_names(models)
-        with interrupts_later():
+        with interrupts_held_back():
             from bnfold.api import FileOptions
             from bnfold.command_line.batch import Request, files_of, run_all
             from bnfold.graph.options import FoldOptions
@@ -274,7 +274,7 @@ def verify(original: Path, candidate: Path, **options: Any) -> None:  # noqa: AN
     """
     with _one_line_errors(verbose=options["verbose"]):
         _check_together(options)
-        with interrupts_later():
+        with interrupts_held_back():
             from bnfold.api import verify as verify_models
         from bnfold.command_line.text import verification_text
         from bnfold.reports.report import Comparison, FileRecord, write_reports

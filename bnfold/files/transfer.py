@@ -16,7 +16,7 @@ from typing import Final, Self
 
 from bnfold.files.pieces import Made, Piece, Slice
 from bnfold.files.stores import FileStore
-from bnfold.processes.signals import interrupts_later
+from bnfold.processes.signals import interrupts_held_back
 
 STRIDE: Final = 64 << 20
 """Bytes copied by one call, after which a signal gets its turn."""
@@ -96,7 +96,7 @@ class _Makers:
             thread = threading.Thread(target=self._assist, daemon=True)
             self._busy.add(thread)
             try:
-                with interrupts_later():
+                with interrupts_held_back():
                     thread.start()
             except RuntimeError:  # the system allows no more of them
                 self._busy.discard(thread)

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from bnfold.errors import ModelError
+from bnfold.errors import ModelError, first_sentence
 from bnfold.limits import RANK
 
 LARGEST: Final = sys.maxsize
@@ -124,7 +124,9 @@ def decode_inline(tensor: onnx.TensorProto) -> NDArray[np.generic]:
     try:
         return onnx.numpy_helper.to_array(tensor)
     except (ValueError, TypeError, KeyError, OverflowError, MemoryError) as error:
-        raise ModelError(f"tensor {tensor.name!r} cannot be read: {error}") from error
+        raise ModelError(
+            f"tensor {tensor.name!r} cannot be read: {first_sentence(error)}"
+        ) from error
 
 
 def encode(values: NDArray[np.generic]) -> memoryview:

@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from bnfold.errors import first_sentence
 from bnfold.limits import ELEMENTWISE
 
 _BY_ARRAYS: Final = frozenset(
@@ -107,7 +108,7 @@ def _output_sizes(
             schema, node, types, small, opset_imports=opsets, ir_version=onnx.IR_VERSION
         )
     except Exception as error:
-        raise TooLargeError(f"its size is unknown: {error}") from error
+        raise TooLargeError(f"its size is unknown: {first_sentence(error)}") from error
     largest = max((array.size * max(array.ndim, 1) for array in named.values()), default=0)
     return [_size(node, told.get(name), largest) for name in node.output if name]
 

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from bnfold.errors import first_line
+from bnfold.errors import first_sentence
 
 if TYPE_CHECKING:
     from onnx.reference import ReferenceEvaluator
@@ -53,7 +53,7 @@ def evaluate(
         with np.errstate(all="ignore"):
             values = evaluator.run(None, {f"i{i}": inputs[i] for i in present})
     except Exception as error:  # it raises whatever numpy raises
-        raise CannotEvaluateError(first_line(error)) from error
+        raise CannotEvaluateError(first_sentence(error)) from error
     if len(values) != sum(map(bool, node.output)) or any(value is None for value in values):
         raise CannotEvaluateError("the reference evaluator does not give all of its outputs")
     return [np.asarray(value) for value in values]

@@ -26,7 +26,7 @@ def expansion(model: onnx.ModelProto) -> tuple[int, int]:
     """
     if not model.functions:
         return 0, 0
-    bodies = {(f.domain, f.name): Counter(calls(f.node)) for f in model.functions}
+    bodies = {(f.domain, f.name): Counter(called_functions(f.node)) for f in model.functions}
     sizes: dict[FunctionId, int] = {}
     depths: dict[FunctionId, int] = {}
     try:
@@ -36,11 +36,11 @@ def expansion(model: onnx.ModelProto) -> tuple[int, int]:
             depths[name] = max((depths[call] for call in body), default=0) + (name in bodies)
     except CycleError:
         return INLINED + 1, NESTED + 1
-    called = list(calls(model.graph.node))
+    called = list(called_functions(model.graph.node))
     return sum(sizes.get(call, 1) for call in called), max(depths.values(), default=0)
 
 
-def calls(nodes: Collection[onnx.NodeProto]) -> Iterator[FunctionId]:
+def called_functions(nodes: Collection[onnx.NodeProto]) -> Iterator[FunctionId]:
     """Yield the operators of all nodes, in subgraphs too."""
     return ((node.domain, node.op_type) for node in _nodes(nodes))
 
@@ -77,7 +77,9 @@ def _callers_first(
     if not any(function.attribute_proto for function in chosen):
         return [functions]
     ids = {(f.domain, f.name) for f in chosen}
-    sorter = TopologicalSorter({(f.domain, f.name): {*calls(f.node)} & ids for f in chosen})
+    sorter = TopologicalSorter(
+        {(f.domain, f.name): {*called_functions(f.node)} & ids for f in chosen}
+    )
     sorter.prepare()
     groups: list[Collection[FunctionId]] = []
     while sorter.is_active():

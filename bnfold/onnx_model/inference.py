@@ -24,7 +24,7 @@ from bnfold.limits import AXIS, INLINED, NESTED
 from bnfold.onnx_model.annotations import add_hints, take_remarks
 from bnfold.onnx_model.functions import FunctionId, expansion
 from bnfold.onnx_model.order import put_in_order
-from bnfold.processes.fork import Apart
+from bnfold.processes.fork import Forked
 
 _SHAPE_LENGTH: Final = 64
 """No tensor has more dimensions, so what says its shape is no longer."""
@@ -71,8 +71,8 @@ class Inference:
         self._room = _MEMORY + _MEMORY_PER_NODE * node_count(model)
         self._begun = self._begin(follow=True)
 
-    def _begin(self, *, follow: bool) -> Apart:
-        return Apart(partial(_inferred, self._copy, follow=follow), self._room)
+    def _begin(self, *, follow: bool) -> Forked:
+        return Forked(partial(_inferred, self._copy, follow=follow), self._room)
 
     def result(self) -> onnx.ModelProto:
         """Return a copy with the shapes that inference finds; without where inference fails."""

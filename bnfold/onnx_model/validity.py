@@ -11,7 +11,7 @@ from typing import Final
 
 import onnx
 
-from bnfold.errors import ModelError, first_line
+from bnfold.errors import ModelError, first_sentence
 
 _DEFAULT_DOMAINS: Final = ("", "ai.onnx")
 
@@ -92,7 +92,7 @@ class _Check:
         try:
             onnx.checker.check_node(_without_bulk(node), self._context)
         except onnx.checker.ValidationError as error:
-            raise _invalid(node, first_line(error)) from error
+            raise _invalid(node, first_sentence(error)) from error
 
 
 def _bodies(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
@@ -166,7 +166,7 @@ def _require_inferable(
             schema, node, told, opset_imports=imports, ir_version=onnx.IR_VERSION
         )
     except (onnx.shape_inference.InferenceError, RuntimeError, ValueError) as error:
-        raise _invalid(node, first_line(error)) from error
+        raise _invalid(node, first_sentence(error)) from error
 
 
 def _require_fitting(node: onnx.NodeProto, dims: Dims) -> None:

@@ -1,6 +1,7 @@
-"""The child's side of a process that may be lost; `bnfold.processes.worker` is the parent's.
+"""The child's side of a process that may crash; `bnfold.processes.worker` is the parent's.
 
-What ONNX Runtime or a driver can take down is run in one. The parent's commands come by stdin:
+It runs ONNX Runtime and the drivers of devices, which can end their process. The parent's
+commands come by stdin:
 
     {"command": "compare", "path": "net.onnx"}
 
@@ -34,7 +35,7 @@ def serve(make: Callable[[Announce], object]) -> None:
         make: Makes what carries them out: each command is a method of it, which takes the rest of
             the message as keywords and returns the answer, a JSON object.
     """
-    out = become_expendable()
+    out = become_child()
 
     def tell(message: dict[str, Any]) -> None:
         out.write(json.dumps(message) + "\n")
@@ -50,16 +51,17 @@ def serve(make: Callable[[Announce], object]) -> None:
 
 
 def environment() -> dict[str, str]:
-    """Return the environment for a process that calls `become_expendable`."""
+    """Return the environment for a process that calls `become_child`."""
     path = os.pathsep.join(filter(None, sys.path))
     return {**os.environ, "PYTHONPATH": path, _PARENT: str(os.getpid())}
 
 
-def become_expendable() -> IO[str]:
-    """Let this process be the first to go; return where it answers.
+def become_child() -> IO[str]:
+    """Prepare this process for work that may crash; return the stream for its answers.
 
-    It ends with its parent, and when memory runs out. What native code prints to file descriptor 1
-    goes to stderr: the answers have a descriptor of their own.
+    From now on it ends when its parent does, and the system ends it first when memory runs out.
+    What native code prints to file descriptor 1 goes to stderr: the answers have a descriptor of
+    their own.
     """
     _die_with_parent()
     with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""Files that go even if this process is killed.
+"""Removing files even if this process is killed.
 
 A process that is killed cannot clean up. So a shell waits at the end of a pipe whose other end
 this process holds: when the process is gone, whatever ended it, the system closes the pipe, and

@@ -1,10 +1,14 @@
-"""How processes ended."""
+"""How a process ended, in words."""
 
 import signal
 
 
-def ending(code: int) -> str:
-    """Say how a process ended that has this return code, negative if a signal ended it."""
+def how_it_ended(code: int) -> str:
+    """Return how a process ended, in words.
+
+    Args:
+        code: Its return code; the negative number of a signal that ended it.
+    """
     if code >= 0:
         return f"ended with exit code {code}"
     known = {number.value: number.name for number in signal.Signals}

@@ -1,8 +1,8 @@
-"""Work that may end the process that does it, done in a copy of that process.
+"""Work that is done in a copy of this process, because it may crash or take too much memory.
 
 Libraries in C++ end the process where an assertion of theirs fails, and take memory without a
-limit. A copy (`fork`) costs milliseconds, may be bounded, and may be lost. It works beside the
-process, which may do something else meanwhile.
+limit. A copy (`fork`) costs milliseconds, its memory can be bounded, and its crash harms nothing.
+It works while this process does something else.
 """
 
 import os
@@ -19,26 +19,27 @@ _FATAL = ("SIGINT", "SIGTERM", "SIGABRT", "SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL
 
 
 def own_process() -> None:
-    """Say that this process is bnfold's own, so that it may be copied.
+    """Say that this process runs nothing but bnfold, so that it may be copied.
 
-    As a library bnfold must not: in a copy, what other threads were about is left undone.
+    As a library bnfold must not copy its process: a copy has only one of its threads, and a lock
+    that another thread holds at that moment stays locked in it for ever.
     """
     global _own_process  # noqa: PLW0603 - a process is one
     _own_process = True
 
 
-class Apart:
-    """Work that goes on beside this process, in a copy of it, where it is bnfold's own.
+class Forked:
+    """Work in a copy of this process; in a process that is not bnfold's own, work done later.
 
-    Elsewhere it is done when somebody asks for the result. As a context it ends what nobody asked
-    for.
+    There it is done when somebody asks for the result. Leaving the context ends work whose result
+    nobody has asked for.
     """
 
     def __init__(self, work: Callable[[], bytes], room: int) -> None:
-        """Begin.
+        """Start the work.
 
         Args:
-            work: What to do. It may only read what is there, and takes no locks.
+            work: What to do. It may only read what is in memory, and must take no lock.
             room: Bytes that it may take, beyond those of the process.
         """
         self._work = work
@@ -85,7 +86,7 @@ class Apart:
 
 
 def _do(work: Callable[[], bytes], room: int, writing: int) -> NoReturn:
-    """Do the work in the copy, quietly, and end it."""
+    """Do the work in the copy, with stderr closed, write the result and end the copy."""
     code = 1
     try:
         for name in _FATAL:

@@ -1,4 +1,4 @@
-"""Doing the same with several things at a time, each in one of a few processes.
+"""Doing the same work on several things at a time, in a few processes.
 
 `concurrent.futures` has a pool for this, but Ctrl-C at the wrong moment leaves it waiting for
 itself: its workers share one queue and its lock. Here each worker has a pipe of its own and gets
@@ -18,8 +18,8 @@ from multiprocessing.context import SpawnProcess
 from multiprocessing.resource_tracker import ensure_running
 from typing import Generic, TypeVar
 
-from bnfold.processes.exits import ending
-from bnfold.processes.signals import interrupts_later
+from bnfold.processes.exits import how_it_ended
+from bnfold.processes.signals import interrupts_held_back
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -46,7 +46,7 @@ def in_processes(
     team = _Team(do, deque(range(len(tasks))), tasks, died)
     try:
         ensure_running()  # else the first process would start it, and let Ctrl-C through
-        with interrupts_later():
+        with interrupts_held_back():
             for _ in range(min(jobs, len(tasks))):
                 team.hire()
         while team.workers:
@@ -84,7 +84,7 @@ class _Team(Generic[Task, Result]):
         self.workers[ours] = _Worker(process)
 
     def hear(self, connection: Connection) -> None:
-        """Take what a worker says, and give it something to do."""
+        """Take the result that a worker sends, and send it the next task."""
         worker = self.workers[connection]
         try:
             result = connection.recv()
@@ -101,7 +101,7 @@ class _Team(Generic[Task, Result]):
                 connection.send(self.tasks[worker.task])
 
     def _bury(self, connection: Connection) -> None:
-        """Tell what became of the task of a worker that died, and put another in its place."""
+        """Record that a dead worker's task failed, and start another worker if one is needed."""
         worker = self.workers[connection]
         self._part(connection)
         # One that dies before it began would only be followed by others that do.
@@ -110,13 +110,13 @@ class _Team(Generic[Task, Result]):
             return
         if task in self.waiting:
             self.waiting.remove(task)
-        self.results[task] = self.died(self.tasks[task], ending(worker.process.exitcode or 0))
+        self.results[task] = self.died(self.tasks[task], how_it_ended(worker.process.exitcode or 0))
         if len(self.waiting) > sum(other.task is None for other in self.workers.values()):
-            with interrupts_later():
+            with interrupts_held_back():
                 self.hire()
 
     def _part(self, connection: Connection) -> None:
-        """Let a worker go that has nothing to do."""
+        """End a worker that has nothing to do, or is dead."""
         worker = self.workers.pop(connection)
         connection.close()
         worker.process.join()
@@ -149,6 +149,6 @@ def _work(connection: Connection, do: Callable[[Task], Result]) -> None:
 
 
 def _interrupt(*_: object) -> None:
-    """Interrupt what is being done, but not the cleaning up after it."""
+    """Raise KeyboardInterrupt once; later signals must not interrupt the cleaning up."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""Ctrl-C at moments when it would do harm."""
+"""Holding Ctrl-C back at moments when it would do harm."""
 
 import signal
 from collections.abc import Iterator
@@ -6,11 +6,12 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def interrupts_later() -> Iterator[None]:
-    """Hold SIGINT and SIGTERM back while the context lasts.
+def interrupts_held_back() -> Iterator[None]:
+    """Block SIGINT and SIGTERM while the context lasts; they arrive when it ends.
 
-    Some libraries crash when their import is interrupted, and Python's own locks are left as they
-    are when starting a thread or a process is. What is started meanwhile holds both back as well.
+    Some libraries crash when their import is interrupted, and an interrupt while a thread or a
+    process is being started leaves Python's own locks locked. A thread or process that is started
+    meanwhile blocks both signals, too.
     """
     if not hasattr(signal, "pthread_sigmask"):
         yield

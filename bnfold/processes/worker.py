@@ -1,4 +1,4 @@
-"""The parent's side of a process that may be lost; `bnfold.processes.child` is the child's.
+"""The parent's side of a process that may crash; `bnfold.processes.child` is the child's.
 
 ONNX Runtime can take its process down with it, and some providers hang. So it gets a process of
 its own. The two speak JSON, one message a line; nothing that came from the child is executed or
@@ -17,7 +17,7 @@ from typing import IO, Any
 
 from bnfold.errors import RequestError
 from bnfold.processes.child import environment
-from bnfold.processes.exits import ending
+from bnfold.processes.exits import how_it_ended
 
 _COMMAND = ("-P", "-m")
 
@@ -98,7 +98,7 @@ class Worker:
                 self._give_up(f"did not finish {self._doing} within {self._timeout:g} s")
                 continue
             if message is None:
-                self._give_up(f"{ending(self._process.wait())} while {self._doing}")
+                self._give_up(f"{how_it_ended(self._process.wait())} while {self._doing}")
             elif "doing" in message:
                 self._doing = message["doing"]
             elif "refused" in message:

@@ -26,7 +26,7 @@ from bnfold.files import OpenedModel
 from bnfold.graph.facts.graph import Graph
 from bnfold.graph.plan.inline import with_callers
 from bnfold.graph.plan.planner import read_graph
-from bnfold.onnx_model.functions import calls, inlined
+from bnfold.onnx_model.functions import called_functions, inlined
 from bnfold.plain import Plain, fields_of, to_plain
 from bnfold.processes.worker import ChildDiedError
 from bnfold.rules.affine_nodes import NORMALIZATION
@@ -232,7 +232,7 @@ def _flat(opened: OpenedModel) -> tuple[OpenedModel, Graph]:
     holders = {
         (function.domain, function.name)
         for function in opened.proto.functions
-        if any(op_type == NORMALIZATION for _, op_type in calls(function.node))
+        if any(op_type == NORMALIZATION for _, op_type in called_functions(function.node))
     }
     if holders:
         model = inlined(opened.proto, with_callers(opened.proto, holders))

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bnfold.errors import BnfoldError, RequestError, first_line
+from bnfold.errors import BnfoldError, RequestError, first_sentence
 from bnfold.processes.child import Announce, serve
 from bnfold.processes.worker import Worker
 from bnfold.verification.runs.providers import resolve
@@ -96,7 +96,7 @@ def _refusing() -> Iterator[None]:
     except BnfoldError:
         raise
     except Exception as error:  # whatever ONNX Runtime throws
-        raise RequestError(f"ONNX Runtime refuses it: {first_line(error)}") from error
+        raise RequestError(f"ONNX Runtime refuses it: {first_sentence(error)}") from error
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What is done apart harms nobody."""
+"""Work in a copy of the process harms nobody."""
 
 import os
 import signal
@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from bnfold.processes import fork
-from bnfold.processes.fork import Apart
+from bnfold.processes.fork import Forked
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing is done apart")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing is forked")
 ROOM = 1 << 26
 
 
@@ -33,9 +33,9 @@ def children() -> set[str]:
 
 def test_what_is_made_comes_back() -> None:
     there = os.urandom(1 << 20)
-    assert Apart(lambda: there + str(os.getpid()).encode(), ROOM).result() not in (None, there)
-    assert Apart(lambda: there, ROOM).result() == there
-    assert Apart(lambda: b"", ROOM).result() == b""
+    assert Forked(lambda: there + str(os.getpid()).encode(), ROOM).result() not in (None, there)
+    assert Forked(lambda: there, ROOM).result() == there
+    assert Forked(lambda: b"", ROOM).result() == b""
 
 
 def _fail() -> bytes:
@@ -64,7 +64,7 @@ def _hungry() -> bytes:
 def test_what_fails_gives_nothing(
     work: Callable[[], bytes], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert Apart(work, ROOM).result() is None
+    assert Forked(work, ROOM).result() is None
     assert capfd.readouterr() == ("", "")
 
 
@@ -75,27 +75,27 @@ def test_an_interrupt_ends_the_copy_too(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(fork, "open", interrupted, raising=False)
     begin = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        Apart(_sleep, ROOM).result()
+        Forked(_sleep, ROOM).result()
     assert time.monotonic() - begin < 30
 
 
 def test_it_goes_on_meanwhile() -> None:
     reading, writing = os.pipe()
-    with Apart(lambda: str(os.write(writing, b"here")).encode(), ROOM) as apart:
+    with Forked(lambda: str(os.write(writing, b"here")).encode(), ROOM) as forked:
         assert os.read(reading, 4) == b"here"
-        assert apart.result() == b"4"
+        assert forked.result() == b"4"
     os.close(reading)
     os.close(writing)
 
 
 def test_what_nobody_asks_for_is_ended() -> None:
     begin = time.monotonic()
-    with pytest.raises(ZeroDivisionError), Apart(_sleep, ROOM):
+    with pytest.raises(ZeroDivisionError), Forked(_sleep, ROOM):
         raise ZeroDivisionError
     assert time.monotonic() - begin < 30
 
 
 def test_as_a_library_it_is_done_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fork, "_own_process", False)
-    assert Apart(lambda: str(os.getpid()).encode(), ROOM).result() == str(os.getpid()).encode()
-    assert Apart(_fail, ROOM).result() is None
+    assert Forked(lambda: str(os.getpid()).encode(), ROOM).result() == str(os.getpid()).encode()
+    assert Forked(_fail, ROOM).result() is None

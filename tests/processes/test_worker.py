@@ -94,8 +94,8 @@ def test_closing_ends_a_busy_child(child: Worker) -> None:
 
 _BUSY = """
 import time
-from bnfold.processes.child import become_expendable
-print("ready", file=become_expendable(), flush=True)
+from bnfold.processes.child import become_child
+print("ready", file=become_child(), flush=True)
 time.sleep(60)
 """
 _PARENT = f"""
@@ -126,7 +126,7 @@ def test_a_busy_child_does_not_outlive_a_parent_that_is_killed() -> None:
 @pytest.mark.parametrize(("parent", "ends"), [("ours", False), ("1", True), ("", False)])
 def test_only_a_child_whose_parent_is_gone_ends_at_once(parent: str, *, ends: bool) -> None:
     """In a container bnfold itself may be process 1, which elsewhere takes in orphans."""
-    code = "from bnfold.processes.child import become_expendable as b; b().write('ok')"
+    code = "from bnfold.processes.child import become_child as b; b().write('ok')"
     done = subprocess.run(
         [sys.executable, "-c", code],
         env=environment() if parent == "ours" else {**environment(), "BNFOLD_PARENT": parent},

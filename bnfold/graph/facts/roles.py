@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from bnfold.errors import first_sentence
 from bnfold.frozen import frozen
 from bnfold.graph.facts.graph import Graph
 from bnfold.graph.index.view import NONE, Node
@@ -28,7 +29,7 @@ def asking(node: Node) -> Iterator[None]:
         detail = " ".join(part for part in (obstacle.at, obstacle.detail) if part)
         raise Refusal(obstacle.reason, detail, node.label) from None
     except _INVALID as error:
-        raise Refusal(Reason.INVALID_NODE, str(error), node.label) from error
+        raise Refusal(Reason.INVALID_NODE, first_sentence(error), node.label) from error
 
 
 @frozen(eq=False)
@@ -72,7 +73,7 @@ def find_roles(graph: Graph) -> Roles:
         except Refusal as refusal:
             roles.refused[node.number] = _explained(graph, node, refusal.obstacle)
         except _INVALID as error:
-            roles.refused[node.number] = Obstacle(Reason.INVALID_NODE, detail=str(error))
+            roles.refused[node.number] = Obstacle(Reason.INVALID_NODE, detail=first_sentence(error))
     return roles
 
 

@@ -16,6 +16,7 @@ from bnfold.graph.index.view import NONE, Node, View
 from bnfold.onnx_model.annotations import alike_types
 from bnfold.onnx_model.inference import Inference
 from bnfold.onnx_model.ranks import told_output
+from bnfold.region import ScopePath
 from bnfold.rules.operator import Dim, Shape
 
 _ELEM_TYPES = frozenset(onnx.helper.get_all_tensor_dtypes())
@@ -158,13 +159,10 @@ def _is_known(dim: onnx.TensorShapeProto.Dimension) -> bool:
     return dim.HasField("dim_value") and dim.dim_value >= 0
 
 
-Path = tuple[tuple[str, str], ...]
-
-
-def _typed_values(model: onnx.ModelProto) -> dict[tuple[Path, str], onnx.ValueInfoProto]:
+def _typed_values(model: onnx.ModelProto) -> dict[tuple[ScopePath, str], onnx.ValueInfoProto]:
     """Return every typed value of the main graph and its subgraphs, by scope and name."""
-    values: dict[tuple[Path, str], onnx.ValueInfoProto] = {}
-    graphs: list[tuple[Path, onnx.GraphProto]] = [((), model.graph)]
+    values: dict[tuple[ScopePath, str], onnx.ValueInfoProto] = {}
+    graphs: list[tuple[ScopePath, onnx.GraphProto]] = [((), model.graph)]
     while graphs:
         path, graph = graphs.pop()
         for listed in (graph.value_info, graph.output, graph.input):

@@ -17,9 +17,10 @@ import onnx
 import onnx_graphsurgeon as gs
 from onnx_graphsurgeon.logger import G_LOGGER
 
-from bnfold.errors import ModelError
+from bnfold.errors import ModelError, first_sentence
 from bnfold.graph.index.outline import Container, opset_of, outline
 from bnfold.onnx_model.order import in_order
+from bnfold.region import ScopePath
 
 NONE = -1
 """Stands for a left-out optional input or output, and for "no node"."""
@@ -103,7 +104,7 @@ class Scope:
     number: int
     proto: Container
     parent: int
-    path: tuple[tuple[str, str], ...]
+    path: ScopePath
     opset: int
     nodes: list[int] = field(default_factory=list)
     is_function: bool = False
@@ -158,7 +159,7 @@ class View:
         proto: Container,
         seen: gs.Graph | gs.Function,
         parent: int,
-        path: tuple[tuple[str, str], ...],
+        path: ScopePath,
         opset: int,
     ) -> int:
         scope = Scope(len(self.scopes), proto, parent, path, opset)
@@ -293,6 +294,6 @@ def _import(outline: onnx.ModelProto) -> gs.Graph:
     try:
         return gs.import_onnx(outline)
     except Exception as error:
-        raise ModelError(f"the graph cannot be read: {error}") from error
+        raise ModelError(f"the graph cannot be read: {first_sentence(error)}") from error
     finally:
         G_LOGGER.severity = severity

@@ -12,7 +12,7 @@ from typing import Final
 _ATTEMPTS: Final = 12
 
 
-class Choices:
+class Backtracking:
     """The forks of one search, over its attempts."""
 
     def __init__(self) -> None:

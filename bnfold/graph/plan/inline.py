@@ -14,7 +14,7 @@ import onnx
 from bnfold.graph.facts.graph import Graph
 from bnfold.graph.index.view import View
 from bnfold.graph.plan.plan import Plan
-from bnfold.onnx_model.functions import FunctionId, calls
+from bnfold.onnx_model.functions import FunctionId, called_functions
 from bnfold.reasons import Obstacle, Reason
 
 _AT_THE_BOUNDARY = frozenset(
@@ -70,7 +70,7 @@ def with_callers(model: onnx.ModelProto, functions: set[FunctionId]) -> set[Func
     """Return the functions and all functions that call them, directly or not."""
     callers: dict[FunctionId, set[FunctionId]] = defaultdict(set)
     for function in model.functions:
-        for call in calls(function.node):
+        for call in called_functions(function.node):
             callers[call].add((function.domain, function.name))
     found, waiting = set(functions), [*functions]
     while waiting:

@@ -19,7 +19,7 @@ from bnfold.graph.facts.graph import Graph
 from bnfold.graph.facts.shapes import Shapes, inference
 from bnfold.graph.index.view import View
 from bnfold.graph.options import EVERYTHING, FoldOptions
-from bnfold.graph.plan.backtracking import Choices
+from bnfold.graph.plan.backtracking import Backtracking
 from bnfold.graph.plan.draft import NOTHING_UNFIT, Draft
 from bnfold.graph.plan.plan import Fold, How, Kept, Plan, RunEdit
 from bnfold.graph.plan.proposal import Proposal
@@ -157,22 +157,22 @@ class Planner:
         ways = self._ways(run)
         obstacles: dict[bool, Obstacle] = {}
         for way, up in ways:
-            choices = Choices()
+            forks = Backtracking()
             while True:
                 try:
-                    proposal = way(choices)
+                    proposal = way(forks)
                     self._check_gain(proposal)
                     self._draft.take_up(proposal)
                 except Refusal as refusal:
                     obstacles.setdefault(up, refusal.obstacle)
                 else:
                     return True
-                if not choices.try_again():
+                if not forks.try_again():
                     break
         run.above, run.below = obstacles.get(True), obstacles.get(False)
         return False
 
-    def _ways(self, run: Run) -> Sequence[tuple[Callable[[Choices], Proposal], bool]]:
+    def _ways(self, run: Run) -> Sequence[tuple[Callable[[Backtracking], Proposal], bool]]:
         """Return what to try, and whether it goes up: all of a run first, then less of it."""
         size = len(run.nodes)
         parts = range(1, size) if size <= _LONGEST_IN_PARTS else ()
@@ -180,11 +180,11 @@ class Planner:
         ways = [(partial(self._sink, run, n), True) for n in counts]
         return ways + [(partial(self._hoist, run, n), False) for n in starts]
 
-    def _sink(self, run: Run, count: int, choices: Choices) -> Proposal:
-        return Search(self._draft, How.OUTPUT, choices).sink(run, count)
+    def _sink(self, run: Run, count: int, forks: Backtracking) -> Proposal:
+        return Search(self._draft, How.OUTPUT, forks).sink(run, count)
 
-    def _hoist(self, run: Run, start: int, choices: Choices) -> Proposal:
-        return Search(self._draft, How.INPUT, choices).hoist(run, start)
+    def _hoist(self, run: Run, start: int, forks: Backtracking) -> Proposal:
+        return Search(self._draft, How.INPUT, forks).hoist(run, start)
 
     def _check_gain(self, proposal: Proposal) -> None:
         """Refuse a fold that leaves no fewer nodes, unless it takes a normalization out."""

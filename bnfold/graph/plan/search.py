@@ -24,7 +24,7 @@ from bnfold.graph.facts.quantized import find_quantized, rescaled
 from bnfold.graph.facts.roles import asking
 from bnfold.graph.index.view import NONE, Edge, Node
 from bnfold.graph.plan.absorbed import Absorbed
-from bnfold.graph.plan.backtracking import Choices
+from bnfold.graph.plan.backtracking import Backtracking
 from bnfold.graph.plan.draft import Draft
 from bnfold.graph.plan.pads import changed_value, pad_value, require_storable
 from bnfold.graph.plan.plan import How
@@ -41,10 +41,10 @@ _WILLING_DEPTH = 64
 class Search:
     """One attempt to let nodes of a run go; raises `Refusal` where something stands in the way."""
 
-    def __init__(self, draft: Draft, how: How, choices: Choices) -> None:
+    def __init__(self, draft: Draft, how: How, forks: Backtracking) -> None:
         self._draft = draft
         self._view = draft.view
-        self._choices = choices
+        self._forks = forks
         self._affines: dict[int, Affine] = {}
         self._passed: dict[int, Mapping[int, Affine]] = {}  # what went up through which carry node
         self._rising: list[int] = []  # tensors whose maker has not agreed yet
@@ -214,7 +214,7 @@ class Search:
             return next(iter(offered), 0)
         if row.every_input:
             offered = sorted(offered, key=lambda index: self._reluctance(node.inputs[index]))
-        return offered[self._choices.choose(len(offered))]
+        return offered[self._forks.choose(len(offered))]
 
     def _reluctance(self, tensor: int) -> int:
         """Say how late a branch should be tried: a constant one adds no node, a run may add one."""

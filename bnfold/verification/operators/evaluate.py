@@ -12,6 +12,7 @@ from functools import partial
 import numpy as np
 import onnx
 
+from bnfold.errors import first_sentence
 from bnfold.limits import COMPUTED
 from bnfold.onnx_model.computing import TooLargeError, require_room_for_outputs
 from bnfold.onnx_model.evaluator import CannotEvaluateError, evaluate
@@ -52,7 +53,7 @@ def run_node(node: onnx.NodeProto, opsets: Opsets, inputs: Inputs) -> list[Array
     except EvaluationError:
         raise
     except Exception as error:  # the kernels raise whatever numpy raises
-        raise EvaluationError(f"{node.op_type}: {error}") from error
+        raise EvaluationError(f"{node.op_type}: {first_sentence(error)}") from error
     return constant_node(node, opsets, inputs) if made is None else [made]
 
 
@@ -73,7 +74,7 @@ def constant_node(node: onnx.NodeProto, opsets: Opsets, inputs: Inputs) -> list[
     except EvaluationError:
         raise
     except (CannotEvaluateError, TooLargeError, ValueError) as error:
-        raise EvaluationError(f"{node.op_type}: {error}") from error
+        raise EvaluationError(f"{node.op_type}: {first_sentence(error)}") from error
 
 
 def track(node: onnx.NodeProto, opsets: Opsets, inputs: TrackedInputs) -> list[Tracked]:
@@ -98,7 +99,7 @@ def track(node: onnx.NodeProto, opsets: Opsets, inputs: TrackedInputs) -> list[T
             for value, size in zip(values, sizes, strict=False)
         ]
     except ValueError as error:
-        raise EvaluationError(f"{node.op_type}: {error}") from error
+        raise EvaluationError(f"{node.op_type}: {first_sentence(error)}") from error
 
 
 def _computed(opsets: Opsets, node: onnx.NodeProto, inputs: Inputs) -> list[Array]:

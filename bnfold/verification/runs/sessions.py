@@ -10,7 +10,7 @@ from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bnfold.errors import first_line
+from bnfold.errors import first_sentence
 from bnfold.frozen import frozen
 from bnfold.paths import is_text
 from bnfold.verification.comparison import Outputs, flatten
@@ -114,7 +114,7 @@ def load(target: Target, level: str, provider: str) -> "InferenceSession":
     try:
         return _session(target, level, provider, {})[0]
     except Exception as error:  # noqa: BLE001 - whatever a provider's library throws
-        raise CannotRunError(first_line(error), loading=True) from None
+        raise CannotRunError(first_sentence(error), loading=True) from None
 
 
 def run(
@@ -142,11 +142,11 @@ def run(
     try:
         session, values = _session(target, level, provider, overrides or {})
     except Exception as error:  # noqa: BLE001 - whatever a provider's library throws
-        raise CannotRunError(first_line(error), loading=True) from None
+        raise CannotRunError(first_sentence(error), loading=True) from None
     try:
         outputs = [_run_once(session, feed, names) for feed in feeds]
     except Exception as error:  # noqa: BLE001 - likewise
-        raise CannotRunError(first_line(error)) from None
+        raise CannotRunError(first_sentence(error)) from None
     result = _described(session, outputs)
     del session, values  # in this order: the session reads the values
     return result

@@ -19,7 +19,7 @@ import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
-from bnfold.errors import RequestError
+from bnfold.errors import RequestError, first_sentence
 from bnfold.files.stores import open_regular
 from bnfold.verification.runs.inputs import InputSpec, shape_text
 
@@ -164,7 +164,9 @@ def why(error: Exception) -> str:
         return "it is nested too deep"
     if "allow_pickle" in str(error):  # numpy's advice is to do what must not be done
         return "it holds Python objects, and those are never unpickled"
-    return error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return (
+        error.strerror if isinstance(error, OSError) and error.strerror else first_sentence(error)
+    )
 
 
 def _check_shape(spec: InputSpec, value: object, path: Path) -> None:
