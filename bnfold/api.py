@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import onnx
 
 from bnfold.errors import ModelError, RequestError
-from bnfold.files import OpenedModel, copy_model, open_model, stage
+from bnfold.files import OpenedModel, copy_model, open_model, stage, tidy
 from bnfold.folding import Decision, carry_out, function_names
 from bnfold.frozen import frozen
 from bnfold.graph.options import EVERYTHING, FoldOptions
@@ -119,6 +119,7 @@ def fold_with(
             "files of another is folded with the statistics of that other"
         )
     job = _Job(source, _target(source, target, in_place=how.in_place), how, step)
+    _tidy_around(job.source, job.target)
     with _without_collection(), _naming(job.source, job.target):
         return job.check() if how.check else job.fold()
 
@@ -147,7 +148,14 @@ def verify(
     first, second = (
         m if isinstance(m, onnx.ModelProto) else as_path(m) for m in (original, candidate)
     )
+    _tidy_around(*(m for m in (first, second) if isinstance(m, Path)))
     return verify_models(first, second, regions=regions, options=options)
+
+
+def _tidy_around(*files: Path) -> None:
+    """Remove what killed runs have left where these files are."""
+    for folder in {parent for file in files for parent in (file.parent, file.resolve().parent)}:
+        tidy(folder)
 
 
 def _target(source: Path, target: Path | None, *, in_place: bool) -> Path:
@@ -310,4 +318,5 @@ class _Job:
         if self.target != self.source or not opened.locations:
             return ()
         with open_model(self.target) as replaced:
-            return tuple(sorted(set(opened.locations).difference(replaced.locations)))
+            left = sorted(set(opened.locations).difference(replaced.locations))
+        return tuple(location for location in left if (self.source.parent / location).exists())

@@ -1,5 +1,6 @@
 """Reading and writing models: a tensor is a slice of a file until someone needs its numbers."""
 
+from bnfold.files.leftovers import tidy
 from bnfold.files.opened import OpenedModel, from_proto, open_model
 from bnfold.files.recipe import FoldOverflow, Literal, NotFinite, Recipe, UnfitNumbers, reference
 from bnfold.files.save import copy_model, materialize, save_model, stage
@@ -20,4 +21,5 @@ __all__ = [
     "reference",
     "save_model",
     "stage",
+    "tidy",
 ]

@@ -3,26 +3,27 @@
 A file is written without a name (`O_TMPFILE`) where the system can, so that a process killed at
 any moment leaves nothing; elsewhere under a hidden name. It gets its place by `rename`, after its
 bytes are on the disk. A file that does have a hidden name is locked by the process that writes
-it, so the next run can tell the leftovers of a killed one, and removes them.
+it, so the next run can tell what a killed one has left, and removes it (`leftovers.tidy`).
 """
 
 import contextlib
 import errno
 import os
-import shutil
 import signal
 import stat
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Final, Self
 
 from bnfold.errors import RequestError
-from bnfold.files.leftovers import PARTIAL, hidden_name, lock, remove_abandoned
+from bnfold.files.leftovers import PARTIAL, hidden_name, lock, only_one
 
 _NO_ANONYMOUS: Final = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOSYS})
+
+_WRITING: Final = os.O_WRONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
 
 @contextlib.contextmanager
@@ -75,31 +76,22 @@ class Staged:
     named: bool
 
     @classmethod
-    def create(cls, target: Path, *, like: Path | None = None, hidden: Path | None = None) -> Self:
-        """Begin a file; what killed runs left of the same target is removed.
+    def create(cls, target: Path, *, like: Path | None = None) -> Self:
+        """Begin a file.
 
         Args:
             target: What it will be.
             like: A file whose owner and permissions it gets if that exists; by default the target.
-            hidden: The name that it has before, if it needs one.
         """
-        remove_abandoned(target, PARTIAL)
-        flags = os.O_WRONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
-        hidden = hidden or hidden_name(target, PARTIAL)
-        staged = None
-        if hasattr(os, "O_TMPFILE") and Path("/proc/self/fd").is_dir():
-            try:
-                descriptor = os.open(target.parent, flags | os.O_TMPFILE, 0o666)
-                staged = cls(target, descriptor, hidden, named=False)
-            except OSError as error:
-                if error.errno not in _NO_ANONYMOUS:
-                    raise
-        if staged is None:
-            descriptor = os.open(hidden, flags | os.O_CREAT | os.O_EXCL, 0o666)
-            staged = cls(target, descriptor, hidden, named=True)
+        hidden = hidden_name(target, PARTIAL)
+        descriptor = _open_without_name(target.parent)
+        named = descriptor is None
+        if descriptor is None:
+            descriptor = _open_locked(hidden)
+        staged = cls(target, descriptor, hidden, named)
         try:
-            with contextlib.suppress(OSError):  # a file system without locks
-                lock(descriptor)
+            if not named:
+                _lock_if_possible(descriptor)
             with contextlib.suppress(FileNotFoundError):
                 _keep_permissions((like or target).stat(), descriptor)
         except BaseException:
@@ -124,10 +116,6 @@ class Staged:
         self.show()
         self.hidden.replace(self.target)
         sync_folder(self.target.parent)
-
-    def leave(self) -> None:
-        """Do not remove the file that has the hidden name, whatever happens."""
-        self.named = False
 
     def is_published(self) -> bool:
         """Return whether the target is this file, by asking the system."""
@@ -155,32 +143,29 @@ class Staged:
         self.discard()
 
 
-def publish_in_order(files: Sequence[Staged]) -> None:
-    """Publish files of which all but the last are new; if one fails, none of them is there."""
-    published: list[Path] = []
+def _open_without_name(folder: Path) -> int | None:
+    """Open a new file that has no name; return None where the system has none."""
+    if not hasattr(os, "O_TMPFILE") or not Path("/proc/self/fd").is_dir():
+        return None
     try:
-        for staged in files[:-1]:
-            published.append(staged.target)
-            staged.publish()
-        files[-1].publish()
-    except BaseException:
-        if not files[-1].is_published():  # it may be, if a signal came just after
-            for path in published:
-                path.unlink(missing_ok=True)
-        raise
+        return os.open(folder, _WRITING | os.O_TMPFILE, 0o666)
+    except OSError as error:
+        if error.errno not in _NO_ANONYMOUS:
+            raise
+        return None
 
 
-def replace_by_second_name(source: Path, target: Path) -> None:
-    """Let `target` be another name of `source`, or a copy where files have only one name."""
-    hidden = hidden_name(target, PARTIAL)
-    try:
-        try:
-            hidden.hardlink_to(source)
-        except OSError:
-            shutil.copyfile(source, hidden)
-        hidden.replace(target)
-    finally:
-        hidden.unlink(missing_ok=True)
+def _open_locked(path: Path) -> int:
+    """Open a new file and lock it before another process can take it for one left over."""
+    with only_one(path.parent):
+        descriptor = os.open(path, _WRITING | os.O_CREAT | os.O_EXCL, 0o666)
+        _lock_if_possible(descriptor)
+        return descriptor
+
+
+def _lock_if_possible(descriptor: int) -> None:
+    with contextlib.suppress(OSError):  # a file system without locks
+        lock(descriptor)
 
 
 def sync_folder(folder: Path) -> None:

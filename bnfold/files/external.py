@@ -13,7 +13,6 @@ therefore have its data in the `blobs` beside it, and nowhere else.
 import os
 from collections import defaultdict, deque
 from collections.abc import Iterable
-from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path, PureWindowsPath
 
@@ -21,11 +20,9 @@ import onnx
 
 from bnfold.errors import ModelError
 from bnfold.files.pieces import Slice
-from bnfold.files.references import Reference, is_external
-from bnfold.files.skeleton import read_skeleton
+from bnfold.files.references import Reference
 from bnfold.files.stores import FileStore, open_regular
 from bnfold.files.values import byte_count
-from bnfold.files.walk import tensors
 
 
 @dataclass(slots=True, eq=False)
@@ -135,18 +132,6 @@ class DataFiles:
             f"data file {location!r} is a symbolic link out of {where}, to {path};"
             " copy the file in if it is yours"
         )
-
-
-def reads(model: Path, data: Path) -> bool:
-    """Whether the file `model` is a model that has numbers in the file `data`."""
-    try:
-        with closing(FileStore(model, open_regular(model))) as store:
-            skeleton = read_skeleton(store)
-        references = [Reference.of(tensor) for tensor in tensors(skeleton) if is_external(tensor)]
-        locations = {found.location for found in references if not found.private}
-        return any((model.parent / location).resolve() == data.resolve() for location in locations)
-    except (ModelError, OSError, RuntimeError, ValueError):
-        return False  # what is no sane model is read by nobody
 
 
 def _cache_blobs(folder: Path) -> Path | None:

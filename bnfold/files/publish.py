@@ -1,39 +1,37 @@
 """Finished files take their places, in an order in which a kill at any moment does no harm.
 
 One file is replaced by one `rename`. A model and its data file are two, and a reader must never
-find the one with the other's predecessor. If there is no data file of that name yet, it comes
-first and the model after it. If there is one, the old model may be referring to it, so:
+find the one with the other's predecessor. So no data file that the old model reads is replaced:
+the new one gets a free name, then a model that refers to this name replaces the old one, then the
+old data goes. A journal tells the next run what may be left if this one is killed (`leftovers`).
 
-1. the new data appears under an interim name, a hidden one;
-2. a model that refers to the interim name replaces the old one;
-3. the data gets its final name too, by a hard link that replaces the old data;
-4. a model that refers to the final name replaces that of step 2;
-5. the interim name goes.
+The free name is `<model>.data` if that is not the old model's. If it is, the new data is called
+`<model>.1.data`, and the same is done once more with a copy of it: now `<model>.data` is free. A
+file with two names would need no copy, but onnx refuses to read one.
 
-One process at a time does so in a folder (`only_one`). After each step the model and what it refers
-to belong together. A killed run may leave the data under its interim name; the next one that writes
-the model removes it.
+One process at a time does so in a folder (`only_one`).
 """
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
 from bnfold.errors import RequestError
 from bnfold.files.assemble import DataLayout
-from bnfold.files.atomic import (
-    Staged,
-    explained,
-    publish_in_order,
-    real_target,
-    replace_by_second_name,
+from bnfold.files.atomic import Staged, explained, real_target
+from bnfold.files.leftovers import (
+    data_file,
+    data_files,
+    free_data_file,
+    journal,
+    only_one,
+    tidy,
 )
-from bnfold.files.external import reads
-from bnfold.files.leftovers import INTERIM, hidden_name, only_one, remove_abandoned
 from bnfold.files.opened import OpenedModel
-from bnfold.files.pieces import Piece
-from bnfold.files.stores import FileStore
+from bnfold.files.pieces import Piece, Slice
+from bnfold.files.readers import readers, reads
+from bnfold.files.stores import FileStore, open_regular
 from bnfold.files.transfer import write_pieces
 from bnfold.paths import is_text
 from bnfold.processes.cleanup import removed_if_killed
@@ -47,28 +45,85 @@ def require_apart(opened: OpenedModel, real: Path, target: Path) -> None:
         raise RequestError(f"{target}: files in a Hugging Face cache are not to be changed")
 
 
+class Pair:
+    """A data file on its way, and the model that refers to it, for whatever name it gets.
+
+    Args:
+        lay_out: Makes the pieces of both files, given the data file's name.
+        numbers: The data file, which is written.
+    """
+
+    def __init__(self, lay_out: Callable[[str], DataLayout], numbers: Staged) -> None:
+        self._lay_out = lay_out
+        self.numbers = numbers
+
+    def write_model(self, model: Staged, name: str) -> None:
+        """Write the model that refers to the data file under a name."""
+        write_pieces(self._lay_out(name).model, model.descriptor)
+
+    def publish(self, model: Staged) -> None:
+        """Let both take their places; `model` is not written yet."""
+        with only_one(model.target.parent):
+            self._take_places(model)
+        if self.numbers.target != data_file(model.target):
+            with suppress(OSError):  # it is as good under the name that it has
+                self._take_usual_name(model)
+
+    def _take_places(self, model: Staged) -> None:
+        real = model.target
+        usual = data_file(real)
+        taken = usual.exists() and reads(real, usual)
+        self.numbers.target = free_data_file(real) if taken else usual
+        self.write_model(model, self.numbers.target.name)
+        model.settle()
+        status = os.fstat(self.numbers.descriptor)
+        old = [path for path in data_files(real) if reads(real, path)]
+        with journal(real, status, self.numbers.target, old):
+            self.numbers.publish()
+            model.publish()
+
+    def _take_usual_name(self, model: Staged) -> None:
+        """Do it once more with a copy of the data, if nobody has taken the name meanwhile."""
+        real, place = model.target, self.numbers.target
+        with (
+            Staged.create(data_file(real), like=place) as numbers,
+            Staged.create(real) as renamed,
+        ):
+            with closing(FileStore(place, open_regular(place))) as store:
+                write_pieces([Slice(store, 0, store.size)], numbers.descriptor)
+            numbers.settle()
+            with only_one(real.parent):
+                if model.is_published() and not numbers.target.exists():
+                    Pair(self._lay_out, numbers)._take_places(renamed)  # noqa: SLF001 - one of us
+
+
 class StagedModel:
     """A model that is written and not yet in its place, in one file or with a data file beside it.
 
     Args:
         opened: The source.
-        model: The model.
-        data: Its data file, and the model as long as the data file has its interim name.
+        model: The model; with a data file it is written when that has its name.
+        pair: Its data file, and the model as long as the data file has its hidden name.
     """
 
     def __init__(
-        self, opened: OpenedModel, model: Staged, data: tuple[Staged, Staged] | None = None
+        self, opened: OpenedModel, model: Staged, pair: tuple[Pair, Staged] | None = None
     ) -> None:
         self._opened = opened
         self._model = model
-        self._data = data
+        self._pair = pair
         self._watch: ExitStack | None = None  # from when on the files have names
 
     @property
     def path(self) -> Path:
         """Where it can be read for now; it goes from there if this process is killed."""
-        files = [self._model] if self._data is None else [*self._data]
+        files = [self._model]
+        if self._pair is not None:
+            pair, candidate = self._pair
+            files = [pair.numbers, candidate]
         if self._watch is None:
+            if self._pair is not None:
+                pair.write_model(candidate, pair.numbers.hidden.name)
             self._watch = ExitStack()
             for staged in files:
                 staged.show()
@@ -82,18 +137,14 @@ class StagedModel:
             ModelError: The source changed while it was being read.
         """
         self.close()
-        for staged in (*(self._data or ()), self._model):
-            staged.settle()
+        first = self._model if self._pair is None else self._pair[0].numbers
+        first.settle()
         self._opened.require_unchanged()
-        real = self._model.target
-        with only_one(real.parent):
-            if self._data is None:
-                self._model.publish()
-            elif self._data[0].target.exists():
-                _replace_both(*self._data, self._model)
-            else:
-                publish_in_order([self._data[0], self._model])
-        remove_abandoned(real, INTERIM)
+        if self._pair is not None:
+            self._pair[0].publish(self._model)
+            return
+        with only_one(self._model.target.parent):
+            self._model.publish()
 
     def close(self) -> None:
         """Say that this process was not killed."""
@@ -116,6 +167,7 @@ def write_whole(path: Path, data: bytes) -> None:
         RequestError: It cannot be written.
     """
     real = real_target(path)
+    tidy(real.parent)
     with explained(path), Staged.create(real) as staged:
         write_pieces([data], staged.descriptor)
         staged.settle()
@@ -140,7 +192,7 @@ def staged_with_data(
         real: The model's file, links followed.
         sharing: Whether the new model will refer to the source's data files.
     """
-    data = real.with_name(f"{real.name}.data")
+    data = data_file(real)
     if not is_text(data.absolute()):
         raise RequestError(f"{target}: a model with a data file needs a path in UTF-8")
     layout = lay_out(data.name)
@@ -151,29 +203,14 @@ def staged_with_data(
     if real.parent.resolve() != target.parent.resolve():
         raise RequestError(f"{target}: a data file cannot be put beside a symbolic link's target")
     _require_replaceable(opened, data, real, sharing=sharing)
-    interim = hidden_name(real, INTERIM)
     with (
-        Staged.create(data, like=data if data.exists() else real, hidden=interim) as numbers,
-        Staged.create(real) as passing,
+        Staged.create(data, like=data if data.exists() else real) as numbers,
+        Staged.create(real) as candidate,
         Staged.create(real) as model,
-        closing(StagedModel(opened, model, (numbers, passing))) as staged,
+        closing(StagedModel(opened, model, (Pair(lay_out, numbers), candidate))) as staged,
     ):
         write_pieces(layout.pieces, numbers.descriptor, threads=opened.for_threads)
-        write_pieces(lay_out(interim.name).model, passing.descriptor)
-        write_pieces(layout.model, model.descriptor)
         yield staged
-
-
-def _replace_both(numbers: Staged, passing: Staged, model: Staged) -> None:
-    """Replace a model and its data file by the five steps."""
-    numbers.show()
-    try:
-        passing.publish()
-        replace_by_second_name(numbers.hidden, numbers.target)
-        model.publish()
-    finally:
-        if passing.is_published():  # and the last step is still to come
-            numbers.leave()
 
 
 def _require_replaceable(opened: OpenedModel, data: Path, real: Path, *, sharing: bool) -> None:
@@ -190,9 +227,9 @@ def _require_replaceable(opened: OpenedModel, data: Path, real: Path, *, sharing
         in_place = opened.file is not None and _is_one_of(real, [opened.file])
         if sharing or not in_place:
             raise RequestError(f"{data}: the model that is being read has its data in this file")
-    for beside in sorted(data.parent.glob("*.onnx")):
-        if beside.name != real.name and reads(beside, data):
-            raise RequestError(f"{data}: {beside.name} has its data in this file")
+    for reader in readers(data, but=real):
+        name = reader.name if reader.parent == data.absolute().parent else reader
+        raise RequestError(f"{data}: {name} has its data in this file")
 
 
 def _is_one_of(path: Path, stores: Iterable[FileStore]) -> bool:

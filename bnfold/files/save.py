@@ -14,6 +14,7 @@ import onnx
 from bnfold.errors import RequestError
 from bnfold.files.assemble import DataLayout, assemble, clear_reference, content_of
 from bnfold.files.atomic import explained, real_target, unwinding_when_terminated
+from bnfold.files.leftovers import tidy
 from bnfold.files.opened import OpenedModel
 from bnfold.files.pieces import Slice
 from bnfold.files.publish import StagedModel, require_apart, staged_alone, staged_with_data
@@ -58,6 +59,7 @@ def stage(
     """
     real = real_target(target)
     require_apart(opened, real, target)
+    tidy(real.parent)
     pieces = assemble(opened, proto, recipes, lambda *_: None)
     size = sum(map(len, pieces))
     if external_data is None:
@@ -116,6 +118,7 @@ def copy_model(
     real = real_target(target)
     require_apart(opened, real, target)
     in_reach = opened.data is None or opened.data.folder.resolve() == real.parent.resolve()
+    tidy(real.parent)
     as_asked = external_data is None or (not external_data and not opened.locations)
     if opened.file is None or share_data or not as_asked or (opened.locations and not in_reach):
         save_model(

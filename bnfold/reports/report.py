@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from bnfold.errors import RequestError
 from bnfold.files.atomic import explained, real_target
-from bnfold.files.external import reads
 from bnfold.files.pieces import sha256, sha256_of
 from bnfold.files.publish import write_whole
+from bnfold.files.readers import reads
 from bnfold.plain import Plain, fields_of
 from bnfold.reports.records import Counts, FoldRecord, KeptRecord
 from bnfold.version import __version__

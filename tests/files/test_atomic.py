@@ -16,9 +16,9 @@ from bnfold.files.atomic import (
     Staged,
     explained,
     real_target,
-    replace_by_second_name,
     unwinding_when_terminated,
 )
+from bnfold.files.leftovers import tidy
 
 anonymous = pytest.mark.skipif(
     not hasattr(os, "O_TMPFILE"), reason="this system has no files without a name"
@@ -148,34 +148,26 @@ def test_a_protected_file_or_folder_is_refused(
     assert target.read_bytes() == b"old"
 
 
-def test_leftovers_of_the_dead_are_removed_and_those_of_the_living_are_not(
+def test_what_the_dead_have_left_is_removed_and_what_the_living_are_at_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delattr(os, "O_TMPFILE", raising=False)
-    dead = tmp_path / ".m.12345678.bnfold-partial"
-    dead.write_bytes(b"half")
-    others = [
-        tmp_path / ".n.12345678.bnfold-partial",
-        tmp_path / ".m.onnx.12345678.bnfold-partial",  # of another target, whose name goes on
-        tmp_path / ".m.backup",
-    ]
+    for target in ("m", "n", "m.onnx", "m\nm"):
+        (tmp_path / f".{target}.12345678.bnfold-partial").write_bytes(b"half")
+    others = [".m.backup", ".m.1234567.bnfold-partial", "m.12345678.bnfold-partial"]
     for other in others:
-        other.touch()
+        (tmp_path / other).touch()
+    (tmp_path / ".d.12345678.bnfold-partial").mkdir()
+    (tmp_path / ".l.12345678.bnfold-partial").symlink_to("m.onnx")
     with Staged.create(tmp_path / "m") as living:
-        assert not dead.exists()
+        tidy(tmp_path)
+        kept = {living.hidden.name, *others}
+        kept |= {f".{name}.12345678.bnfold-partial" for name in "dl"}
+        assert set(names(tmp_path)) == kept
         write(tmp_path / "m", b"another's")
-        assert living.hidden.exists()
         living.settle()
         living.publish()
-    assert names(tmp_path) == sorted([*(other.name for other in others), "m"])
-
-
-def test_a_second_name_replaces_another_file(tmp_path: Path) -> None:
-    (tmp_path / "a").write_bytes(b"new")
-    (tmp_path / "b").write_bytes(b"old")
-    replace_by_second_name(tmp_path / "a", tmp_path / "b")
-    assert (tmp_path / "b").read_bytes() == b"new"
-    assert names(tmp_path) == ["a", "b"]
+    assert set(names(tmp_path)) == kept - {living.hidden.name} | {"m"}
 
 
 def test_termination_unwinds_in_the_main_thread_only_where_nobody_decided_otherwise() -> None:

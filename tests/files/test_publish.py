@@ -5,6 +5,7 @@ Whatever happens, a reader finds a whole model, the old one or the new one, and 
 
 import contextlib
 import errno
+import json
 import os
 import random
 import shutil
@@ -19,11 +20,15 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from handmade import model, refer, save_external, tensor
+from onnx import numpy_helper
 
+import bnfold
 from bnfold.errors import BnfoldError, RequestError
-from bnfold.files import Recipe, Scaled, copy_model, open_model, reference, stage
+from bnfold.files import Recipe, Scaled, copy_model, open_model, reference, stage, tidy
+from bnfold.files.atomic import Staged
 
 CALLS = (
     (os, "open"),
@@ -33,7 +38,6 @@ CALLS = (
     (os, "link"),
     (os, "fchmod"),
     (Path, "replace"),
-    (Path, "hardlink_to"),
     (Path, "mkdir"),
     (Path, "unlink"),  # the last: to clean up is possible, except for the dead
 )
@@ -49,7 +53,17 @@ def value_of(path: Path) -> float:
         values = opened.read(opened.proto.graph.initializer[0])
         factor = float(values[0] / WEIGHT[0])
         assert np.array_equal(values, WEIGHT * np.float32(factor))
-        return round(factor, 3)
+    assert_loadable(path)
+    return round(factor, 3)
+
+
+def assert_loadable(path: Path) -> None:
+    """Whether onnx and ONNX Runtime load a model, not only bnfold."""
+    weight = numpy_helper.to_array(onnx.load(path).graph.initializer[0])  # noqa: TID251
+    assert np.isfinite(weight).all()
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # it says that nobody reads the weight
+    onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
 def save_tripled(
@@ -98,6 +112,12 @@ class Scenario:
         """The files that there are for the target in the end."""
         name = str(self.target.relative_to(self.folder))
         return {name, f"{name}.data"} if "external" in self.form or self.form == "copy" else {name}
+
+    def results(self, before: set[str]) -> list[set[str]]:
+        """The files that there may be in the end: the data may not have its usual name yet."""
+        after = before | self.made()
+        data = f"{self.target.name}.data"
+        return [after, after - {data} | {f"{self.target.name}.1.data"}]
 
     def act(self, check: Callable[[Path], None] | None = None) -> None:
         if self.form == "copy":
@@ -177,8 +197,7 @@ def test_a_failing_call_leaves_a_whole_model_and_no_litter(
         assert value_of(scenario.source) in (OLD, NEW)
         if scenario.target.exists():
             assert value_of(scenario.target) in (OLD, NEW)
-        visible = {name for name in files(folder) if "bnfold-interim" not in name}
-        assert visible in (before, before | scenario.made())
+        assert files(folder) in (before, *scenario.results(before))
         shutil.rmtree(folder)
     assert number > 5
 
@@ -204,12 +223,14 @@ needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has
 
 
 def assert_whole(scenario: Scenario, before: set[str]) -> None:
-    """The models can be read, and another run succeeds and leaves the folder clean."""
+    """The models can be read, and any other run cleans up, and may succeed."""
     assert value_of(scenario.source) in (OLD, NEW)
     if scenario.target.exists():
         assert value_of(scenario.target) in (OLD, NEW)
     else:
         assert not scenario.made() & before
+    tidy(scenario.target.parent)
+    assert files(scenario.folder) in (before, *scenario.results(before))
     scenario.act()
     assert files(scenario.folder) == before | scenario.made(), "what a killed run left is gone"
 
@@ -235,6 +256,109 @@ def test_a_kill_before_any_call_leaves_a_whole_model(tmp_path: Path, form: str) 
         assert_whole(scenario, before)
         shutil.rmtree(folder)
     assert number > 5
+
+
+def killed_with_both(folder: Path) -> Scenario:
+    """Leave a folder as a run does that is killed when the new data is there, but not its model."""
+    scenario = Scenario("external to old", folder)
+    replace = Path.replace
+
+    def killing(self: Path, target: Path) -> Path:
+        if target.suffix == ".onnx":
+            kill_myself()
+        return replace(self, target)
+
+    def act() -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Path, "replace", killing)
+            scenario.act()
+
+    os.waitpid(forked(act), 0)
+    hidden = [name for name in files(folder) if name.startswith(".")]
+    assert sorted(name.rpartition("-")[2] for name in hidden) == ["journal", "partial"]
+    assert (folder / "target.onnx.1.data").exists()
+    assert value_of(scenario.target) == OLD
+    return scenario
+
+
+@needs_fork
+@pytest.mark.parametrize(
+    "mode", [{"check": True}, {"in_place": True}, {"target": "other.onnx"}, {"bn_only": True}]
+)
+def test_whatever_the_next_run_in_a_folder_does_it_cleans_up(
+    tmp_path: Path, mode: dict[str, Any]
+) -> None:
+    killed_with_both(tmp_path)
+    if "target" in mode:
+        mode = {"target": tmp_path / mode["target"]}
+    another = tmp_path / "another.onnx"
+    another.write_bytes(model([tensor("w")]).SerializeToString())
+    kept = {"source.onnx", "source.onnx.data", "target.onnx", "target.onnx.data", "another.onnx"}
+    bnfold.fold_file(another, verify=None, **mode)
+    assert kept <= files(tmp_path) <= kept | {"other.onnx", "another.folded.onnx"}
+
+
+@needs_fork
+def test_to_verify_in_a_folder_cleans_up_too(tmp_path: Path) -> None:
+    scenario = killed_with_both(tmp_path)
+    bnfold.verify(scenario.source, scenario.target)
+    names = {"source.onnx", "source.onnx.data", "target.onnx", "target.onnx.data"}
+    assert files(tmp_path) == names
+
+
+@needs_fork
+def test_what_a_journal_says_of_other_files_is_not_believed(tmp_path: Path) -> None:
+    scenario = killed_with_both(tmp_path)
+    (journal,) = tmp_path.glob(".*.bnfold-journal")
+    told = json.loads(journal.read_text("ascii"))
+    mine = tmp_path / "target.onnx.2.data"
+    for name in ("mine.txt", "target.onnx.2.data"):
+        (tmp_path / name).write_text("mine")
+        status = (tmp_path / name).stat()
+        told["data"][name] = [status.st_dev, status.st_ino]
+    told["data"]["target.onnx.2.data"][1] += 1  # another file, which was there before
+    journal.write_text(json.dumps(told))
+    for number, text in enumerate(("", "[]", '{"model": "../m"}', '{"model": 1, "data": [1]}')):
+        (tmp_path / f".m.0000000{number}.bnfold-journal").write_text(text)
+    tidy(tmp_path)
+    assert mine.read_text() == (tmp_path / "mine.txt").read_text() == "mine"
+    assert value_of(scenario.target) == OLD
+    assert not [name for name in files(tmp_path) if name.startswith(".")]
+    assert not (tmp_path / "target.onnx.1.data").exists()
+
+
+@needs_fork
+def test_where_somebody_is_at_work_nothing_is_cleaned_up(tmp_path: Path) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    killed_with_both(tmp_path)
+    before = files(tmp_path)
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    tidy(tmp_path)
+    assert files(tmp_path) == before
+    os.close(descriptor)
+    tidy(tmp_path)
+    assert files(tmp_path) < before
+
+
+def test_the_data_keeps_the_name_it_has_if_it_cannot_have_the_usual_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scenario = Scenario("external in place", tmp_path)
+    create = Staged.create
+
+    def full(target: Path, *, like: Path | None = None) -> Staged:
+        if like is not None and like.name == "source.onnx.1.data":
+            disk_full()
+        return create(target, like=like)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Staged, "create", full)
+        scenario.act()
+    assert value_of(scenario.target) == NEW
+    assert files(tmp_path) == {"source.onnx", "source.onnx.1.data"}
+    scenario.act()
+    assert files(tmp_path) == {"source.onnx", "source.onnx.data"}
 
 
 @needs_fork
@@ -453,6 +577,35 @@ def test_the_data_of_another_model_is_not_replaced(tmp_path: Path) -> None:
     save_tripled(source, source)
 
 
+@pytest.mark.parametrize("kind", ["above", "otherwise called", "too new"])
+def test_whoever_reads_a_data_file_keeps_it(tmp_path: Path, kind: str) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    source = folder / "m.onnx"
+    source.write_bytes(model([tensor("w")]).SerializeToString())
+    data = folder / "x.onnx.data"
+    other = save_external(model([tensor("w")]), folder / "y.onnx", "x.onnx.data")
+    if kind == "above":
+        proto = onnx.ModelProto.FromString(other.read_bytes())
+        proto.graph.initializer[0].external_data[0].value = "folder/x.onnx.data"
+        other.unlink()
+        other = tmp_path / "y.onnx"
+        other.write_bytes(proto.SerializeToString())
+    elif kind == "otherwise called":
+        other = other.rename(folder / "y.pb")
+    else:
+        proto = onnx.ModelProto.FromString(other.read_bytes())
+        proto.ir_version = 10_000
+        other.write_bytes(proto.SerializeToString())
+    before = data.read_bytes()
+    with pytest.raises(RequestError, match=rf"x.onnx.data: .*{other.name} has its data in this"):
+        save_tripled(source, folder / "x.onnx", external_data=True)
+    assert data.read_bytes() == before
+    other.unlink()
+    save_tripled(source, folder / "x.onnx", external_data=True)
+    assert value_of(folder / "x.onnx") == NEW
+
+
 def test_an_odd_data_file_in_the_way_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -491,16 +644,3 @@ def test_a_hugging_face_cache_is_not_written_to(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="Hugging Face cache"):
         save_tripled(snapshot / "m.onnx", snapshot / "m.onnx")
     save_tripled(snapshot / "m.onnx", snapshot / "m.folded.onnx")
-
-
-def test_where_files_have_one_name_the_data_is_copied(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(*_: object) -> None:
-        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
-
-    monkeypatch.setattr(Path, "hardlink_to", refuse)
-    source = save_external(model([tensor("w")]), tmp_path / "m.onnx", "m.onnx.data")
-    save_tripled(source, source)
-    assert value_of(source) == NEW
-    assert files(tmp_path) == {"m.onnx", "m.onnx.data"}
