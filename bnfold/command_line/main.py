@@ -11,7 +11,7 @@ import shutil
 import signal
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -112,7 +112,8 @@ def _with_verify_options(command: Any) -> Any:  # noqa: ANN401 - a click decorat
     name="bnfold",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 96},
     epilog="Also: 'bnfold verify ORIGINAL CANDIDATE' compares any two models; 'bnfold ops' lists "
-    "the operators that bnfold knows.  Exit codes: 0 done, 1 --check found something to fold, "
+    "the operators that bnfold knows; 'bnfold explain CODE' says what a reason means.  "
+    "Exit codes: 0 done, 1 --check found something to fold, "
     "2 bad request or file, 3 verification failed, 4 a provider that was asked for cannot run; "
     "on 1 to 4 the model is not written; of several the highest code counts.",
 )
@@ -309,6 +310,28 @@ def ops(*, markdown: bool) -> None:
         click.echo(as_markdown() if markdown else as_text())
 
 
+@click.command(name="bnfold explain", context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("code", required=False)
+@click.option("--markdown", is_flag=True, help="Print all explanations as Markdown.")
+def explain(code: str | None, *, markdown: bool) -> None:
+    """Explain why a node was kept: what CODE means, and what to do about it.
+
+    Without CODE all codes are listed.
+    """
+    with _one_line_errors(verbose=False):
+        from bnfold.reasons import Reason
+        from bnfold.remedies import as_markdown, explanation, listing
+
+        if code is None:
+            click.echo(as_markdown() if markdown else listing(), nl=not markdown)
+            return
+        codes = {reason.value: reason for reason in Reason}
+        word = code.lower().replace("_", "-")
+        if word not in codes:
+            raise RequestError(f"{code}: no such reason{_meant(word, codes)}")
+        click.echo(explanation(codes[word]))
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line.
 
@@ -335,7 +358,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _carry_out(words: list[str]) -> NoReturn:
-    command = {"verify": verify, "ops": ops}.get(words[0] if words else "")
+    command = {"verify": verify, "ops": ops, "explain": explain}.get(words[0] if words else "")
     name = "bnfold" if command is None else f"bnfold {words[0]}"
     try:
         if command is None:
@@ -377,10 +400,16 @@ def _check_names(models: Sequence[Path]) -> None:
     """Refuse a misspelt word where a model is expected."""
     word = str(models[0])
     if len(models) > 1 and word.isalpha() and not models[0].exists():
-        from difflib import get_close_matches
+        meant = _meant(word, ["verify"], "bnfold ")
+        if meant:
+            raise RequestError(f"{word}: no such file{meant}")
 
-        for meant in get_close_matches(word, ["verify"]):
-            raise RequestError(f"{word}: no such file; is 'bnfold {meant}' meant?")
+
+def _meant(word: str, known: Iterable[str], before: str = "") -> str:
+    """Ask whether something known is meant; an empty text if nothing is like the word."""
+    from difflib import get_close_matches
+
+    return next((f"; is '{before}{meant}' meant?" for meant in get_close_matches(word, known)), "")
 
 
 def _check_report(options: dict[str, Any], models: Sequence[Path]) -> None:

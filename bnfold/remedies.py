@@ -1,0 +1,167 @@
+"""What each reason means, whether it is a matter of exactness, and what to do about it.
+
+`bnfold explain` prints these texts, and docs/reasons.md is made of them.
+"""
+
+from collections.abc import Iterator, Mapping
+
+from bnfold.reasons import Reason
+
+EXPLANATIONS: Mapping[Reason, str] = {
+    Reason.TRAINING_MODE: """\
+The node computes with the statistics of the batch that it gets (a BatchNormalization), or drops
+values by chance (a Dropout). That is no fixed affine map, so there is nothing that could be
+folded. Most often the model was exported in training mode by mistake. In PyTorch call
+`model.eval()` before `torch.onnx.export`, and leave `training=` alone; in Keras export with
+`training=False`. Or let bnfold switch it off: `--freeze-training` takes the stored statistics
+as they are, `--estimate-statistics DATA` computes them from data (docs/statistics.md).""",
+    Reason.CONSTANT: """\
+Everything that the node reads is known before the model runs, so a runtime computes it once,
+when it loads the model. Folding would save nothing.""",
+    Reason.PER_ELEMENT_STATISTICS: """\
+Up to opset 8 a BatchNormalization with `spatial=0` has a mean and a variance for every element,
+not for every channel. A convolution has one weight for all positions of a channel and cannot
+take that up. Nothing exports this today; converting the model to opset 9 or newer tells whether
+it is meant.""",
+    Reason.EXTRA_OUTPUTS: """\
+Somebody reads an output of the node besides its first: running or saved statistics. If the node
+went, they would go with it. Remove those outputs from the graph's outputs where they are left
+over from training.""",
+    Reason.PARAMETERS_NOT_CONSTANT: """\
+A parameter is computed while the model runs, or is an input of the model. Then its numbers are
+not known now. Where it should be a constant, export it as an initializer (in PyTorch a
+parameter or a buffer of the module), or let a constant-folding tool run first.""",
+    Reason.BAD_PARAMETERS: """\
+The parameters have another shape than the input's channels, are of a type that is no
+floating-point number, or hold NaN or infinity. Folding would spread that over a weight. Look at
+the named tensor: NaN there comes from training that diverged.""",
+    Reason.BAD_VARIANCE: """\
+The variance plus epsilon is zero, negative or no number, so its square root does not exist.
+Negative variances come from arithmetic on stored statistics, such as averaging or quantizing
+them.""",
+    Reason.INVALID_NODE: """\
+The node's attributes and inputs contradict each other or the specification, so nobody knows
+what it computes. `onnx.checker.check_model(path, full_check=True)` says more; the exporter or
+the tool that edited the model last is to blame.""",
+    Reason.UNKNOWN_SHAPE: """\
+It is not known how many axes a tensor has, or how long one is, and that decides which elements
+belong to which channel. bnfold does not guess. Export with static shapes for all but the batch
+(in PyTorch: mark fewer `dynamic_shapes`), or write the shapes in with
+`onnxruntime.tools.symbolic_shape_infer` or `make_dynamic_shape_fixed`, and fold again.""",
+    Reason.TOO_LARGE: """\
+Something would have to be computed that is far larger than in any network: an axis of millions
+of elements, constants of hundreds of megabytes, or a search without end. This is a protection
+against broken files. If your model is real, please report it.""",
+    Reason.FUNCTION_ARGUMENT: """\
+The node is inside a local function of the model, and its parameters are arguments of it. bnfold
+inlines such a function where they are constant at the call; here they are not, or inlining it
+would not help.""",
+    Reason.OVERRIDABLE: """\
+The parameter is an initializer that is also listed as an input of the graph, so a caller may
+feed something else, and `--keep-overridable` was given. Without it bnfold folds such
+parameters, and takes them off the list of inputs.""",
+    Reason.GRAPH_INPUT: """\
+On the way to a linear operator the model's own input is met. Nothing in the model could take
+the affine up: the caller's data would have to change. If it is a normalization of the input,
+you may do it in preprocessing, or move it behind the first convolution by hand if that has no
+padding.""",
+    Reason.GRAPH_OUTPUT: """\
+A tensor that would change is an output of the model, and somebody may read it. Remove it from
+the graph's outputs if it was only exported for debugging.""",
+    Reason.OTHER_READER: """\
+A tensor that would change has another reader, which needs it as it is. This is so in
+pre-activation networks and DenseNets (Concat or Add, then BN, then Relu, while others read the
+sum): there no exact fold exists. The reader is named; if it is left over, remove it.""",
+    Reason.CAPTURED: """\
+A tensor that would change is read inside the body of an If, Loop or Scan, which needs it as it
+is. Where the condition is a constant, a constant-folding tool takes the If away.""",
+    Reason.OTHER_SCOPE: """\
+The node is inside the body of an If, Loop or Scan and reads a tensor from outside. Changing
+that tensor would change it for everybody outside, too.""",
+    Reason.NOT_LINEAR: """\
+An operator stands between that neither absorbs an affine nor lets it pass: Sigmoid, Softmax,
+LayerNormalization, a custom operator. No exact fold exists across it. `bnfold ops` lists what
+can be crossed. In PyTorch, putting the normalization right behind the convolution when the
+network is designed avoids it.""",
+    Reason.NO_GAIN: """\
+The fold would be exact, but would put in as many nodes as it takes out, for instance a MatMul
+without a bias that needs an Add. The model would not become faster.""",
+    Reason.NEEDS_POSITIVE_SCALE: """\
+The operator lets a scale pass only if it is positive: max(s x) = s max(x) and relu(s x) = s
+relu(x) hold for s > 0 alone. At least one channel has a negative or a zero scale (a negative
+γ). That is what training found, and no exact fold exists.""",
+    Reason.NEEDS_ZERO_SHIFT: """\
+The operator lets a scale pass, but no shift: relu(x + t) is not relu(x) plus anything. No exact
+fold exists; the normalization belongs on the other side of the activation.""",
+    Reason.CHANNELS_MIX: """\
+The operator makes one output of several channels, or puts several channels into one place, and
+these channels need different values. Only where all of them had the same would the fold be
+exact.""",
+    Reason.BRANCHES_DISAGREE: """\
+Several branches meet, in a sum, a Concat or at one weight, and each would need another value. A
+sum needs one scale for all of its branches, for example.""",
+    Reason.PAD_VALUE: """\
+A Pad fills with one number for all channels. Behind it each channel would need a number of its
+own, which a Pad cannot give.""",
+    Reason.INEXACT_CAST: """\
+A Cast to a narrower type stands between. Moved across it, the numbers would be rounded, or
+overflow, where they did not before.""",
+    Reason.QUANTIZED_ACTIVATION: """\
+The activation is quantized between the two operators (QuantizeLinear, DequantizeLinear, or an
+operator on integers). Rounding to a grid does not commute with an affine. Fold first, quantize
+afterwards: that also gives better ranges.""",
+    Reason.WEIGHT_NOT_CONSTANT: """\
+The weight of the linear operator is computed while the model runs, so it cannot be rewritten.
+Dynamic convolutions and attention are such. Where it should be constant, let a constant-folding
+tool run first, or export the parametrization away (in PyTorch
+`torch.nn.utils.parametrize.remove_parametrizations`).""",
+    Reason.BIAS_NOT_CONSTANT: """\
+The bias is computed while the model runs, so the shift has nowhere to go. Where it should be
+constant, let a constant-folding tool run first.""",
+    Reason.OTHER_AXIS: """\
+The values vary along another axis than the operator's channels: along the width of an image,
+say. A weight has no place for that. A constant of shape [C] against an NCHW tensor runs along
+the width, as ONNX broadcasts from the right; if channels were meant, it must be [C, 1, 1].""",
+    Reason.ZERO_PADDING: """\
+A normalization in front of a convolution with zero padding: the convolution reads zeros at the
+border, while a folded one would need to read −t/s there, which differs between channels. No
+exact fold exists. In PyTorch, put the normalization behind the convolution, or pad explicitly
+before the normalization.""",
+    Reason.QUANTIZED_RANGE: """\
+The weight or bias is stored as integers, and the folded values would not fit between the
+smallest and the largest. Fold the model before it is quantized.""",
+    Reason.OVERFLOW: """\
+The folded numbers are too large for the element type: above 65504 in float16. Fold the float32
+model, and convert it afterwards with a converter that knows what to keep in float32.""",
+    Reason.NOT_FINITE: """\
+The weight holds NaN or infinity. What a fold makes of these is no number that could be
+verified, so the node is left alone. NaN in a weight comes from training that diverged.""",
+}
+
+
+def explanation(reason: Reason) -> str:
+    """Return the text of one reason, for a terminal: code, sentence and paragraph."""
+    return f"{reason.value}: {reason.text}\n\n{EXPLANATIONS[reason]}"
+
+
+def listing() -> str:
+    """Return all codes with their sentences."""
+    width = max(len(reason.value) for reason in Reason)
+    return "\n".join(f"{reason.value:<{width}}  {reason.text}" for reason in Reason)
+
+
+def as_markdown() -> str:
+    """Return docs/reasons.md."""
+    return "\n".join(_markdown())
+
+
+def _markdown() -> Iterator[str]:
+    yield "# Why a node was kept"
+    yield ""
+    yield (
+        "bnfold folds what can be folded exactly and names everything else, with one of these\n"
+        "reasons. The codes are stable; reports carry them. `bnfold explain CODE` prints a section."
+    )
+    for reason in Reason:
+        yield from ("", f"## {reason.value}", "", f"*{reason.text}*", "", EXPLANATIONS[reason])
+    yield ""
