@@ -1,7 +1,7 @@
 """Reading data batch by batch: a long array is never in memory as a whole."""
 
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import IO, Any
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from bnfold.errors import RequestError
 from bnfold.frozen import frozen
-from bnfold.verification.runs.inputs import InputSpec
+from bnfold.verification.runs.inputs import Feed, InputSpec
 from bnfold.verification.runs.userdata import (
     UNREADABLE,
     fitted,
@@ -20,8 +20,6 @@ from bnfold.verification.runs.userdata import (
     polygraphy_feeds,
     why,
 )  # fmt: skip
-
-Feed = Mapping[str, NDArray[Any]]
 
 
 def read_batches(path: Path, specs: Sequence[InputSpec], size: int | None) -> Iterator[Feed]:
@@ -80,7 +78,7 @@ def _files(path: Path) -> list[Path]:
     return within or [path]
 
 
-def _batches(path: Path, specs: Sequence[InputSpec], cut: _Cut) -> Iterator[dict[str, Any]]:
+def _batches(path: Path, specs: Sequence[InputSpec], cut: _Cut) -> Iterator[Feed]:
     if path.is_dir():
         yield from folder_feeds(path, specs)
     elif path.suffix == ".json":
@@ -93,7 +91,7 @@ def _batches(path: Path, specs: Sequence[InputSpec], cut: _Cut) -> Iterator[dict
         )
 
 
-def _arrays(path: Path, specs: Sequence[InputSpec], cut: _Cut) -> Iterator[dict[str, Any]]:
+def _arrays(path: Path, specs: Sequence[InputSpec], cut: _Cut) -> Iterator[Feed]:
     """Yield stretches of the arrays of a file, all of as many samples."""
     names = [spec.name for spec in specs]
     with ExitStack() as stack:

@@ -36,10 +36,9 @@ from bnfold.statistics.normalizations import Normalization, find, in_training
 from bnfold.statistics.runner import Runner
 from bnfold.statistics.training_network import Given, derive
 from bnfold.verification.options import DEFAULT_TIMEOUT
-from bnfold.verification.runs.inputs import InputSpec, input_specs
+from bnfold.verification.runs.inputs import Feed, InputSpec, input_specs
 from bnfold.verification.runs.loadable import as_target
 
-Feed = Mapping[str, NDArray[Any]]
 Batches = Callable[[Sequence[InputSpec]], Iterable[Feed]]
 """Gives the batches for a model's inputs."""
 

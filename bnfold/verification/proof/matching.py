@@ -24,6 +24,7 @@ import numpy as np
 import onnx
 
 from bnfold.files.references import is_external
+from bnfold.region import ScopePath
 from bnfold.verification.dtypes import Array
 from bnfold.verification.operators.node import EvaluationError, default_domain
 from bnfold.verification.proof.identity import (
@@ -34,7 +35,7 @@ from bnfold.verification.proof.identity import (
     unchanged_operand,
     version_of,
 )
-from bnfold.verification.proof.scopes import Path, Scope, function_scope, graph_scope
+from bnfold.verification.proof.scopes import Scope, function_scope, graph_scope
 
 _SMALL = 1 << 10  # elements
 Explain = Callable[["Numbered", "Numbered", str], str | None]
@@ -69,7 +70,7 @@ class Numbered:
     parent: "Numbered | None"
     numbers: dict[str, int] = field(default_factory=dict)
     names: dict[int, str] = field(default_factory=dict)
-    bodies: dict[Path, "Numbered"] = field(default_factory=dict)
+    bodies: dict[ScopePath, "Numbered"] = field(default_factory=dict)
     twin: "Numbered | None" = None
     drawn: Counter[Key] = field(default_factory=Counter)
 
@@ -119,7 +120,7 @@ class Matcher:
         self.taken = taken
         self._ranks = ranks or {}
         self._drawing: dict[tuple[bool, str], bool] = {}
-        self.candidates: dict[Path, Numbered] = {}
+        self.candidates: dict[ScopePath, Numbered] = {}
         self.identical = 0
 
     def number(self, scope: Scope, twin: Numbered | None, inputs: list[Key]) -> Numbered:

@@ -18,12 +18,11 @@ from bnfold.files.values import require_rank
 from bnfold.limits import COMPUTED, COMPUTED_GROWTH
 from bnfold.onnx_model.computing import TooLargeError, require_computable
 from bnfold.onnx_model.order import in_order
+from bnfold.region import ScopePath
 from bnfold.verification.dtypes import Array, is_float
 from bnfold.verification.operators.evaluate import constant_node
 from bnfold.verification.operators.node import EvaluationError, Opsets, default_domain, opset_of
 from bnfold.verification.operators.table import Kind, row_of
-
-Path = tuple[tuple[str, str], ...]
 
 _NARROW_FLOATS = frozenset(
     {onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16, onnx.TensorProto.FLOAT}
@@ -57,7 +56,7 @@ class Scope:
     """
 
     model: OpenedModel
-    path: Path
+    path: ScopePath
     nodes: list[onnx.NodeProto]
     inputs: list[str]
     outputs: list[str]
@@ -292,7 +291,7 @@ def _ordered(model: OpenedModel, nodes: Sequence[onnx.NodeProto]) -> list[onnx.N
 
 
 def graph_scope(
-    model: OpenedModel, graph: onnx.GraphProto, path: Path = (), parent: Scope | None = None
+    model: OpenedModel, graph: onnx.GraphProto, path: ScopePath = (), parent: Scope | None = None
 ) -> Scope:
     """Return a graph as a scope."""
     tensors = {tensor.name: tensor for tensor in graph.initializer}

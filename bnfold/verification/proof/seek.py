@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 
 from bnfold.frozen import frozen
-from bnfold.region import Region
+from bnfold.region import Region, ScopePath
 from bnfold.verification.operators.demands import Shape
 from bnfold.verification.operators.node import EvaluationError
 from bnfold.verification.operators.table import row_of
@@ -20,7 +20,7 @@ from bnfold.verification.proof.facts import is_straight, linear_depth
 from bnfold.verification.proof.matching import Matcher, Numbered
 from bnfold.verification.proof.probe import Finding, probe
 from bnfold.verification.proof.scaling import AXES, Factors
-from bnfold.verification.proof.scopes import Path, Scope
+from bnfold.verification.proof.scopes import Scope
 from bnfold.verification.verdict import Probe, ProbeVerdict
 
 _FOUND_NODES = 40
@@ -122,7 +122,7 @@ class Seeker:
         self.found: list[Probe]
         self.suspects: list[str]
         self.broken: dict[str, str]
-        self.scaled: dict[tuple[Path, str], Factors]
+        self.scaled: dict[tuple[ScopePath, str], Factors]
         self.sought: list[str]
 
     def begin(self, matcher: Matcher) -> None:
@@ -186,7 +186,7 @@ class Seeker:
         Whatever reads one must make a tensor that is the original's, or its times factors that are
         taken back in turn.
         """
-        taken_back: set[tuple[Path, str]] = set()
+        taken_back: set[tuple[ScopePath, str]] = set()
         for path, name in reversed(self.scaled):
             inside = path == new.scope.path
             read_by = [node for node, _ in new.scope.readers.get(name, ())] if inside else []

@@ -17,7 +17,7 @@ from bnfold.verification.comparison import Outputs
 from bnfold.verification.dtypes import Array
 from bnfold.verification.options import VerifyOptions
 from bnfold.verification.runs.feeds import generated
-from bnfold.verification.runs.inputs import input_specs
+from bnfold.verification.runs.inputs import Feed, input_specs
 from bnfold.verification.runs.jitter import jittered_feeds, jittered_weights
 from bnfold.verification.runs.loadable import runnable
 from bnfold.verification.runs.providers import (
@@ -32,7 +32,6 @@ from bnfold.verification.runs.sessions import (
     DISABLE_ALL,
     ENABLE_ALL,
     CannotRunError,
-    Feed,
     Run,
     run,
 )
@@ -42,7 +41,7 @@ from bnfold.verification.verdict import ProviderState
 
 _JITTERS = 2
 
-Attempts = Iterable[list[dict[str, Any]]]
+Attempts = Iterable[list[Feed]]
 """Lists of feeds to try."""
 
 
@@ -82,7 +81,7 @@ class Originals:
         self.options = options
         self.announce = announce
         self.feeds: Sequence[Feed] = []
-        self.expected: list[dict[str, Any]] = []
+        self.expected: Sequence[Outputs] = []
         self.baselines: list[Baseline] = []
 
     def start(self) -> None:

@@ -17,8 +17,9 @@ import onnx
 from bnfold.verification.comparison import OutputComparison, Outputs, OutputVerdict
 from bnfold.verification.dtypes import Array, is_float
 from bnfold.verification.runs.compare import compare_output
+from bnfold.verification.runs.inputs import Feed
 from bnfold.verification.runs.layers import tap
-from bnfold.verification.runs.sessions import DISABLE_ALL, ENABLE_ALL, CannotRunError, Feed
+from bnfold.verification.runs.sessions import DISABLE_ALL, ENABLE_ALL, CannotRunError
 
 DECISIONS = frozenset(
     {"ArgMax", "ArgMin", "TopK", "NonMaxSuppression", "NonZero", "Round", "Floor", "Ceil", "Sign",

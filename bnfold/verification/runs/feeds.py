@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from bnfold import limits
 from bnfold.errors import RequestError
-from bnfold.verification.runs.inputs import Dim, InputSpec, shape_text
+from bnfold.verification.runs.inputs import Dim, Feed, InputSpec, shape_text
 
 SIZES = (64, 32, 224, 1, 2, 3, 4, 8, 16, 7, 10, 14, 28, 48, 96, 112, 128, 160, 192, 256, 299,
          320, 384, 416, 512, 640)  # fmt: skip
@@ -24,8 +24,6 @@ SIZES = (64, 32, 224, 1, 2, 3, 4, 8, 16, 7, 10, 14, 28, 48, 96, 112, 128, 160, 1
 _MIXED = (1, 2, 3, 4, 8, 16, 32, 64)
 _MIXTURES = 48
 _VOLUME = 1 << 26  # elements; more than this is no test input
-
-Feed = dict[str, Any]
 
 
 def generated(

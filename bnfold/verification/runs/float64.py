@@ -9,7 +9,7 @@ from bnfold.verification.comparison import Outputs
 from bnfold.verification.dtypes import Array, wide
 from bnfold.verification.operators.evaluate import run_node
 from bnfold.verification.proof.scopes import Scope, graph_scope
-from bnfold.verification.runs.sessions import Feed
+from bnfold.verification.runs.inputs import Feed
 
 
 def true_outputs(model: OpenedModel, feed: Feed) -> Outputs:

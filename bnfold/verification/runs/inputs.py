@@ -9,11 +9,15 @@ it as it is.
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import onnx
 
 from bnfold.errors import RequestError
 from bnfold.frozen import frozen
+
+Feed = Mapping[str, Any]
+"""What a model is fed at once: by input name an array, or a list of arrays for a sequence."""
 
 Dim = int | str
 """A size, or the name of a symbol."""

@@ -5,13 +5,13 @@ from pathlib import Path
 
 from bnfold.verification.comparison import OutputComparison, Outputs, OutputVerdict
 from bnfold.verification.runs.compare import compare_all
+from bnfold.verification.runs.inputs import Feed
 from bnfold.verification.runs.loadable import shape_of, with_outputs
 from bnfold.verification.runs.providers import caught_stderr
 from bnfold.verification.runs.sessions import (
     DISABLE_ALL,
     ENABLE_ALL,
     CannotRunError,
-    Feed,
     run,
 )
 

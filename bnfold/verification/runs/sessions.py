@@ -15,6 +15,7 @@ from bnfold.frozen import frozen
 from bnfold.paths import is_text
 from bnfold.verification.comparison import Outputs, flatten
 from bnfold.verification.operators.table import is_linear_by_name
+from bnfold.verification.runs.inputs import Feed
 from bnfold.verification.runs.providers import CPU, PROVIDER_OPTIONS, assignment
 
 if TYPE_CHECKING:
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 
 DISABLE_ALL = "ORT_DISABLE_ALL"
 ENABLE_ALL = "ORT_ENABLE_ALL"
-
-Feed = Mapping[str, Any]
 
 
 class CannotRunError(Exception):

@@ -21,9 +21,8 @@ from numpy.typing import NDArray
 
 from bnfold.errors import RequestError, first_sentence
 from bnfold.files.stores import open_regular
-from bnfold.verification.runs.inputs import InputSpec, shape_text
-
-Feed = dict[str, Any]
+from bnfold.verification.comparison import Outputs
+from bnfold.verification.runs.inputs import Feed, InputSpec, shape_text
 
 UNREADABLE = (
     OSError, ValueError, KeyError, TypeError, DecodeError, binascii.Error, zipfile.BadZipFile,
@@ -33,7 +32,7 @@ UNREADABLE = (
 
 def load_inputs(
     path: Path, specs: Sequence[InputSpec], outputs: Sequence[str]
-) -> tuple[list[Feed], list[Feed]]:
+) -> tuple[list[Feed], list[Outputs]]:
     """Read feeds, and the outputs that are expected for them where the data holds any.
 
     Args:
@@ -44,7 +43,7 @@ def load_inputs(
     Raises:
         RequestError: The data cannot be read or does not fit the model.
     """
-    expected: list[Feed] = []
+    expected: list[Outputs] = []
     try:
         if path.is_dir():
             feeds, expected = folder_feeds(path, specs), _expected(path, outputs)
@@ -83,7 +82,7 @@ def folder_feeds(path: Path, specs: Sequence[InputSpec]) -> list[Feed]:
     return [_tensors(folder, "input", names, sequences) for folder in _data_sets(path)]
 
 
-def _expected(path: Path, outputs: Sequence[str]) -> list[Feed]:
+def _expected(path: Path, outputs: Sequence[str]) -> list[Outputs]:
     return [_tensors(folder, "output", outputs, set()) for folder in _data_sets(path)]
 
 
@@ -91,8 +90,8 @@ def _data_sets(path: Path) -> list[Path]:
     return sorted(path.glob("test_data_set_*")) or [path]
 
 
-def _tensors(folder: Path, kind: str, names: Sequence[str], sequences: set[str]) -> Feed:
-    values: Feed = {}
+def _tensors(folder: Path, kind: str, names: Sequence[str], sequences: set[str]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
     files = sorted(folder.glob(f"{kind}_*.pb"), key=lambda file: int(file.stem.split("_")[-1]))
     for position, file in enumerate(files):
         if position >= len(names) and kind == "input":

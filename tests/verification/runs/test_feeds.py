@@ -23,7 +23,7 @@ def model(
 
 
 def first(specs: list[InputSpec], shapes: Any = None, seed: int = 0) -> dict[str, Any]:
-    return next(generated(specs, shapes or {}, seed=seed, count=1))[0]
+    return dict(next(generated(specs, shapes or {}, seed=seed, count=1))[0])
 
 
 def test_declared_shapes_are_kept_and_symbols_are_one_number() -> None:
