@@ -82,6 +82,8 @@ class OutputComparison(Plain):
 
     def numbers(self) -> str:
         """Say how large the difference is, in proportion to the output and to its noise."""
+        if self.size and self.no_evidence >= self.size:
+            return "shows nothing"
         if self.difference == 0:
             return "is the same to the last bit"
         if not self.magnitude:

@@ -13,7 +13,6 @@ import onnx
 from bnfold.files.opened import OpenedModel
 from bnfold.verification.dtypes import Array
 from bnfold.verification.operators.node import EvaluationError, default_domain
-from bnfold.verification.operators.table import Kind, row_of
 from bnfold.verification.proof.scopes import Scope
 
 Key = tuple[object, ...]
@@ -21,7 +20,6 @@ Key = tuple[object, ...]
 _OTHER_MEANING = frozenset({("PRelu", 7), ("AveragePool", 11), ("AveragePool", 22),
                             ("MaxPool", 22), ("Resize", 19), ("Mod", 28)})  # fmt: skip
 """Versions that declare what the one before declares, and compute something else in some cases."""
-_LEGACY_DROPOUT = 7  # up to here an attribute tells whether it is a test
 _NEUTRAL = {"Add": 0, "Sub": 0, "Mul": 1, "Div": 1}
 """The constant with which an operator gives back its other operand."""
 _SHORT = 64  # bytes that are kept as they are, instead of their digest
@@ -96,31 +94,6 @@ def _declared(schema: onnx.defs.OpSchema) -> Key:
     ]
     return (tuple(attributes), *formal, schema.min_input, schema.max_input,
             schema.min_output, schema.max_output)  # fmt: skip
-
-
-def draws(node: onnx.NodeProto, scope: Scope) -> bool:
-    """Tell whether a node draws numbers of its own, so that another of its kind gives others."""
-    if any(a.HasField("g") and any(draws(n, scope) for n in a.g.node) for a in node.attribute):
-        return True
-    if not default_domain(node):
-        return False
-    if row_of(node).kind is Kind.RANDOM:
-        return not any(attribute.name == "seed" for attribute in node.attribute)
-    return node.op_type == "Dropout" and _in_training(node, scope)
-
-
-def _in_training(node: onnx.NodeProto, scope: Scope) -> bool:
-    """Tell whether a Dropout may drop something."""
-    if any(attribute.name == "seed" for attribute in node.attribute):
-        return False
-    if scope.opsets.get("", 0) < _LEGACY_DROPOUT:
-        return not any(a.name == "is_test" and a.i for a in node.attribute)
-    if len(node.input) <= 2 or not node.input[2]:  # noqa: PLR2004 - (data, ratio, training)
-        return False
-    try:
-        return bool(scope.constant(node.input[2]))
-    except EvaluationError:
-        return True
 
 
 def unchanged_operand(node: onnx.NodeProto, scope: Scope, rank: "int | None") -> str | None:

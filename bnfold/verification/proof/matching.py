@@ -18,7 +18,7 @@ Bodies of If, Loop and Scan and local functions are matched as part of the node 
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import onnx
@@ -27,11 +27,11 @@ from bnfold.files.references import is_external
 from bnfold.region import ScopePath
 from bnfold.verification.dtypes import Array
 from bnfold.verification.operators.node import EvaluationError, default_domain
+from bnfold.verification.proof.drawing import Drawing
 from bnfold.verification.proof.identity import (
     Key,
     attribute_content,
     content,
-    draws,
     unchanged_operand,
     version_of,
 )
@@ -119,7 +119,7 @@ class Matcher:
         self._explain = explain
         self.taken = taken
         self._ranks = ranks or {}
-        self._drawing: dict[tuple[bool, str], bool] = {}
+self._drawing = {False: Drawing(originals), True: Drawing(candidates)}
         self.candidates: dict[ScopePath, Numbered] = {}
         self.identical = 0
 
@@ -164,9 +164,10 @@ class Matcher:
             self.candidates[scope.path] = numbered
         for name, key in zip(scope.inputs, inputs, strict=True):
             numbered.numbers[name] = self.table.number(key)
+        drawing = self._drawing[numbered.twin is not None]
         for node in scope.nodes:
             key = self._key(numbered, node)
-            if self._draws(numbered, node):
+            if drawing.draws(node, scope):
                 numbered.drawn[key] += 1
                 key = (*key, numbered.drawn[key])
             for index, name in enumerate(node.output):
@@ -210,19 +211,6 @@ class Matcher:
             number = numbered.numbers.get(name)
             name = "" if number is None else numbered.twin.names.get(number, "")
         return self._ranks.get(name)
-
-    def _draws(self, numbered: Numbered, node: onnx.NodeProto) -> bool:
-        """Tell whether a node, or the local function that it calls, draws numbers of its own."""
-        is_candidate = numbered.twin is not None
-        name = f"{node.domain}::{node.op_type}" + (f":{node.overload}" if node.overload else "")
-        function = self._functions[is_candidate].get(name)
-        if function is None:
-            return draws(node, numbered.scope)
-        if (is_candidate, name) not in self._drawing:
-            self._drawing[is_candidate, name] = False
-            body = replace(numbered, scope=function_scope(numbered.scope.model, function))
-            self._drawing[is_candidate, name] = any(self._draws(body, n) for n in function.node)
-        return self._drawing[is_candidate, name]
 
     def _key(self, numbered: Numbered, node: onnx.NodeProto) -> Key:
         scope = numbered.scope

@@ -16,6 +16,7 @@ from bnfold.files import opened
 from bnfold.verification.comparison import Outputs
 from bnfold.verification.dtypes import Array
 from bnfold.verification.options import VerifyOptions
+from bnfold.verification.proof.drawing import random_outputs
 from bnfold.verification.runs.feeds import generated
 from bnfold.verification.runs.inputs import Feed, input_specs
 from bnfold.verification.runs.jitter import jittered_feeds, jittered_weights
@@ -73,7 +74,17 @@ class Baseline:
 
 
 class Originals:
-    """The original with its inputs, and its outputs on every provider."""
+    """The original with its inputs, and its outputs on every provider.
+
+    Attributes:
+        path: Its file.
+        options: How to verify.
+        announce: Called before every step that may take long.
+        feeds: The inputs.
+        expected: The outputs that came with them.
+        baselines: What it gave on each provider.
+        random: The outputs that depend on numbers which it draws.
+    """
 
     def __init__(self, path: Path, options: VerifyOptions, announce: Callable[[str], None]) -> None:
         """Prepare; `announce` is called before every step that may take long."""
@@ -83,6 +94,7 @@ class Originals:
         self.feeds: Sequence[Feed] = []
         self.expected: Sequence[Outputs] = []
         self.baselines: list[Baseline] = []
+        self.random: frozenset[str] = frozenset()
 
     def start(self) -> None:
         """Run the original on every provider.
@@ -94,6 +106,7 @@ class Originals:
         self.announce("looking for execution providers")
         trials = [Trial(provider, self.options.timeout) for provider in named]
         with opened.open_model(self.path) as model:
+            self.random = random_outputs(model)
             for provider, trial in zip(named, trials, strict=True):
                 attempts = self._attempts(model.proto)
                 self.announce(f"trying {short_name(provider)}")

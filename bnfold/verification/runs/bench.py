@@ -18,7 +18,12 @@ from bnfold.verification.comparison import OutputComparison, Outputs, OutputVerd
 from bnfold.verification.operators.node import EvaluationError
 from bnfold.verification.options import VerifyOptions
 from bnfold.verification.runs.baseline import Baseline, Originals, stacked
-from bnfold.verification.runs.compare import Rule, compare_all, compare_with_truth
+from bnfold.verification.runs.compare import (
+    Rule,
+    compare_all,
+    compare_with_truth,
+    without_evidence,
+)
 from bnfold.verification.runs.decisions import judge_flips
 from bnfold.verification.runs.float64 import true_outputs
 from bnfold.verification.runs.layers import compare_layers, shapes_inside
@@ -77,6 +82,7 @@ class Bench:
             results += self._against_expected(baseline, runs)
         if self.options.thorough:
             results += self._against_truth(baseline, runs)
+        results = without_evidence(results, self.originals.random)
         if any(result.verdict is OutputVerdict.DIFFERS for result in results):
             results = self._flips_judged(candidate, baseline, runs, results)
         report["outputs"] = [encode(result) for result in results]

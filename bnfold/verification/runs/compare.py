@@ -24,7 +24,8 @@ variants, and the candidate may have 5 times that.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -58,6 +59,7 @@ class Rule:
 
 
 _FAST = Rule()
+_MISSING = "the candidate has no such output"
 
 
 def distance(a: Array, b: Array) -> float:
@@ -194,13 +196,38 @@ def compare_all(
         if name in candidate:
             results.append(compare_output(name, level, values, others, candidate[name], rule))
             continue
-        note = "the candidate has no such output"
         results.append(
             OutputComparison(
-                name, level, OutputVerdict.DIFFERS, math.inf, 0.0, 0.0, 0.0, values.size, note=note
+                name, level, OutputVerdict.DIFFERS, math.inf, 0.0, 0.0, 0.0, values.size,
+                note=_MISSING,
             )
-        )
+        )  # fmt: skip
     return results
+
+
+def without_evidence(
+    results: Sequence[OutputComparison], random: Collection[str]
+) -> list[OutputComparison]:
+    """Return comparisons, of which those that random numbers touch say nothing.
+
+    Args:
+        results: The comparisons.
+        random: The outputs that depend on numbers which the models draw.
+    """
+    return [
+        replace(
+            result, verdict=OutputVerdict.INCONCLUSIVE, difference=0.0, noise=0.0,
+            no_evidence=result.size, note="it depends on random numbers",
+        )
+        if result.note != _MISSING and any(_is_part(result.name, name) for name in random)
+        else result
+        for result in results
+    ]  # fmt: skip
+
+
+def _is_part(name: str, output: str) -> bool:
+    """Tell whether a comparison of that name is about an output, or an element of its sequence."""
+    return name == output or name.startswith((f"{output}[", f"{output}.", f"{output} (input "))
 
 
 def compare_with_truth(
