@@ -119,7 +119,7 @@ class Matcher:
         self._explain = explain
         self.taken = taken
         self._ranks = ranks or {}
-self._drawing = {False: Drawing(originals), True: Drawing(candidates)}
+        self._drawing = {False: Drawing(originals), True: Drawing(candidates)}
         self.candidates: dict[ScopePath, Numbered] = {}
         self.identical = 0
 
