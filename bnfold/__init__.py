@@ -59,6 +59,11 @@ _HOMES = {
 }
 
 
+def __dir__() -> list[str]:
+    """Offer the public names, and no others."""
+    return list(__all__)
+
+
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - PEP 562
     """Import what was asked for."""
     if name not in _HOMES:

@@ -21,6 +21,7 @@ from bnfold.onnx_model.functions import FunctionId, inlined
 from bnfold.onnx_model.validity import require_valid
 from bnfold.region import Region
 from bnfold.reports.records import Counts, FoldRecord, KeptRecord, fold_records, kept_records
+from bnfold.shown import Shown
 
 Result = TypeVar("Result")
 
@@ -44,8 +45,8 @@ class Decision:
     inlined: tuple[FunctionId, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Folding:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Folding(Shown):
     """A folded model in memory.
 
     Attributes:
@@ -68,6 +69,16 @@ class Folding:
     after: Counts
     unlisted: tuple[str, ...] = ()
     inlined: tuple[str, ...] = ()
+
+    def told(self) -> dict[str, str]:
+        """Return what was done."""
+        before, after = self.before, self.after
+        return {
+            "batch normalizations": f"{before.batch_normalizations} → {after.batch_normalizations}",
+            "nodes": f"{before.nodes} → {after.nodes}",
+            "folds": str(len(self.folds)),
+            "kept": str(len(self.kept)),
+        }
 
 
 _PATIENCE = 16

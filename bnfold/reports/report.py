@@ -17,8 +17,10 @@ from bnfold.files.atomic import explained, real_target
 from bnfold.files.pieces import sha256, sha256_of
 from bnfold.files.publish import write_whole
 from bnfold.files.readers import reads
+from bnfold.paths import as_path
 from bnfold.plain import Plain, fields_of
 from bnfold.reports.records import Counts, FoldRecord, KeptRecord
+from bnfold.shown import Shown
 from bnfold.version import __version__
 
 if TYPE_CHECKING:
@@ -69,8 +71,8 @@ class FileRecord(Plain):
         return cls(str(path), sha256_of(opened.file) if digest else None, opened.file.size)
 
 
-@dataclass(frozen=True, slots=True)
-class Report(Plain):
+@dataclass(frozen=True, slots=True, repr=False)
+class Report(Shown):
     """What was done to one model.
 
     Attributes:
@@ -115,6 +117,32 @@ class Report(Plain):
     def error(self) -> str | None:
         """Why the model was not written, in one sentence; None where nothing is wrong."""
         return None if self.verification is None else _error(self.verification)
+
+    def told(self) -> dict[str, str]:
+        """Return what was done, and the verdict."""
+        before, after = self.before, self.after
+        told = {
+            "source": self.source.path,
+            "target": "" if self.target is None else self.target.path,
+            "written": "yes" if self.written else "no",
+            "batch normalizations": f"{before.batch_normalizations} → {after.batch_normalizations}",
+            "nodes": f"{before.nodes} → {after.nodes}",
+            "kept": str(len(self.kept)),
+            "verification": "none" if self.verification is None else str(self.verification.verdict),
+        }
+        return {name: text for name, text in told.items() if text}
+
+    def to_html(self, path: str | Path) -> None:
+        """Write the report as a page; takes the extra `bnfold[html]`.
+
+        Raises:
+            RequestError: The extra is not there, or the file cannot be written.
+        """
+        page = as_path(path)
+        if page.suffix.lower() not in _HTML:
+            raise RequestError(f"{page}: a page is written to a .html file")
+        check_report_path(page)
+        write_reports(page, [self])
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as plain JSON-able data, see docs/report.md."""
@@ -241,13 +269,13 @@ def installed_versions() -> dict[str, str]:
 
 
 def _exit_code(verification: "Verification") -> Exit:
-    if not verification.ok:
+    if not verification.verdict.ok:
         return Exit.NOT_VERIFIED
     return Exit.NO_PROVIDER if verification.asked_provider_failed else Exit.DONE
 
 
 def _error(verification: "Verification") -> str | None:
-    if not verification.ok:
+    if not verification.verdict.ok:
         return f"verification {verification.verdict}: {verification.reason}"
     failed = verification.asked_provider_failed
     return f"asked for by name but cannot run: {failed}" if failed else None

@@ -13,7 +13,7 @@ many samples it has, as in PyTorch's cumulative average (momentum=None).
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from bnfold.onnx_model.functions import called_functions, inlined
 from bnfold.plain import Plain, fields_of, to_plain
 from bnfold.processes.worker import ChildDiedError
 from bnfold.rules.affine_nodes import NORMALIZATION
+from bnfold.shown import Shown
 from bnfold.statistics.freeze import Frozen, Statistics, freeze
 from bnfold.statistics.moments import F64, Moments
 from bnfold.statistics.normalizations import Normalization, find, in_training
@@ -131,8 +132,8 @@ class Worst(Plain):
         return cls(channel, float(values[channel]))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Estimate(Plain):
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Estimate(Shown):
     """The population statistics of a model's normalizations.
 
     Attributes:
@@ -147,7 +148,15 @@ class Estimate(Plain):
     batches: int
     warnings: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
-    model: onnx.ModelProto | None = field(default=None, repr=False)
+    model: onnx.ModelProto | None = None
+
+    def told(self) -> dict[str, str]:
+        """Return how much there is, and how far it moved."""
+        moved = [each.moved.value for each in self.normalizations if each.moved is not None]
+        told = {"normalizations": str(len(self.normalizations)), "batches": str(self.batches)}
+        if moved:
+            told["moved by at most"] = f"{max(moved):.2g} standard deviations"
+        return told | {"warnings": str(len(self.warnings)), "skipped": str(len(self.skipped))}
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON-able data; the model is not in it."""

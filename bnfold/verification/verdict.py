@@ -6,6 +6,7 @@ from typing import Any
 
 from bnfold.plain import Plain, fields_of
 from bnfold.region import Region
+from bnfold.shown import Shown
 from bnfold.verification.comparison import OutputComparison, OutputVerdict
 
 
@@ -140,8 +141,8 @@ class ProviderReport(Plain):
         return {**fields_of(self), "verdict": str(self.verdict)}
 
 
-@dataclass(frozen=True, slots=True)
-class Verification(Plain):
+@dataclass(frozen=True, slots=True, repr=False)
+class Verification(Shown):
     """Everything that was found out about a candidate.
 
     Attributes:
@@ -169,8 +170,23 @@ class Verification(Plain):
 
     @property
     def ok(self) -> bool:
-        """The candidate may be used."""
-        return self.verdict.ok
+        """The candidate may be used, and every provider that was asked for by name ran it."""
+        return self.verdict.ok and self.asked_provider_failed is None
+
+    def __bool__(self) -> bool:
+        """Return `ok`."""
+        return self.ok
+
+    def told(self) -> dict[str, str]:
+        """Return the verdict and its evidence."""
+        held = sum(probe.verdict is ProbeVerdict.HELD for probe in self.probes)
+        told = {"verdict": str(self.verdict), "because": self.reason}
+        if self.probes:
+            told["proved in float64"] = f"{held} of {len(self.probes)} regions"
+        told |= {provider.name: str(provider.state) for provider in self.providers}
+        if self.asked_provider_failed is not None:
+            told["asked for, but did not run"] = self.asked_provider_failed
+        return told
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON-able data, with whether the candidate may be used."""
