@@ -17,11 +17,18 @@ _END_OF_SENTENCE = re.compile(r"(?<!\b[A-Z])[.!?]\s+(?=[A-Z])")
 """Not after an initial."""
 
 
+def printable(text: str) -> str:
+    """Return text without line ends, control sequences and marks that reverse what is read."""
+    if text.isprintable():
+        return text
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
+    )
+
+
 def one_line(message: str) -> str:
     """Return a message as one line of bounded length, whatever names a file has put into it."""
-    shown = "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in message
-    )
+    shown = printable(message)
     half = _LONGEST // 2
     return shown if len(shown) <= _LONGEST else f"{shown[:half]} … {shown[-half:]}"
 

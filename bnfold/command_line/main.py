@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from bnfold.command_line.foreign import printable_lines
 from bnfold.errors import BnfoldError, RequestError, one_line
 from bnfold.processes.signals import interrupts_held_back
 from bnfold.version import __version__
@@ -482,7 +483,7 @@ def _print_results(
         if result.error:
             click.echo(f"bnfold: {one_line(result.error)}", err=True)
         if result.trace and options["verbose"]:
-            click.echo(result.trace, err=True)
+            click.echo(printable_lines(result.trace), err=True)
         if result.report is not None and not options["quiet"]:
             err = to_stderr or bool(result.error)
             text = report_text(result.report, verbose=options["verbose"], width=_width(err=err))
@@ -516,7 +517,7 @@ def _one_line_errors(*, verbose: bool) -> Iterator[None]:
         _fail(_refused_by_system(error))
     except Exception as error:  # noqa: BLE001 - nobody should have to read a traceback
         if verbose:
-            traceback.print_exc()
+            click.echo(printable_lines(traceback.format_exc()), err=True)
         _fail(f"this is a bug in bnfold, please report it: {error!r} (-v shows where)")
 
 
@@ -549,7 +550,7 @@ def _progress(*, quiet: bool) -> Iterator[Any]:
 
     def step(text: str) -> None:
         if shown:
-            click.echo(f"\r\x1b[K{text} …", err=True, nl=False)
+            click.echo(f"\r\x1b[K{one_line(text)} …", err=True, nl=False)
 
     try:
         yield step

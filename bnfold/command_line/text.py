@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from bnfold.command_line.foreign import made_printable
 from bnfold.reports.records import FoldRecord, KeptRecord, NodeRecord
 from bnfold.reports.report import Exit, Report
 from bnfold.rules.affine_nodes import NORMALIZATION
@@ -39,13 +40,14 @@ def report_text(report: Report, *, verbose: bool = False, width: int | None = No
         verbose: Tell every fold, every node kept and every output.
         width: Where to wrap lines; None not to.
     """
-    return _wrapped(_report_lines(report, verbose=verbose), width)
+    return _wrapped(_report_lines(made_printable(report), verbose=verbose), width)
 
 
 def verification_text(
     found: "Verification", *, verbose: bool = False, width: int | None = None
 ) -> str:
     """Return what a verification found, in lines."""
+    found = made_printable(found)
     return _wrapped(_verification_lines(found, found.reason, verbose=verbose), width)
 
 
