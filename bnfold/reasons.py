@@ -21,6 +21,7 @@ class Reason(Enum):
     BAD_PARAMETERS = "bad-parameters"
     BAD_VARIANCE = "bad-variance"
     INVALID_NODE = "invalid-node"
+    EXACT_SUMS = "exact-sums"
     UNKNOWN_SHAPE = "unknown-shape"
     TOO_LARGE = "too-large"
     FUNCTION_ARGUMENT = "function-argument"
@@ -72,6 +73,7 @@ _TEXTS = {
     Reason.BAD_PARAMETERS: "its parameters do not fit its input, or are not finite",
     Reason.BAD_VARIANCE: "variance + epsilon is not a positive number",
     Reason.INVALID_NODE: "the node is not valid ONNX",
+    Reason.EXACT_SUMS: "it scales exact sums of whole numbers; in the weights that is not exact",
     Reason.UNKNOWN_SHAPE: "a shape that decides where the channels lie is unknown",
     Reason.TOO_LARGE: "what would have to be computed is larger than any network needs",
     Reason.FUNCTION_ARGUMENT: "its parameters are arguments of a local function",

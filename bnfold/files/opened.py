@@ -60,6 +60,23 @@ class OpenedModel:
         found = self.slice_of(tensor)
         return decode(tensor, found.store.read(found.offset, found.length))
 
+    def read_start(self, tensor: onnx.TensorProto, count: int) -> NDArray[np.generic]:
+        """Return the first numbers of a tensor of this model, or all of them, in its own dtype.
+
+        Args:
+            tensor: The tensor.
+            count: How many are enough.
+
+        Raises:
+            ModelError: The numbers are not there or not as many as the shape says.
+        """
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+        if not is_external(tensor) or dtype.kind != "f":
+            return self.read(tensor)
+        found = self.slice_of(tensor)
+        length = min(found.length, count * dtype.itemsize)
+        return np.frombuffer(found.store.read(found.offset, length), dtype)
+
     def read_wide(self, tensor: onnx.TensorProto) -> NDArray[np.float64]:
         """Return the numbers of a floating-point tensor of this model in float64.
 

@@ -170,6 +170,17 @@ class Constants:
                 self._evaluate(current)
         return self._values[tensor]
 
+    def glance(self, tensor: int, count: int) -> NDArray[np.generic]:
+        """Return some numbers of a constant, at least `count` if it has so many, in any shape.
+
+        Raises:
+            Refusal: They cannot be computed.
+        """
+        stored = self.stored(tensor)
+        if stored is None or tensor in self._values:
+            return self.value(tensor)
+        return self._opened.read_start(stored, count)
+
     def forget(self) -> None:
         """Let go of the numbers; they are read or computed anew when somebody asks."""
         self._values.clear()

@@ -11,6 +11,7 @@ from types import MappingProxyType
 import numpy as np
 
 from bnfold.graph.facts.graph import Graph
+from bnfold.graph.facts.lattice import keep_exact
 from bnfold.graph.facts.roles import find_roles
 from bnfold.graph.index.view import NONE, Edge, Node
 from bnfold.graph.plan.absorbed import Absorbed
@@ -33,6 +34,7 @@ class Draft:
         self.graph = graph
         self.view = graph.view
         self.roles = find_roles(graph)
+        keep_exact(graph, self.roles)
         for node, reason in unfit.items():
             self.roles.linear.pop(node, None)
             self.roles.affine.pop(node, None)

@@ -288,6 +288,6 @@ class Planner:
         stay.extend(
             Kept((node,), obstacle)
             for node, obstacle in self._draft.roles.refused.items()
-            if self._graph.is_normalization(node)
+            if self._graph.is_normalization(node) or obstacle.reason is Reason.EXACT_SUMS
         )
         yield from sorted(stay, key=lambda kept: kept.nodes[0])

@@ -31,11 +31,13 @@ def test_overridable_weights_go_with_the_feed() -> None:
 
 
 def test_integers_stay() -> None:
-    feed = {"i": np.arange(3), "x": np.ones(64, np.float32), "s": [np.ones(1)]}
+    pixels = np.arange(64, dtype=np.float32)
+    feed = {"i": np.arange(3), "x": pixels + 0.5, "w": pixels, "s": [np.ones(1)]}
     moved = jittered_feeds(feed, 0)
     assert moved["i"] is feed["i"]
     assert moved["s"] is feed["s"]
-    assert (moved["x"] != 1).any()
+    assert moved["w"] is feed["w"]
+    assert (moved["x"] != feed["x"]).any()
 
 
 def test_an_exponent_stays() -> None:
