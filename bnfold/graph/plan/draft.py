@@ -1,8 +1,8 @@
 """The state of planning: the view, as it would look after the folds decided so far.
 
-A draft starts as the view is and takes up one *proposal* after the other, each found by
-`bnfold.graph.plan.search`. Removed nodes vanish by letting their output be the *same as* another
-tensor; linear nodes gather what they absorb; nothing in the model changes.
+A draft starts as a copy of the view and applies one *proposal* after the other, each found by
+`bnfold.graph.plan.search`. It marks the output of a removed node as the *same as* the tensor that
+takes its place, and it collects what each linear node absorbs. It does not change the model.
 """
 
 from collections.abc import Mapping
@@ -54,26 +54,27 @@ class Draft:
         self.runs = self._find_runs()
         self.run_of = {node: run.number for run in self.runs for node in run.nodes}
 
-    # -- looking ------------------------------------------------------------------------------
+    # -- asking -------------------------------------------------------------------------------
 
     def root(self, tensor: int) -> int:
-        """Return the tensor that stands where `tensor` stood."""
+        """Return the tensor that takes the place of one: itself unless its maker is removed."""
         root = tensor
         while root in self._same_as:
             root = self._same_as[root]
-        while tensor != root:  # so that the next look is short
+        while tensor != root:  # compress the path, so that long chains stay linear
             self._same_as[tensor], tensor = root, self._same_as[tensor]
         return root
 
     def readers(self, tensor: int) -> list[Edge]:
-        """Return who reads a root tensor now."""
+        """Return the edges that read a root tensor, in the graph as it is planned so far."""
         found = self._readers.get(tensor)
         return found if found is not None else self.view.tensors[tensor].readers
 
     def number_readers(self, tensor: int) -> list[Edge]:
-        """Return who reads a root tensor's numbers now, and not its shape or type alone.
+        """Return the edges that depend on a root tensor's numbers, not only on its shape or type.
 
-        Whoever reads it inside a subgraph is counted: there it has to keep its name.
+        An edge in a subgraph counts in any case: a subgraph captures a tensor by its name, so the
+        name has to stay.
         """
         scope = self.view.tensors[tensor].scope
         return [
@@ -83,7 +84,7 @@ class Draft:
         ]
 
     def makes_constants(self, node: int) -> bool:
-        """Whether a node makes constants, whatever the numbers that it reads are."""
+        """Whether a node's outputs are constant whatever numbers it reads; those of Shape are."""
         constants = self.graph.constants
         return all(t == NONE or t in constants for t in self.view.nodes[node].outputs)
 
@@ -98,20 +99,20 @@ class Draft:
         return state.extra_nodes if state else 0
 
     def linear_behind(self, tensor: int) -> int | None:
-        """Return the linear node whose output, bias included, a tensor is."""
+        """Return the linear node that makes a tensor, itself or with the Add that is its bias."""
         maker = self.view.tensors[tensor].producer
         if maker in self.roles.linear and maker not in self.bias_nodes:
             return maker if self.view.nodes[maker].outputs[0] == tensor else None
         return self._linear_of_bias.get(maker)
 
     def label(self, tensor: int) -> str:
-        """Return how a person finds a tensor."""
+        """Return the words by which a person finds a tensor in the model."""
         return f"tensor '{self.view.tensors[tensor].name}'"
 
     # -- building -----------------------------------------------------------------------------
 
     def _find_bias_nodes(self) -> dict[int, int]:
-        """Find the Adds that are the bias of a linear operator without one."""
+        """Return the Add that serves as the bias of each linear operator that takes none."""
         found: dict[int, int] = {}
         for number, layout in self.roles.linear.items():
             if layout.bias is not None:
@@ -131,7 +132,7 @@ class Draft:
         return found
 
     def _adds_its_constant(self, node: int, affine: Affine) -> bool:
-        """Whether a node's shift is what its one constant says; a Sub's has the other sign."""
+        """Whether a node adds its one constant as it is stored; a Sub does not."""
         operator = self.graph.operator(node)
         if operator.attributes.get("axis") is not None:
             return False  # opset 6: the constant is not aligned on the right, as a bias is
@@ -170,7 +171,7 @@ class Draft:
         return runs
 
     def follower(self, run: Run) -> Run | None:
-        """Return the run that could be one with this one, now that others went from between."""
+        """Return the run that this one can be joined with, now that nothing is between them."""
         reader = self._only_reader(self.view.nodes[run.nodes[-1]])
         number = None if reader is None else self.run_of.get(reader)
         if number is None or self.runs[number].nodes[0] != reader:
@@ -179,7 +180,7 @@ class Draft:
         return other if can_follow(run.total, other.total) else None
 
     def join(self, run: Run, follower: Run) -> None:
-        """Let two runs be one."""
+        """Append a run to another."""
         if run.is_merged or follower.is_merged:
             run.steps = [*run.plain_steps(), *follower.plain_steps()]
             run.before, run.after = Affine.identity(run.steps[0].rank), None
@@ -192,10 +193,10 @@ class Draft:
     # -- taking up a proposal -----------------------------------------------------------------
 
     def take_up(self, proposal: Proposal) -> None:
-        """Let a proposal happen.
+        """Apply a proposal.
 
         Raises:
-            Refusal: There is no room for it; nothing has happened then.
+            Refusal: It takes too much memory; the draft is unchanged then.
         """
         linear = self.absorbed
         replaced = [linear[node] for node in proposal.linear if node in linear]
@@ -221,7 +222,7 @@ class Draft:
         self.folds.append(Fold(tuple(taken), tuple(into), through, proposal.how))
 
     def _remove(self, number: int, begin: int, end: int, *, renames: bool) -> list[int]:
-        """Take nodes out of a run: what they made is now the same as what they read."""
+        """Remove nodes from a run: their output becomes the same as the tensor that they read."""
         run = self.runs[number]
         nodes = run.nodes[begin:end]
         source = self.root(self._data_of(nodes[0]))
@@ -254,7 +255,7 @@ class Draft:
         """Return the tensor that a run makes."""
         return self.view.nodes[run.nodes[-1]].outputs[0]
 
-    # -- what comes out -----------------------------------------------------------------------
+    # -- results ------------------------------------------------------------------------------
 
     def same_as(self) -> dict[int, int]:
         """Return for every removed output the tensor that takes its place."""

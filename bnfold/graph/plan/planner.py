@@ -1,11 +1,11 @@
 """Planning: which runs go up, which go down, what is merged, what stays and why.
 
 1. Find the runs: chains of affine nodes.
-2. Try each run, in the order of the data: up, then down; first the whole run, then fewer of its
-   nodes. Runs that have come together are one. Repeat until nothing more goes, so that folding a
-   folded model finds nothing.
+2. Try to fold each run, in the order of the data: upwards, then downwards; the whole run first,
+   then fewer of its nodes. Join runs between which nothing is left. Repeat until nothing more is
+   folded, so that a folded model has nothing to fold.
 3. Merge what is left of a run into fewer nodes, where that is possible.
-4. Say of every other node why it stays.
+4. Give a reason for every other node that stays.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -32,7 +32,7 @@ from bnfold.rules.affine import Affine
 _CHANNEL_AXIS = 1
 
 _LONGEST_IN_PARTS = 16
-"""Nodes; a longer run goes as a whole or not at all, so that planning stays linear."""
+"""Nodes; a longer run is folded as a whole or not at all, so that planning stays linear."""
 
 
 def read_graph(opened: OpenedModel, options: FoldOptions = EVERYTHING) -> Graph:
@@ -117,31 +117,31 @@ class Planner:
             regions=find_regions(draft),
         )
 
-    # -- 1, 2: runs that go -------------------------------------------------------------------
+    # -- 1, 2: folding runs -------------------------------------------------------------------
 
     def _normalizations(self, nodes: list[int]) -> list[int]:
         return [node for node in nodes if self._graph.is_normalization(node)]
 
     def _is_candidate(self, run: Run) -> bool:
-        """Whether a run is worth trying: it is more than Identity, and of the kind asked for."""
+        """Whether a run should be folded: it changes something, and `bn_only` allows it."""
         if run.number in self._had_normalization:
             return True
         return not self._options.bn_only and any(not step.is_identity for step in run.steps)
 
     def _candidates(self) -> list[Run]:
-        """Return the runs that are worth trying and of which something is left."""
+        """Return the runs that should be folded and of which nodes are left."""
         return [run for run in self._draft.runs if run.nodes and run.number in self._worth]
 
     def _try_all(self, runs: list[Run]) -> bool:
-        """Try each run once, whether or not others went; return whether any did."""
-        went = False
+        """Try to fold each run once; return whether any was folded."""
+        folded = False
         for run in runs:
             if run.nodes and self._try(run):
-                went = True
-        return went
+                folded = True
+        return folded
 
     def _join_all(self) -> bool:
-        """Let runs that have come together be one; return whether any did."""
+        """Join runs between which no node is left; return whether there were any."""
         joined = False
         for run in self._draft.runs:
             while run.nodes and (follower := self._draft.follower(run)) is not None:
@@ -153,7 +153,7 @@ class Planner:
         return joined
 
     def _try(self, run: Run) -> bool:
-        """Let a run go, or as much of it as can; return whether anything went."""
+        """Fold a run, or as much of it as possible; return whether anything was folded."""
         ways = self._ways(run)
         obstacles: dict[bool, Obstacle] = {}
         for way, up in ways:
@@ -173,7 +173,7 @@ class Planner:
         return False
 
     def _ways(self, run: Run) -> Sequence[tuple[Callable[[Backtracking], Proposal], bool]]:
-        """Return what to try, and whether it goes up: all of a run first, then less of it."""
+        """Return the searches to try, and whether each goes up: the whole run first, then parts."""
         size = len(run.nodes)
         parts = range(1, size) if size <= _LONGEST_IN_PARTS else ()
         counts, starts = [size, *reversed(parts)], [0, *parts]
@@ -187,7 +187,11 @@ class Planner:
         return Search(self._draft, How.INPUT, forks).hoist(run, start)
 
     def _check_gain(self, proposal: Proposal) -> None:
-        """Refuse a fold that leaves no fewer nodes, unless it takes a normalization out."""
+        """Refuse a fold that leaves as many nodes, unless a normalization goes into a weight.
+
+        A normalization that becomes an Add is worth it: quantization wants its scale in the weight,
+        and an Add computes no more than a BatchNormalization.
+        """
         gain, normalizations = 0, 0
         for number, (begin, end) in proposal.removed.items():
             run = self._draft.runs[number]
@@ -211,7 +215,7 @@ class Planner:
         return self._size(run.nodes, run.total) if run.is_merged else len(run.nodes)
 
     def _size_without(self, run: Run, begin: int, end: int) -> int:
-        """Return how many nodes a run will be when some have been taken out of it."""
+        """Return how many nodes a run has when some of its nodes are removed."""
         left = run.nodes[:begin] + run.nodes[end:]
         if not left or not run.is_merged:
             return len(left)
@@ -220,21 +224,21 @@ class Planner:
     # -- 3: merging ---------------------------------------------------------------------------
 
     def _holder(self, nodes: list[int], total: Affine) -> int | None:
-        """Return the BatchNormalization among nodes that can hold an affine, if there is one."""
+        """Return the BatchNormalization among nodes that can be the whole affine, or None."""
         if any(axis != _CHANNEL_AXIS for axis in total.axes):
             return None
         return next(iter(self._normalizations(nodes)), None)
 
     def _size(self, nodes: list[int], total: Affine) -> int:
-        """Return how many nodes an affine in place of a run's nodes needs."""
+        """Return how many nodes are needed for an affine that takes the place of a run's nodes."""
         if self._holder(nodes, total) is not None:
             return 1
         return max(int(total.has_scale) + int(total.has_shift), 1)
 
     def _size_within(self, nodes: list[int], total: Affine) -> int:
-        """Return the same, or refuse where that is more nodes than there are.
+        """Return how many nodes an affine needs; refuse if the run has not so many.
 
-        What varies along two axes is no channel affine any more, and would not go any further.
+        An affine along two axes is refused, too: no linear operator absorbs it, so it would stay.
         """
         if len(total.axes) > 1:
             at = self._graph.view.nodes[nodes[0]].label
@@ -245,16 +249,17 @@ class Planner:
         return size
 
     def _respell_all(self) -> bool:
-        """Let runs that will be a Mul and an Add be just that; return whether any was not yet.
+        """Plan runs that will be a Mul and an Add as these two; return whether any was not yet.
 
-        Each of the two may then go by itself. Without this, folding a folded model would find it.
+        Each of the two can then be folded by itself. Otherwise a second fold of the folded model
+        would find something to fold.
         """
         return any([self._respell(run) for run in self._candidates()])  # noqa: C419 - every run
 
     def _respell(self, run: Run) -> bool:
         total = run.total
         is_two = total.has_scale and total.has_shift and self._holder(run.nodes, total) is None
-        shrinks = run.is_merged or len(run.nodes) > 2  # noqa: PLR2004 - those two
+        shrinks = run.is_merged or len(run.nodes) > 2  # noqa: PLR2004 - a Mul and an Add
         if not is_two or not shrinks or run.is_respelled:
             return False
         if not run.is_merged:
@@ -264,7 +269,7 @@ class Planner:
         return True
 
     def _merges(self) -> Iterator[RunEdit]:
-        """Yield the runs that are to become fewer nodes, and those that took something up."""
+        """Yield the runs that become fewer nodes, and those that another run was merged into."""
         for run in self._draft.runs:
             if not run.nodes or not (run.is_merged or run.number in self._worth):
                 continue

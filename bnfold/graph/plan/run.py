@@ -1,4 +1,4 @@
-"""A run: a chain of affine nodes that goes as one, or as much of it as can."""
+"""A run: a chain of affine nodes that is folded as one, or as much of it as can be."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,19 +12,21 @@ from bnfold.rules.affine import Affine
 
 @dataclass(slots=True, eq=False)
 class Run:
-    """A chain of affine nodes, each the only reader of the one before.
+    """A chain of affine nodes in which each node is the only reader of the one before it.
 
-    Together they are a channel affine too: they vary along one axis.
+    Together they are one channel affine, which varies along at most one axis. What other runs
+    pass on to this one is composed with it, before its first node or after its last.
 
     Attributes:
-        number: Its number.
-        nodes: The nodes that are left of it, in order.
-        steps: What each of them is.
-        before: What was merged in from above.
-        after: What was merged in from below.
-        above: Why it could not go up.
-        below: Why it could not go down.
-        respelled: Whether the steps are no longer what the nodes say.
+        number: The place of the run in `Draft.runs`.
+        nodes: The nodes that have not been folded, in order.
+        steps: The affine of each of these nodes.
+        before: The affine that a run above has passed on to this one, or None.
+        after: The affine that a run below has passed on to this one, or None.
+        above: Why the run could not be folded upwards.
+        below: Why the run could not be folded downwards.
+        respelled: Whether `steps` differ from the operators of the nodes: after `respell` the first
+            node will be rewritten to a Mul and the second to an Add.
     """
 
     number: int
@@ -38,16 +40,16 @@ class Run:
 
     @property
     def is_merged(self) -> bool:
-        """Whether it holds more than its nodes say."""
+        """Whether its nodes must be rewritten, because the run is not what they compute now."""
         return self.respelled or self.before is not None or self.after is not None
 
     @property
     def is_respelled(self) -> bool:
-        """Whether it has been put into the form of a Mul and an Add, and is still in it."""
+        """Whether its nodes will be a Mul and an Add, and nothing has been added to it since."""
         return self.respelled and self.before is None and self.after is None
 
     def respell(self) -> None:
-        """Let the first node be the whole scale, the second the whole shift, the rest nothing."""
+        """Make the first node the whole scale, the second the whole shift, others identities."""
         total = self.total
         rest = [Affine.identity(total.rank)] * (len(self.nodes) - 2)
         shift = Affine.of(np.ones_like(total.scale), total.shift)
@@ -56,17 +58,17 @@ class Run:
         self.respelled = True
 
     def plain_steps(self) -> list[Affine]:
-        """Return the steps, with what was merged in put into the first and the last."""
+        """Return one affine for each node; the first includes `before`, the last `after`."""
         return [self.prefix(1), *self.steps[1:-1], self.suffix(len(self.steps) - 1)][
             : len(self.steps)
         ]
 
     def prefix(self, count: int) -> Affine:
-        """Return what the first `count` nodes are together."""
+        """Return the affine of the first `count` nodes together."""
         return self._composed(self.before, self.steps[:count], self._after_if(count))
 
     def prefixes(self) -> Iterator[Affine]:
-        """Yield what the first node is, the first two are together, and so on."""
+        """Yield the affine of the first node, of the first two together, and so on."""
         result = self.before
         for count, step in enumerate(self.steps, start=1):
             result = step if result is None else result.then(step)
@@ -74,13 +76,13 @@ class Run:
             yield result if after is None else result.then(after)
 
     def suffix(self, start: int) -> Affine:
-        """Return what the nodes from `start` on are together."""
+        """Return the affine of the nodes from `start` on together."""
         before = self.before if start == 0 else None
         return self._composed(before, self.steps[start:], self.after)
 
     @property
     def total(self) -> Affine:
-        """What the whole run is."""
+        """The affine of the whole run."""
         return self.prefix(len(self.nodes))
 
     def _after_if(self, count: int) -> Affine | None:
@@ -94,7 +96,7 @@ class Run:
 
 
 def can_follow(first: Affine, second: Affine) -> bool:
-    """Whether two affines, one after the other, are a channel affine."""
+    """Whether two affines, one after the other, make an affine along at most one axis."""
     try:
         return first.rank == second.rank and len(first.then(second).axes) <= 1
     except Refusal:  # it would be too large

@@ -3,15 +3,17 @@
 Both ways assign affines to tensors, starting at the run, until everything that a change touches
 agrees:
 
-- **sink**: the run's input T is to become A(T), so that the run can go. Whoever makes T must take
-  A up (a linear operator absorbs it, a constant is recomputed, another run is merged with it), or
-  carry it on to tensors that are to become something in turn.
-- **hoist**: the run goes, so its output T, which was A(T'), is now T'. Whoever reads T must take A
-  up on its input, or carry it on to tensors of which the same is true in turn.
+- **sink**: the run is removed, and its input T becomes A(T). The node that makes T has to make
+  A(T): a linear operator absorbs A, a constant is recomputed, another run is merged with A. Or the
+  node lets A pass, and then its own inputs become an affine of themselves in turn.
+- **hoist**: the run is removed, and its output, which was T = A(T'), is now T'. Every reader of T
+  has to apply A itself: a linear operator absorbs A on its input, another run is merged with A. Or
+  the reader lets A pass, and then its outputs are without an affine that they had, in turn.
 
-Either way *every* reader of a tensor that changes must be part of it: a run that is the very same
-affine goes too, an operator that lets the affine pass hands it on, Shape does not care; anything
-else stands in the way. A graph output and a tensor that a subgraph captures cannot change.
+Either way *every* reader of a tensor that changes takes part in the fold. A run that is the same
+affine is removed too, an operator that lets the affine pass hands it on, and Shape depends on no
+numbers. Any other reader makes the search fail, and so does a graph output or a tensor that a
+subgraph captures.
 """
 
 import heapq
@@ -36,18 +38,20 @@ from bnfold.rules.affine import Affine, some
 from bnfold.rules.carry import CarryRow, Passage
 
 _WILLING_DEPTH = 64
+"""Operators in a row above a sum that are asked before one of its branches is chosen. Without this
+limit planning would take time quadratic in the length of a residual network's trunk."""
 
 
 class Search:
-    """One attempt to let nodes of a run go; raises `Refusal` where something stands in the way."""
+    """One attempt to fold nodes of a run; it raises `Refusal` if that is impossible."""
 
     def __init__(self, draft: Draft, how: How, forks: Backtracking) -> None:
         self._draft = draft
         self._view = draft.view
         self._forks = forks
         self._affines: dict[int, Affine] = {}
-        self._passed: dict[int, Mapping[int, Affine]] = {}  # what went up through which carry node
-        self._rising: list[int] = []  # tensors whose maker has not agreed yet
+        self._passed: dict[int, Mapping[int, Affine]] = {}  # by carry node, what went up through it
+        self._rising: list[int] = []  # tensors whose maker has not been asked yet
         self._ready: list[int] = []  # carry nodes that read a changed tensor and nothing else
         self._waiting: list[int] = []  # those that read several, a heap
         self._queued: set[int] = set()
@@ -56,7 +60,7 @@ class Search:
         self.proposal = Proposal(how)
 
     def sink(self, run: Run, count: int) -> Proposal:
-        """Let the first `count` nodes of a run go up."""
+        """Return what folds the first `count` nodes of a run upwards."""
         tensor = self._draft.run_input(run)
         self._start(run)
         affine = run.prefix(count)
@@ -69,9 +73,9 @@ class Search:
         return self.proposal
 
     def _take_identity(self, tensor: int) -> None:
-        """Let the linear operator that makes a tensor take up what changes nothing.
+        """Remove a run that changes nothing, if a linear operator makes its input.
 
-        Only the tensor's name changes, to that of the run's output.
+        The operator's output takes the name of the run's output; no number changes.
         """
         linear = self._draft.linear_behind(tensor)
         maker = self._view.producer(tensor)
@@ -83,7 +87,7 @@ class Search:
         self.proposal.linear[linear] = self._state(linear)
 
     def hoist(self, run: Run, start: int) -> Proposal:
-        """Let the nodes of a run from `start` on go down."""
+        """Return what folds the nodes of a run from `start` on downwards."""
         self._start(run)
         affine = run.suffix(start)
         if affine.is_identity:
@@ -102,7 +106,7 @@ class Search:
     # -- assigning ----------------------------------------------------------------------------
 
     def _assign(self, tensor: int, affine: Affine, *, made: bool = False) -> None:
-        """Let a tensor become affine(tensor), or have been that of what it becomes."""
+        """Let a tensor T become A(T), or, if it is `made` without A, T' with T = A(T')."""
         tensor = self._draft.root(tensor)
         if affine.is_identity and tensor not in self._affines:
             return
@@ -128,6 +132,7 @@ class Search:
             raise Refusal(Reason.OTHER_SCOPE, at=label)
         if self._draft.outputs.get(tensor):
             raise Refusal(Reason.GRAPH_OUTPUT, at=label)
+        # A subgraph refers to a tensor from outside by its name and would read the changed numbers.
         for node, _ in self._draft.number_readers(tensor):
             if self._view.nodes[node].scope != self._scope:
                 raise Refusal(Reason.CAPTURED, at=label)
@@ -135,7 +140,7 @@ class Search:
     # -- up -----------------------------------------------------------------------------------
 
     def _go_up(self, tensor: int, affine: Affine) -> None:
-        """Let whoever makes a tensor take an affine up, or carry it on."""
+        """Let the node that makes a tensor absorb an affine, or let it pass."""
         draft = self._draft
         linear = draft.linear_behind(tensor)
         if linear is not None:
@@ -182,6 +187,7 @@ class Search:
         """Refuse where a quantized weight cannot be rescaled, or a weight cannot be computed."""
         graph = self._draft.graph
         weight = node.inputs[state.layout.weight]
+        # A stored weight is read when the model is written; here that would double the reading.
         if graph.constants.stored(weight) is not None:
             return
         graph.constants.value(weight)
@@ -208,16 +214,21 @@ class Search:
         self._take_passage(node, passage)
 
     def _choose(self, node: Node, row: CarryRow, affine: Affine) -> int:
-        """Return which way an affine goes up through a node that offers several."""
+        """Return the way that an affine takes upwards through a node that offers several."""
         offered = row.choices(self._draft.graph.operator(node.number), affine)
         if len(offered) <= 1:
             return next(iter(offered), 0)
+        # The shift of a sum goes to one branch. Which it is decides whether the fold succeeds, so
+        # the branches that probably absorb it come first.
         if row.every_input:
             offered = sorted(offered, key=lambda index: self._reluctance(node.inputs[index]))
         return offered[self._forks.choose(len(offered))]
 
     def _reluctance(self, tensor: int) -> int:
-        """Say how late a branch should be tried: a constant one adds no node, a run may add one."""
+        """Return a rank for the order in which the branches of a sum are tried, the lowest first.
+
+        A constant branch absorbs a shift at no cost; a run may need a node more for it.
+        """
         if tensor in self._draft.graph.constants:
             return 0
         if not self._is_willing(tensor, _WILLING_DEPTH):
@@ -230,7 +241,7 @@ class Search:
         return self._draft.runs[self._draft.run_of[node]]
 
     def _pass_idle(self, node: Node) -> Run:
-        """Return the run of a node, which changes nothing and lets everything pass."""
+        """Return the run of a node, which is an identity now and lets every affine pass."""
         run = self._run_at(node.number)
         self.proposal.through.update(run.nodes)
         return run
@@ -243,7 +254,10 @@ class Search:
         return Refusal(obstacle.reason, detail, node.label)
 
     def _is_willing(self, tensor: int, depth: int) -> bool:
-        """Whether a shift on a tensor would probably find a place above it."""
+        """Whether a shift on a tensor can probably be absorbed above it.
+
+        This only decides the order of attempts, so it looks at operators and not at numbers.
+        """
         if tensor == NONE or not depth:
             return False
         tensor = self._draft.root(tensor)
@@ -264,10 +278,13 @@ class Search:
     # -- down ---------------------------------------------------------------------------------
 
     def _settle(self) -> None:
-        """Let everyone agree: who can answer at once, then upwards, then in the order of the data.
+        """Spread the change until every node that it touches has absorbed it or let it pass.
 
-        A refusal should come early: without that, each of many normalizations along a trunk of
-        sums would climb all of it before the next Relu is heard.
+        The order makes a search fail early. First come the nodes that read one changed tensor: they
+        can refuse at once, as a Relu does. Then come the makers. Nodes with several inputs come
+        last, in the order of the data, when all of their inputs are known. In another order every
+        normalization along the trunk of a residual network would climb the whole trunk before the
+        nearest Relu is asked.
         """
         while self._ready or self._rising or self._waiting:
             if self._ready:
@@ -281,7 +298,7 @@ class Search:
         self._check_names()
 
     def _reach_readers(self, tensor: int, affine: Affine) -> None:
-        """Let who reads a changed tensor agree; what passes it on waits for its other inputs."""
+        """Ask the readers of a changed tensor; those with several inputs wait for the others."""
         for node, index in self._draft.readers(tensor):
             if self._draft.makes_constants(node):
                 self.proposal.through.add(node)
@@ -295,7 +312,7 @@ class Search:
                     self._ready.append(node)
 
     def _reads_several(self, node: int) -> bool:
-        """Whether what goes down through a carrier depends on more than one tensor."""
+        """Whether what passes downwards through a node depends on more than one tensor."""
         row = self._draft.roles.carry.get(node)
         return node not in self._draft.run_of and row is not None and row.every_input
 
@@ -305,7 +322,7 @@ class Search:
         return node in self._draft.roles.carry
 
     def _meet(self, node: Node, index: int, affine: Affine) -> None:
-        """Let a reader that ends the way take part, or refuse."""
+        """Let a reader that no affine passes take part in the fold, or refuse."""
         hoists = self.proposal.how is How.INPUT
         if node.number in self._draft.run_of:
             self._meet_run(self._run_at(node.number), affine)
@@ -317,14 +334,14 @@ class Search:
             raise Refusal(Reason.OTHER_READER, at=node.label)
 
     def _recomputed(self, node: Node) -> dict[int, Affine]:
-        """Return what the constants of a node that was passed upwards become."""
+        """Return the affines of those inputs of a node that are recomputed constants."""
         found = self.proposal.constants
         return {
             i: found[node.number, i] for i in range(len(node.inputs)) if (node.number, i) in found
         }
 
     def _meet_run(self, run: Run, affine: Affine) -> None:
-        """Sinking: the same affine goes too. Hoisting: the run takes the affine up."""
+        """Sinking: remove a run that begins with the same affine. Hoisting: merge it with A."""
         if self.proposal.how is How.INPUT:
             self.proposal.before[run.number] = affine
             return
@@ -333,9 +350,11 @@ class Search:
             for count, prefix in enumerate(run.prefixes(), start=1)
             if prefix.rank == affine.rank and prefix.same(affine)
         ]
+        # It would be removed and take another affine up at the same time.
         if agreeing and run.number in self.proposal.after:
             raise Refusal(Reason.BRANCHES_DISAGREE, at=self._view.nodes[run.nodes[0]].label)
         if agreeing:
+            # The longest prefix: nodes behind a shorter one that change nothing go with it.
             self.proposal.removed[run.number] = (0, agreeing[-1])
             return
         raise Refusal(Reason.OTHER_READER, at=self._view.nodes[run.nodes[0]].label)
@@ -365,7 +384,10 @@ class Search:
         self._take_passage(node, passage)
 
     def _compare(self, node: Node, passage: Passage) -> None:
-        """Check that what goes down through a node is what came up through it."""
+        """Check that a node which an affine passed upwards shows the same affine on its outputs.
+
+        Other inputs of it may have changed since.
+        """
         for index, affine in passage.outputs.items():
             if node.outputs[index] == NONE:
                 continue
@@ -377,6 +399,7 @@ class Search:
                 raise Refusal(Reason.BRANCHES_DISAGREE, at=node.label)
 
     def _absorb_input(self, node: Node, index: int, affine: Affine) -> None:
+        # A tensor may be data for one node and the weight of the next.
         if index != self._draft.roles.linear[node.number].data:
             raise Refusal(Reason.NOT_LINEAR, "it is read as a parameter", node.label)
         with asking(node):
@@ -390,7 +413,7 @@ class Search:
     # -- both ---------------------------------------------------------------------------------
 
     def _take_passage(self, node: Node, passage: Passage) -> None:
-        """Assign what a node answered to its constants, inputs and outputs."""
+        """Assign the affines that a row answers to the node's constants, inputs and outputs."""
         self.proposal.through.add(node.number)
         if passage.fill is not None:
             self._refill(node, passage.fill)
@@ -424,7 +447,7 @@ class Search:
             raise Refusal(Reason.TOO_LARGE, f"{count} values", self._draft.label(tensor))
 
     def _refill(self, node: Node, affine: Affine) -> None:
-        """Give a Pad the value that its own becomes; it must be one for all channels."""
+        """Give a Pad the value that its own becomes under an affine."""
         value = self.proposal.fills.get(node.number, self._fill_of(node))
         sinks = self.proposal.how is How.OUTPUT
         changed = changed_value(node, value, affine if sinks else affine.inverse())
@@ -437,7 +460,7 @@ class Search:
         return fills[node.number] if node.number in fills else pad_value(self._draft.graph, node)
 
     def _check_names(self) -> None:
-        """Two graph outputs cannot become one tensor: each needs its name."""
+        """Refuse to make two graph outputs one tensor: ONNX gives each output a name of its own."""
         seen: set[int] = set()
         for number, (begin, end) in self.proposal.removed.items():
             run = self._draft.runs[number]
@@ -451,7 +474,7 @@ class Search:
 
 
 def _alike(some: Mapping[int, Affine], others: Mapping[int, Affine]) -> bool:
-    """Whether inputs have the affines that went up to them; one that is not listed has none."""
+    """Whether two sets of inputs have the same affines; an input that is not listed has none."""
 
     def is_alike(index: int) -> bool:
         one, other = some.get(index), others.get(index)
