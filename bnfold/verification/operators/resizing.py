@@ -161,9 +161,10 @@ class _Way:
         """Return what an axis is interpolated from; the weights of an element sum to 1."""
         assert self.position is not None  # noqa: S101 - the caller has looked
         require_room((step.size,))
-        x = self.position(np.arange(step.size), step, length)
-        if self.mode == "nearest":
+        if self.mode == "nearest":  # halfway the rounding decides, and runtimes round to float32
+            x = self.position(np.arange(step.size, dtype=np.float32), step, length)
             return [(self.nearest(x), np.ones(x.shape))]
+        x = self.position(np.arange(step.size), step, length)
         low = np.floor(x)
         r = x - low
         if self.mode == "linear":

@@ -11,7 +11,7 @@ from bnfold.verification.operators import kernels
 from bnfold.verification.operators.evaluate import run_node
 from bnfold.verification.operators.node import EvaluationError, UnsupportedError
 
-CASES: list[tuple[str, list[tuple[int, ...]], dict[str, Any]]] = [
+CASES: list[tuple[str, list[Any], dict[str, Any]]] = [
     ("Conv", [(2, 6, 9, 8), (4, 6, 3, 3), (4,)], {"pads": [1, 0, 2, 1], "strides": [2, 1]}),
     ("Conv", [(2, 6, 9, 8), (9, 2, 3, 2)], {"group": 3, "dilations": [2, 3]}),
     ("Conv", [(1, 4, 9, 8), (4, 1, 3, 3), (4,)], {"group": 4, "auto_pad": "SAME_UPPER"}),
@@ -37,15 +37,24 @@ CASES: list[tuple[str, list[tuple[int, ...]], dict[str, Any]]] = [
     ("GlobalAveragePool", [(2, 3, 9, 8)], {}),
     ("BatchNormalization", [(2, 3, 9, 8), (3,), (3,), (3,), (3,)], {"epsilon": 0.01}),
     ("BatchNormalization", [(2, 3), (3,), (3,), (3,), (3,)], {}),
+    ("Cast", [(2, 3)], {"to": TensorProto.FLOAT}),
+    ("CastLike", [(2, 3), (1,)], {}),
+    ("Clip", [(2, 3, 4), np.asarray(-0.5, "f"), np.asarray(0.25, "f")], {}),
+    ("Abs", [(2, 3, 4)], {}),
+    ("Max", [(2, 3, 4), (3, 1)], {}),
+    ("Min", [(2, 3, 4), (3, 1), ()], {}),
+    ("Expand", [(3, 1), np.array([2, 3, 4])], {}),
+    ("Tile", [(2, 3), np.array([2, 1])], {}),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("op_type", "shapes", "attributes"), CASES)
-def test_as_onnxruntime(
-    op_type: str, shapes: list[tuple[int, ...]], attributes: dict[str, Any]
-) -> None:
+def test_as_onnxruntime(op_type: str, shapes: list[Any], attributes: dict[str, Any]) -> None:
     rng = np.random.default_rng(0)
-    inputs = [rng.standard_normal(shape).astype(np.float32) for shape in shapes]
+    inputs: list[Any] = [
+        shape if isinstance(shape, np.ndarray) else np.asarray(rng.standard_normal(shape), "f")
+        for shape in shapes
+    ]
     if op_type == "BatchNormalization":
         inputs[4] = np.abs(inputs[4]) + np.float32(0.1)
     names = [f"i{i}" for i in range(len(inputs))]
@@ -80,14 +89,22 @@ def assert_as_onnxruntime(node: Any, inputs: list[np.ndarray], opset: int = 15) 
 
 
 @pytest.mark.parametrize("mode", ["nearest", "linear", "cubic"])
-def test_resize_by_unit_pictures(mode: str) -> None:
+@pytest.mark.parametrize("way", ["half_pixel", "half_pixel_symmetric"])
+def test_resize(mode: str, way: str) -> None:
     rng = np.random.default_rng(0)
     x = rng.standard_normal((2, 3, 4, 5)).astype(np.float32)
     node = helper.make_node(
-        "Resize", ["x", "roi", "s"], ["y"], mode=mode, coordinate_transformation_mode="half_pixel"
+        "Resize", ["x", "roi", "s"], ["y"], mode=mode, coordinate_transformation_mode=way
     )
-    scales = np.array([1, 1, 2, 1.5], np.float32)
-    assert_as_onnxruntime(node, [x, np.zeros(0, np.float32), scales])
+    scales = np.array([1, 1, 2, 1.7], np.float32)
+    assert_as_onnxruntime(node, [x, np.zeros(0, np.float32), scales], opset=19)
+
+
+def test_a_resize_is_as_long_as_runtimes_make_it() -> None:
+    """10 times the float32 next to 1.3 is below 13, but not in float32."""
+    node = helper.make_node("Resize", ["x", "roi", "s"], ["y"], mode="nearest")
+    x = np.arange(10, dtype=np.float32).reshape(1, 1, 10)
+    assert_as_onnxruntime(node, [x, np.zeros(0, np.float32), np.asarray([1, 1, 1.3], "f")])
 
 
 def test_batch_normalization_takes_the_epsilon_that_the_attribute_holds() -> None:
