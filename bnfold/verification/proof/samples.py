@@ -42,7 +42,8 @@ def trials(
         leaves: The tensors that need a shape.
         shapes: What is known of them.
         demands: What their readers demand; such axes are not cut down.
-        hints: Numbers of channels to try where none is known.
+        hints: Numbers of channels to try where none is known, and of samples where one is not
+            enough: a Gemm may read its channels there, a Reshape may say how many there are.
         least: The length to which spatial axes are cut down first.
     """
     seen: set[tuple[tuple[int, ...], ...]] = set()
@@ -52,7 +53,11 @@ def trials(
         leaf: merged(shapes.get(leaf), demands[leaf]) if leaf in demands else shapes.get(leaf)
         for leaf in leaves
     }
-    for target, channels, rank, first in itertools.product(
+    batch_is_free = any(shape is not None and shape[:1] == (None,) for shape in known.values())
+    # More samples than one come last: for a wrong number of them a Reshape to a stated shape may
+    # well be computed, of elements that do not belong together.
+    for samples, target, channels, rank, first in itertools.product(
+        dict.fromkeys((1, *hints)) if batch_is_free else [1],
         (least, *(target for target in _TARGETS if target > least)),
         hints if any(shape is None or None in shape[1:] for shape in known.values()) else [1],
         _RANKS if None in known.values() else _RANKS[:1],
@@ -60,7 +65,7 @@ def trials(
     ):
         sizes = _shrunk(
             {leaf: (None,) * rank if shape is None else shape for leaf, shape in known.items()},
-            demands, channels, target, first,
+            demands, channels, target, first, samples,
         )  # fmt: skip
         key = tuple(sizes.values())
         if key not in seen and max(map(math.prod, key), default=0) <= VOLUME:
@@ -70,13 +75,13 @@ def trials(
 
 def _shrunk(
     shapes: Mapping[str, Shape], demands: Mapping[str, Shape],
-    channels: int, target: int, first: int,
+    channels: int, target: int, first: int, samples: int,
 ) -> dict[str, tuple[int, ...]]:  # fmt: skip
     """Cut the axes from `first` on down in proportion, until the shortest has `target`.
 
     Axes of different tensors that count the same from the end are cut down by the same factor. An
-    unknown length is the number of channels on axis 1 (on the last one, where `first` is 1) and
-    `target` elsewhere.
+    unknown length is the number of samples on axis 0, that of channels on axis 1 (on the last one,
+    where `first` is 1) and `target` elsewhere.
     """
     factors: dict[int, float] = {}
     axes = {leaf: _spatial(shape, demands.get(leaf, ()), first) for leaf, shape in shapes.items()}
@@ -90,7 +95,7 @@ def _shrunk(
         spatial, dims = axes[leaf], []
         for axis, dim in enumerate(shape):
             if axis not in spatial:
-                dims.append(dim if dim is not None else (channels if axis else 1))
+                dims.append(dim if dim is not None else (channels if axis else samples))
             elif dim is None:
                 dims.append(min(target, _TARGETS[-2]))
             else:
@@ -107,14 +112,18 @@ def _spatial(shape: Shape, demanded: Shape, first: int) -> list[int]:
 
 
 def channel_hints(cone: Cone, weights: Weights) -> list[int]:
-    """Return numbers of channels that the constants suggest."""
+    """Return lengths that the constants suggest: a weight's, and those that a Reshape states."""
     hints: dict[int, None] = {}
     for index in cone.nodes:
         node = cone.scope.nodes[index]
         groups = next((a.i for a in node.attribute if a.name == "group"), 1)
         for name in node.input:
             if name in weights.values and weights.values[name].ndim:
-                shape = weights.values[name].shape
+                values = weights.values[name]
+                shape = values.shape
+                if values.dtype.kind in "iu" and values.size <= limits.RANK:
+                    hints |= dict.fromkeys(int(v) for v in values.reshape(-1) if v > 0)
+                    continue
                 hints |= dict.fromkeys((*(s * groups for s in shape[1:2]), shape[0], shape[-1]))
     return list(hints)[:8] or [1]
 
