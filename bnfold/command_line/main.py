@@ -202,7 +202,7 @@ def _with_verify_options(command: Any) -> Any:  # noqa: ANN401 - a click decorat
 )
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
 @click.option("-v", "--verbose", is_flag=True, help="Print every fold and every node kept.")
-@click.version_option(__version__, prog_name="bnfold")
+@click.version_option(__version__, "-V", "--version", prog_name="bnfold")
 def fold(models: Sequence[Path], **options: Any) -> None:  # noqa: ANN401 - click's keywords
     """Fold batch normalization, and other per-channel arithmetic, of ONNX models.
 
@@ -359,7 +359,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _carry_out(words: list[str]) -> NoReturn:
-    command = {"verify": verify, "ops": ops, "explain": explain}.get(words[0] if words else "")
+    words = words or ["--help"]
+    command = {"verify": verify, "ops": ops, "explain": explain}.get(words[0])
     name = "bnfold" if command is None else f"bnfold {words[0]}"
     try:
         if command is None:
@@ -397,13 +398,24 @@ def _check_together(options: dict[str, Any]) -> None:
             raise RequestError(f"{' and '.join(f'--{name}' for name in names)} exclude each other")
 
 
+_HABITS = {
+    "check": "bnfold MODEL --check",
+    "fold": "bnfold MODEL",
+    "help": "bnfold --help",
+    "version": "bnfold --version",
+}
+"""Words that stand for a command elsewhere, and what to type here."""
+
+
 def _check_names(models: Sequence[Path]) -> None:
-    """Refuse a misspelt word where a model is expected."""
+    """Refuse a word that was meant for a command where a model is expected."""
     word = str(models[0])
-    if len(models) > 1 and word.isalpha() and not models[0].exists():
-        meant = _meant(word, ["verify"], "bnfold ")
-        if meant:
-            raise RequestError(f"{word}: no such file{meant}")
+    if not word.isalpha() or models[0].exists():
+        return
+    meant = f"; is '{_HABITS[word]}' meant?" if word in _HABITS else ""
+    meant = meant or _meant(word, ["verify", "ops", "explain"], "bnfold ")
+    if meant:
+        raise RequestError(f"{word}: no such file{meant}")
 
 
 def _meant(word: str, known: Iterable[str], before: str = "") -> str:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from bnfold.errors import ModelError, RequestError
 from bnfold.files.external import DataFiles
+from bnfold.files.foreign import LONGEST, foreign
 from bnfold.files.memory import Copier, HeldTensor
 from bnfold.files.pieces import Slice
 from bnfold.files.references import HELD, HERE, Reference, is_external
@@ -22,8 +23,6 @@ from bnfold.files.stores import OPEN_LIMIT, FileStore, open_regular
 from bnfold.files.values import SMALL, byte_count, decode, decode_inline, require_rank, widen
 from bnfold.files.walk import graphs, node_count, tensors, values
 from bnfold.limits import NODES
-
-_LFS: Final = b"version https://git-lfs"
 
 _INDICES: Final = (onnx.TensorProto.INT64, onnx.TensorProto.INT32)
 
@@ -211,8 +210,9 @@ def _require_content(store: FileStore) -> None:
     """Raise `ModelError` for what is commonly found in place of a model."""
     if not store.size:
         raise ModelError("the file is empty")
-    if bytes(store.read(0, min(len(_LFS), store.size))) == _LFS:
-        raise ModelError("this is a Git LFS pointer, not the model; `git lfs pull` fetches it")
+    told = foreign(bytes(store.read(0, min(LONGEST, store.size))))
+    if told:
+        raise ModelError(told)
 
 
 def _require_sane(opened: OpenedModel) -> None:

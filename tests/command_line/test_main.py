@@ -456,6 +456,8 @@ BAD_REQUESTS = {
         "x.npz: cannot be read as inputs: No such file or directory\n",
     ),
     "a misspelt word": (["verfy", "digits.onnx", "kept.onnx"], "is 'bnfold verify' meant?"),
+    "a word of its own": (["check", "digits.onnx"], "is 'bnfold MODEL --check' meant?"),
+    "half a word": (["op"], "is 'bnfold ops' meant?"),
     "an unknown provider": (["digits.onnx", "--provider", "abacus"], "abacus"),
     "a shape in words": (["digits.onnx", "--shape", "image=small"], "image=small"),
     "a shape without a name": (["digits.onnx", "--shape", "1,1,8,8"], "1,1,8,8"),
@@ -519,6 +521,13 @@ def test_help_imports_no_heavy_library(tmp_path: Path) -> None:
         assert result.code == 0
         assert result.text.splitlines()[-1] == "[]"
     assert run("--version", cwd=tmp_path).text == f"bnfold, version {bnfold.__version__}\n"
+
+
+def test_nothing_to_do_is_told_how(tmp_path: Path) -> None:
+    bare = run(cwd=tmp_path)
+    assert (bare.code, bare.err) == (0, "")
+    assert bare.out == run("--help", cwd=tmp_path).out
+    assert run("-V", cwd=tmp_path).out == run("--version", cwd=tmp_path).out
 
 
 def test_help_tells_every_option_and_exit_code(tmp_path: Path) -> None:
