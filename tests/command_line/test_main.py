@@ -467,7 +467,6 @@ BAD_REQUESTS = {
     "a report of another kind": (["digits.onnx", "--report", "r.txt"], ".json or .html"),
     "a report over a model": (["digits.onnx", "--report", "kept.onnx"], ".json or .html"),
     "no folder for the report": (["digits.onnx", "--report", "nowhere/r.json"], "nowhere"),
-    "no model": ([], "--help"),
     "an unknown option": (["digits.onnx", "--fast"], "--fast"),
     "no jobs": (["digits.onnx", "-j", "0"], "0"),
     "no time": (["digits.onnx", "--timeout", "0"], "0"),
