@@ -32,7 +32,7 @@ _VERIFY = VerifyOptions()
 
 @frozen
 class FileOptions:
-    """How to fold a file; each is said in `fold_file`."""
+    """How to fold a file; `fold_file` documents each option."""
 
     verify: VerifyOptions | None = _VERIFY
     fold: FoldOptions = EVERYTHING
@@ -171,7 +171,7 @@ def _target(source: Path, target: Path | None, *, in_place: bool) -> Path:
 
 @contextmanager
 def _naming(source: Path, target: Path) -> Iterator[None]:
-    """Let every refusal name a file: of many models it must be known which one is meant."""
+    """Begin the text of a refusal with the file, so that of many models the right one is named."""
     try:
         yield
     except (ModelError, RequestError) as error:
@@ -182,7 +182,7 @@ def _naming(source: Path, target: Path) -> Iterator[None]:
 
 @contextmanager
 def _without_collection() -> Iterator[None]:
-    """Folding makes no reference cycles to speak of, but very many objects."""
+    """Pause the garbage collector: folding makes very many objects and hardly any cycles."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -194,7 +194,7 @@ def _without_collection() -> Iterator[None]:
 
 @dataclass(slots=True)
 class _Job:
-    """One model file on its way."""
+    """The work on one model file."""
 
     source: Path
     target: Path
@@ -203,7 +203,7 @@ class _Job:
     estimate: "Estimate | None" = None
 
     def check(self) -> Report:
-        """Say what would be folded."""
+        """Return what would be folded; write nothing."""
         with open_model(self.source) as source, self._basis(source) as (basis, _):
             return carry_out(basis, self.how.fold, partial(self._report, source, checked_only=True))
 
@@ -277,7 +277,7 @@ class _Job:
         return self._report(source, decision, verification=verification, written=True)
 
     def _require_good(self, report: Report) -> None:
-        """Raise what a verification that does not let the model pass comes to."""
+        """Raise the error that belongs to a verification which the model did not pass."""
         if report.exit_code is Exit.NO_PROVIDER:
             raise ProviderError(f"{self.source}: {report.error}", report)
         if report.exit_code is not Exit.DONE:

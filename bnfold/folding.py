@@ -28,7 +28,7 @@ Result = TypeVar("Result")
 
 @frozen(eq=False)
 class Decision:
-    """What is to be done with a model, and the model as it will be.
+    """A plan for a model, and the folded model without its new numbers.
 
     Attributes:
         opened: The model that the numbers are read from; its functions may be inlined.
@@ -128,9 +128,9 @@ def _planned(opened: OpenedModel, options: FoldOptions) -> tuple[Graph, Plan]:
 def _planned_inlined(
     opened: OpenedModel, options: FoldOptions
 ) -> tuple[OpenedModel, Graph, Plan, tuple[FunctionId, ...]]:
-    """Inline functions where that leaves fewer batch normalizations; else leave all as it is.
+    """Plan a model, with functions inlined if that leaves fewer batch normalizations.
 
-    What one normalization needs to be inlined may show only when another function is.
+    Which functions a normalization needs may show only after others have been inlined.
     """
     graph, plan = _planned(opened, options)
     best = (opened, graph, plan, tuple[FunctionId, ...]())

@@ -1,4 +1,4 @@
-"""From an edited skeleton to the pieces of a file: references become what they refer to.
+"""From an edited skeleton to the pieces of a file: references are replaced by their numbers.
 
 The skeleton is serialised, and its bytes are walked once more; wherever a tensor refers to its
 numbers, a visitor either puts these in their place or lets the tensor refer to a data file.
@@ -123,7 +123,7 @@ def clear_reference(tensor: onnx.TensorProto, reference: Reference) -> None:
 
 
 def _clear_numbers(tensor: onnx.TensorProto, reference: Reference) -> None:
-    """Take out what a stranger's external tensor holds besides, which counts for nothing."""
+    """Remove numbers that an external tensor holds besides its data file; ONNX ignores them."""
     if not reference.private:
         for values in VALUES:
             tensor.ClearField(values)
@@ -131,7 +131,7 @@ def _clear_numbers(tensor: onnx.TensorProto, reference: Reference) -> None:
 
 @dataclass(slots=True)
 class DataLayout:
-    """A data file in the making.
+    """The layout of a data file that is being planned.
 
     Attributes:
         location: Its name, as the model will write it.
@@ -149,7 +149,7 @@ class DataLayout:
     _known: dict[tuple[int, int, int], int] = field(default_factory=dict)
 
     def place(self, content: Slice | Made, reference: Reference) -> Reference | None:
-        """Give `content` a place, the same one if it was put in before."""
+        """Return where `content` is in the data file; what was added before is not added again."""
         if self.keep and not reference.location.startswith(RECIPE_PREFIX):
             if reference.private:
                 return None

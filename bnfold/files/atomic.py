@@ -28,7 +28,7 @@ _WRITING: Final = os.O_WRONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BIN
 
 @contextlib.contextmanager
 def explained(path: Path) -> Iterator[None]:
-    """Turn what the system refuses while writing `path` into a `RequestError`."""
+    """Turn an OSError that is raised while `path` is written into a `RequestError`."""
     try:
         yield
     except OSError as error:
@@ -100,11 +100,11 @@ class Staged:
         return staged
 
     def settle(self) -> None:
-        """Bring what is written to the disk."""
+        """Wait until the bytes are on the disk."""
         os.fsync(self.descriptor)
 
     def show(self) -> None:
-        """Take the hidden name, if it does not have it already."""
+        """Give the file its hidden name, if it has none yet, so that others can open it."""
         if not self.named:
             # src_dir_fd makes Python call linkat, which alone can follow the link in /proc.
             source = f"/proc/self/fd/{self.descriptor}"
@@ -112,7 +112,7 @@ class Staged:
             os.link(source, self.hidden, src_dir_fd=self.descriptor, follow_symlinks=True)
 
     def publish(self) -> None:
-        """Take the target's place."""
+        """Rename the file to its target."""
         self.show()
         self.hidden.replace(self.target)
         sync_folder(self.target.parent)
@@ -169,7 +169,7 @@ def _lock_if_possible(descriptor: int) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make renames in `folder` last."""
+    """Wait until the renames in `folder` are on the disk."""
     with contextlib.suppress(OSError):  # some file systems do not offer it
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -180,9 +180,9 @@ def sync_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def unwinding_when_terminated() -> Iterator[None]:
-    """Let SIGTERM end the process by an exception, so that what must be undone is undone.
+    """Let SIGTERM raise an exception, so that context managers clean up before the process ends.
 
-    Only while the context lasts, and only where nobody has decided otherwise.
+    A handler that the program has set itself stays.
     """
     main = threading.current_thread() is threading.main_thread()
     if not main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:

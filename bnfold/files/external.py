@@ -1,4 +1,4 @@
-"""A model's data files, which come from strangers as the model does.
+"""A model's data files, which are as little to be trusted as the model is.
 
 A location must lead to a regular file inside the model's own folder. Absolute paths and `..` are
 refused as they stand. Symbolic links are followed and refused when they end outside. A file with

@@ -51,7 +51,7 @@ _LONGEST_JOURNAL: Final = 1 << 16
 
 
 def hidden_name(target: Path, ending: str) -> Path:
-    """Return a new name beside `target` by which what belongs to it can be told."""
+    """Return a new hidden name beside `target` that tells which target it belongs to."""
     return target.with_name(f"{_start(target)}{os.urandom(4).hex()}{ending}")
 
 

@@ -1,4 +1,4 @@
-"""A skeleton of a model that is in memory: its structure copied, its bulk left where it is.
+"""The skeleton of a model in memory: its structure is copied, its large tensors are not.
 
 Protobuf can copy a message only whole, numbers included, and refuses to serialise one of more
 than 2 GB. So the messages around large tensors are copied field by field, and only they.

@@ -1,4 +1,4 @@
-"""An opened model: its structure in memory, its numbers where they lie."""
+"""An opened model: its structure is in memory, its large tensors stay in their files."""
 
 import os
 from collections import Counter
@@ -140,7 +140,7 @@ class OpenedModel:
         return inside + held + sum(store.size for store in self.stores)
 
     def close(self) -> None:
-        """Let go of the files."""
+        """Close the files."""
         for store in self.stores:
             store.close()
 
@@ -207,7 +207,7 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def _require_content(store: FileStore) -> None:
-    """Raise `ModelError` for what is commonly found in place of a model."""
+    """Raise `ModelError` for an empty file or a Git LFS pointer in the place of a model."""
     if not store.size:
         raise ModelError("the file is empty")
     told = foreign(bytes(store.read(0, min(LONGEST, store.size))))
@@ -278,9 +278,10 @@ def _rank(declared: onnx.TypeProto) -> int:
 
 
 def _bring_in_if_small(opened: OpenedModel, tensor: onnx.TensorProto) -> None:
-    """Let a skeleton's tensor hold its numbers if they may be a shape or an axis.
+    """Read a small integer tensor from its data file into the skeleton.
 
-    Shape inference reads such tensors, but not from data files, where some exporters put all.
+    It may be a shape or an axis. Shape inference needs its numbers and reads no data files, where
+    some exporters put every tensor.
     """
     if tensor.data_type in _INDICES and byte_count(tensor) <= SMALL:
         numbers = opened.slice_of(tensor)

@@ -1,4 +1,4 @@
-"""What a file is put together from: bytes, stretches of other files, recipes' blocks."""
+"""The pieces of a file that is written: bytes, slices of other files, what recipes make."""
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -17,7 +17,7 @@ BLOCK: Final = 1 << 20
 
 @frozen
 class Slice:
-    """A stretch of a store."""
+    """A range of bytes of a store."""
 
     store: Store
     offset: int
@@ -44,7 +44,7 @@ class Slice:
 
 @frozen
 class Made:
-    """The bytes that a recipe will yield; how many they are is known before."""
+    """The bytes that a recipe will make; their number is known already."""
 
     recipe: Recipe
     length: int

@@ -1,4 +1,4 @@
-"""Finished files take their places, in an order in which a kill at any moment does no harm.
+"""Putting finished files in their places, in an order that a kill at any moment cannot harm.
 
 One file is replaced by one `rename`. A model and its data file are two, and a reader must never
 find the one with the other's predecessor. So no data file that the old model reads is replaced:
@@ -38,7 +38,13 @@ from bnfold.processes.cleanup import removed_if_killed
 
 
 def require_apart(opened: OpenedModel, real: Path, target: Path) -> None:
-    """Raise `RequestError` if writing `real`, which was asked for as `target`, does harm."""
+    """Raise `RequestError` if the target is one of the source's files, or in a shared cache.
+
+    Args:
+        opened: The source.
+        real: The file to be written, symbolic links followed.
+        target: The file as the user named it.
+    """
     if opened.data is not None and _is_one_of(real, opened.data.stores):
         raise RequestError(f"{target}: this is a data file of the model")
     if real.parent.name == "blobs" and (real.parent.parent / "snapshots").is_dir():
@@ -116,7 +122,10 @@ class StagedModel:
 
     @property
     def path(self) -> Path:
-        """Where it can be read for now; it goes from there if this process is killed."""
+        """Where the model can be read before it is published.
+
+        To ask for it gives the files hidden names, and has them removed if this process is killed.
+        """
         files = [self._model]
         if self._pair is not None:
             pair, candidate = self._pair
@@ -131,7 +140,7 @@ class StagedModel:
         return files[-1].hidden
 
     def publish(self) -> None:
-        """Let it take its place.
+        """Put the files in their places.
 
         Raises:
             ModelError: The source changed while it was being read.
@@ -147,14 +156,14 @@ class StagedModel:
             self._model.publish()
 
     def close(self) -> None:
-        """Say that this process was not killed."""
+        """Stop watching for this process being killed."""
         if self._watch is not None:
             self._watch.close()
 
 
 @contextmanager
 def staged_alone(opened: OpenedModel, pieces: Sequence[Piece], real: Path) -> Iterator[StagedModel]:
-    """Write `pieces` as what is to be the file `real`."""
+    """Write a model that is one file, to be published as `real`."""
     with Staged.create(real) as model, closing(StagedModel(opened, model)) as staged:
         write_pieces(pieces, model.descriptor, threads=opened.for_threads)
         yield staged
@@ -183,7 +192,9 @@ def staged_with_data(
     *,
     sharing: bool,
 ) -> Iterator[StagedModel]:
-    """Write a model and its data file, if it turns out to need one.
+    """Write a model and its data file, to be published as `real` and `<real>.data`.
+
+    No data file is written if no tensor goes into it.
 
     Args:
         opened: The source.
@@ -214,7 +225,7 @@ def staged_with_data(
 
 
 def _require_replaceable(opened: OpenedModel, data: Path, real: Path, *, sharing: bool) -> None:
-    """Raise `RequestError` if the data file cannot be written without harm."""
+    """Raise `RequestError` if to write the data file would destroy data of another model."""
     if data.is_symlink() or (data.exists() and not data.is_file()):
         raise RequestError(f"{data}: this is not a regular file")
     if not data.exists():

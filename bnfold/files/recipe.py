@@ -1,4 +1,4 @@
-"""A tensor that does not exist yet: what it will be is known, its bytes are made on demand."""
+"""Recipes: tensors of known type and shape whose bytes are made when they are written."""
 
 from collections.abc import Iterator, MutableMapping
 from typing import ClassVar, Final, Protocol
@@ -79,7 +79,7 @@ class Recipe(Protocol):
 
 @frozen(eq=False)
 class Literal:
-    """A tensor whose numbers are at hand: biases, merged parameters."""
+    """A tensor whose numbers are in memory: a bias, or merged parameters."""
 
     values: NDArray[np.generic]
 

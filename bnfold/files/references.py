@@ -1,4 +1,4 @@
-"""The tensors of a skeleton that hold no numbers: where these are, in ONNX's own form.
+"""References: where the numbers of a skeleton's tensors are, in the form of external data.
 
 A reference is an external tensor whose location begins with `PRIVATE`. No file name contains a
 NUL, so nothing that a file may say can be taken for one. Three kinds exist:

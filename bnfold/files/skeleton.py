@@ -55,7 +55,7 @@ def read_skeleton(store: FileStore | MemoryStore) -> onnx.ModelProto:
 
 
 class _Cutter:
-    """Decides what becomes of a tensor: its numbers go and a reference comes."""
+    """Replaces the numbers of a tensor by a reference to them."""
 
     def __init__(self, store: FileStore | MemoryStore) -> None:
         self._store = store

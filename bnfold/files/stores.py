@@ -1,4 +1,4 @@
-"""Where bytes lie: in a file that is read in stretches, or in memory."""
+"""Stores: files that are read range by range, or bytes in memory."""
 
 import errno
 import os
@@ -20,7 +20,7 @@ OPEN_LIMIT: Final = 64
 
 
 class Store(Protocol):
-    """Where numbers lie."""
+    """Something that bytes are read from."""
 
     def read(self, offset: int, length: int) -> memoryview:
         """Return `length` bytes from `offset` on."""
@@ -34,7 +34,7 @@ class Store(Protocol):
 
 @frozen
 class MemoryStore:
-    """Bytes at hand."""
+    """Bytes in memory."""
 
     data: bytes | memoryview
 
@@ -80,7 +80,7 @@ class FileStore:
     status: os.stat_result = field(init=False)
 
     def __post_init__(self) -> None:
-        """Note how the file is now."""
+        """Remember the size and times of the file."""
         self.status = os.fstat(self._descriptor)
         self._make_room()
 

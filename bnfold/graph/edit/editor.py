@@ -1,8 +1,8 @@
 """The one editor: a copy of a model and the few changes that folding needs.
 
 The editor works on a copy of the (skeleton) model and knows nodes and tensors by the view's
-numbers. Changes are gathered first and carried out by `finish`, so that nothing is edited while
-it is still looked at. What no change names stays as it was, to the byte.
+numbers. It collects the changes first and applies them in `finish`, so that nobody reads the copy
+while it is being edited. Whatever no change names stays as it was, to the byte.
 """
 
 import sys
@@ -25,7 +25,7 @@ _FIRST_OVERRIDABLE_IR = 4
 
 @dataclass(slots=True)
 class _NewConstant:
-    """A constant that some edges are to read; equal keys mean equal numbers."""
+    """A new constant, and the edges that will read it."""
 
     recipe: Recipe
     wish: str
@@ -34,7 +34,7 @@ class _NewConstant:
 
 @dataclass(slots=True)
 class Inserted:
-    """A node to be put into a scope, before or behind another."""
+    """A node that is inserted into a scope, before or behind another node."""
 
     proto: onnx.NodeProto
     beside: int
@@ -85,7 +85,7 @@ class Editor:
     # -- asking -------------------------------------------------------------------------------
 
     def proto(self, node: int) -> onnx.NodeProto:
-        """Return the record of a node in the copy."""
+        """Return the `NodeProto` of a node in the copy."""
         return self._protos[node]
 
     def name(self, tensor: int) -> str:
@@ -101,7 +101,7 @@ class Editor:
         Args:
             edge: The (node, input index).
             recipe: The numbers.
-            key: Equal keys on the same constant mean equal numbers.
+            key: Edges that read the same constant and have equal keys share the new numbers.
         """
         node, index = edge
         source = self.view.nodes[node].inputs[index]
@@ -110,40 +110,40 @@ class Editor:
         self._detached.add(edge)
 
     def add_constant(self, edge: Edge, recipe: Recipe, wish: str, key: object) -> None:
-        """Let an input that was left out read new numbers; equal keys mean equal numbers."""
+        """Let an input that was left out read new numbers; inputs with equal keys share them."""
         scope = self.view.nodes[edge[0]].scope
         new = self._new[NONE].setdefault((scope, key), _NewConstant(recipe, wish))
         new.edges.append(edge)
 
     def redirect(self, edge: Edge, name: str) -> None:
-        """Let an input read another tensor."""
+        """Let an input read another tensor, by its name in the copy."""
         self.input_names[edge] = name
         self._detached.add(edge)
 
     def keep(self, tensor: int) -> None:
-        """Leave a constant as it is, for the sake of a node that is put in."""
+        """Keep a constant, because an inserted node reads it."""
         self._needed.add(tensor)
 
     def insert(self, proto: onnx.NodeProto, beside: int, *, behind: bool) -> None:
-        """Put a node into the scope of another, before or behind it."""
+        """Insert a node into the scope of another, before or behind it."""
         self._inserted.append(Inserted(proto, beside, behind))
 
     def new_constant(self, node: int, recipe: Recipe, wish: str) -> str:
-        """Put numbers into the scope of a node at once and return their name."""
+        """Add a constant to the scope of a node at once and return its name."""
         return self._put(recipe, wish, self.view.nodes[node].scope, node)
 
     def drop(self, nodes: Iterable[int]) -> None:
-        """Take nodes out."""
+        """Remove nodes."""
         self.dropped.update(nodes)
 
     def detach(self, node: int) -> None:
-        """Say that a node's inputs are no longer what the view says."""
+        """Forget what a node reads according to the view: its inputs will be set anew."""
         self._detached.update((node, index) for index in range(len(self.view.nodes[node].inputs)))
 
     # -- carrying out -------------------------------------------------------------------------
 
     def finish(self) -> onnx.ModelProto:
-        """Carry everything out and return the edited copy."""
+        """Apply all changes and return the edited copy."""
         self._rename()
         kept = self._place_constants()
         self._drop_dead(kept)
@@ -152,7 +152,7 @@ class Editor:
         return self.model
 
     def _rename(self) -> None:
-        """Let every node read and make tensors by the names that they will have."""
+        """Rename the tensors that other nodes make from now on, where they are made and read."""
         renamed = {*self._plan.same_as, *self._plan.names}
         for tensor in renamed:
             record = self.view.tensors[tensor]
@@ -171,7 +171,7 @@ class Editor:
             self._protos[node].output[0] = name
 
     def _place_constants(self) -> set[int]:
-        """Put the new constants in; return the old ones whose place they took."""
+        """Add the new constants; return the old ones that were overwritten with them."""
         in_place: set[int] = set()
         for source, versions in self._new.items():
             for version in versions.values():
@@ -185,7 +185,7 @@ class Editor:
         return in_place
 
     def _is_free(self, tensor: int) -> bool:
-        """Whether a constant has a record of its own that nothing else needs any more."""
+        """Whether a constant can be overwritten: it is stored by itself, and nothing reads it."""
         record = self.view.tensors[tensor]
         maker = self.view.producer(tensor)
         stored = record.initializer is not None or (
@@ -202,7 +202,7 @@ class Editor:
         ]
 
     def _overwrite(self, tensor: int, new: _NewConstant) -> None:
-        """Give a constant new numbers under its old name."""
+        """Give a constant new numbers, and let it keep its name and documentation."""
         record = self.view.tensors[tensor]
         stored = reference(record.name, new.recipe, self.recipes)
         if record.initializer is None:
@@ -220,7 +220,7 @@ class Editor:
         self._unlist(record)
 
     def _retype(self, record: Tensor, stored: onnx.TensorProto) -> None:
-        """Let what a graph lists of an initializer say its new shape: a scalar C becomes [N]."""
+        """Correct the shape that a graph declares of an initializer: a scalar C becomes [N]."""
         container = self._containers[record.scope]
         listed = container.input if isinstance(container, onnx.GraphProto) else ()
         for value in (*listed, *container.value_info):
@@ -231,12 +231,15 @@ class Editor:
                     shape.dim.add(dim_value=size)
 
     def _unlist(self, record: Tensor) -> None:
-        """From IR 4 on, take a folded initializer out of the graph's inputs."""
+        """Take a folded initializer out of the graph's inputs: a caller must not override it now.
+
+        Up to IR version 3 every initializer has to be listed as an input.
+        """
         if record.overridable and self.model.ir_version >= _FIRST_OVERRIDABLE_IR:
             self._gone_inputs[record.scope].add(record.name)
 
     def _put_for(self, source: int, new: _NewConstant) -> str:
-        """Put a new constant where all who are to read it see it; return its name.
+        """Add a new constant to a scope that all of its readers see; return its name.
 
         Readers in several scopes see what their common source sees: its scope, from the start.
         """
@@ -248,7 +251,7 @@ class Editor:
         return self._put(new.recipe, new.wish, home.number, home.nodes[0])
 
     def _put(self, recipe: Recipe, wish: str, scope: int, node: int) -> str:
-        """Put a new constant into a scope: an initializer where that needs no new input."""
+        """Add a new constant to a scope: an initializer if that needs no new input, else a node."""
         name = self.names.fresh(wish)
         container = self._containers[scope]
         stored = reference(name, recipe, self.recipes)
@@ -272,7 +275,7 @@ class Editor:
     # -- what nobody needs any more -----------------------------------------------------------
 
     def _drop_dead(self, kept: set[int]) -> None:
-        """Drop the constants that only what was folded needed."""
+        """Remove the constants that nothing reads any more."""
         edges = [
             (node, i) for node in self.dropped for i in range(len(self.view.nodes[node].inputs))
         ]
@@ -290,7 +293,7 @@ class Editor:
             waiting.extend(self._drop_constant(record))
 
     def _drop_constant(self, record: Tensor) -> Sequence[int]:
-        """Drop one constant; return what its maker read."""
+        """Remove one constant; return the tensors that its maker read."""
         if record.initializer is not None:
             self._gone_initializers[record.scope].add(record.name)
             if record.overridable:
@@ -309,7 +312,7 @@ class Editor:
         return bool(used or tensor in self._needed)
 
     def _rebuild_nodes(self) -> None:
-        """Take the dropped nodes out of their scopes and put the inserted ones in."""
+        """Remove the dropped nodes from their scopes and add the inserted ones."""
         before: dict[int, list[onnx.NodeProto]] = defaultdict(list)
         behind: dict[int, list[onnx.NodeProto]] = defaultdict(list)
         for inserted in self._inserted:
@@ -325,7 +328,7 @@ class Editor:
             _arrange(records, [*ranks, *(rank for rank, _ in added)])
 
     def _forget_names(self) -> None:
-        """Drop what the model says of tensors that are gone."""
+        """Remove declarations and annotations of tensors that do not exist any more."""
         gone: dict[int, set[str]] = defaultdict(set)
         stay: dict[int, set[str]] = defaultdict(set)
         for tensor in self._plan.names:
@@ -360,23 +363,23 @@ Record_co = TypeVar("Record_co", covariant=True)
 
 
 class _Records(Protocol[Record_co]):
-    """A repeated field: what protobuf offers beyond a sequence."""
+    """A repeated field of protobuf."""
 
     def __len__(self) -> int: ...
     def __iter__(self) -> Iterator[Record_co]: ...
     def __delitem__(self, part: slice, /) -> None: ...
     def sort(self, *, key: Callable[[Record_co], object]) -> None:
-        """Put the messages in order, without copying them."""
+        """Sort the messages in place; they are moved, not copied."""
 
 
 def _remove(messages: _Records[Message], name: Callable[[Message], str], names: set[str]) -> None:
-    """Take out the messages of which `name` is among `names`."""
+    """Remove the messages whose name is among `names`."""
     if names:
         _arrange(messages, [None if name(message) in names else (0, 0) for message in messages])
 
 
 def _arrange(messages: _Records[Message], ranks: Sequence[tuple[int, int] | None]) -> None:
-    """Put messages in the order of their ranks, and take out those that have none.
+    """Sort messages by their ranks, and remove those whose rank is None.
 
     They are moved and not copied, all at once, so that this stays linear.
     """

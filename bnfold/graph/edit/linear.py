@@ -52,7 +52,10 @@ class LinearRewriter(Rewriter):
         self._editor.replace_constant(edge, recipe, ("scaled", factor.shape, factor.tobytes()))
 
     def _scaled(self, node: int, tensor: int, factor: F64) -> Recipe:
-        """Return factor × tensor; at once where it might overflow."""
+        """Return factor × tensor as a recipe.
+
+        In float16 overflow is likely, and finding it now is cheaper than when the model is written.
+        """
         stored = self._constants.stored(tensor)
         narrow = self._graph.shapes.elem_types.get(tensor) == onnx.TensorProto.FLOAT16
         if stored is not None and not narrow:
@@ -142,7 +145,7 @@ class LinearRewriter(Rewriter):
         return f"{stem}bias" if stem != name else f"{name}_bias"
 
     def _add_behind(self, edit: Absorbed, recipe: Literal, wish: str) -> None:
-        """Put an Add with the bias behind a node that has no place for one."""
+        """Insert an Add with the bias behind an operator that takes none."""
         proto = self._editor.proto(edit.node)
         output = self._editor.name(self._view.nodes[edit.node].outputs[0])
         product = self._editor.names.fresh(f"{output}_product")
@@ -159,7 +162,7 @@ class LinearRewriter(Rewriter):
         return self._graph.shapes.shapes.get(self._view.nodes[node].outputs[0], ())
 
     def _pad(self, edit: Absorbed, value: float) -> None:
-        """Let an explicit Pad bring in the value where zeros were read."""
+        """Insert a Pad with another value in place of the operator's own zero padding."""
         proto = self._editor.proto(edit.node)
         data = self._view.nodes[edit.node].inputs[edit.layout.data]
         pads = next(list(a.ints) for a in proto.attribute if a.name == "pads")

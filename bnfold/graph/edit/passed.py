@@ -1,4 +1,4 @@
-"""Rewriting what an affine meets on its way: constants that it is put through, and Pads' values."""
+"""Rewriting what an affine passes: constant operands, and the values of Pads."""
 
 import numpy as np
 import onnx
@@ -14,7 +14,7 @@ class PassedRewriter(Rewriter):
     """See the module."""
 
     def constant(self, edge: Edge, affine: Affine) -> None:
-        """Put a constant operand through an affine."""
+        """Replace a constant operand by an affine of it."""
         node, index = edge
         old = self._constants.value(self._view.nodes[node].inputs[index])
         new = self._rounded(node, affine.apply(old), old.dtype)

@@ -1,4 +1,4 @@
-"""Rewriting constants that are stored as integers: they get new scales, and stay integers."""
+"""Rewriting quantized constants: they get new scales and stay integers."""
 
 import onnx
 
@@ -39,7 +39,7 @@ class QuantizedRewriter(Rewriter):
             set_attribute(proto, onnx.helper.make_attribute("axis", new.axis))
 
     def _dequantize_anew(self, weight: Quantized, new: Requantized, name: str) -> str:
-        """Put another DequantizeLinear beside one that others read too; return what it makes."""
+        """Insert another DequantizeLinear where other nodes read the first; return its output."""
         node = self._view.nodes[weight.node]
         clone = onnx.NodeProto()
         clone.CopyFrom(node.proto)
@@ -60,10 +60,10 @@ class QuantizedRewriter(Rewriter):
         return made
 
     def requantize_bias(self, edge: Edge, scale: F64) -> bool:
-        """Scale a quantized bias by its scales, where it is one and that can be done.
+        """Scale a quantized bias through its scales; return False if it is none or cannot be.
 
-        A shift would have to be rounded to a multiple of the scale; a bias that is shifted
-        becomes a plain one.
+        Only a scale can be applied so. A shift would have to be rounded to a multiple of the
+        bias's scale, so a bias that is shifted becomes a plain one.
         """
         node, index = edge
         try:

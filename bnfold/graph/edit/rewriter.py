@@ -1,4 +1,4 @@
-"""What all that rewrites nodes is made of: new numbers, rounded once, and operands laid out."""
+"""What every rewriter needs: numbers rounded once, operands laid out, attributes replaced."""
 
 from typing import TypeVar
 
@@ -32,7 +32,11 @@ class Rewriter:
         self._editor = editor
 
     def _rounded(self, node: int, values: F64, dtype: np.dtype[np.generic]) -> NDArray[np.generic]:
-        """Round once; refuse what does not fit."""
+        """Round to an element type.
+
+        Raises:
+            FoldOverflow: A finite value is too large for it.
+        """
         with np.errstate(over="ignore"):
             rounded = values.astype(dtype)
         if not np.isfinite(rounded[np.isfinite(values)].astype(np.float64)).all():
@@ -52,7 +56,7 @@ Number = TypeVar("Number", bound=np.generic)
 def as_operand(
     values: NDArray[Number], opset: int
 ) -> tuple[NDArray[Number], list[onnx.AttributeProto]]:
-    """Return values of a tensor's rank as the constant of a Mul or an Add, and its attributes.
+    """Return the constant operand of a Mul or an Add, and the attributes that go with it.
 
     From opset 7 on constants are aligned on the right. Before, the constant is a stretch of the
     tensor's axes, without any that are not its own, and `axis` says where the stretch begins.

@@ -1,4 +1,4 @@
-"""Rewriting runs that stay: they become fewer nodes."""
+"""Rewriting runs that stay, as fewer nodes."""
 
 import numpy as np
 
@@ -12,14 +12,14 @@ class RunRewriter(Rewriter):
     """See the module."""
 
     def rewrite(self, edit: RunEdit) -> None:
-        """Make a run fewer nodes."""
+        """Rewrite a run as the nodes that `RunEdit.stay` names."""
         if edit.normalization is not None:
             self._normalize(edit, edit.normalization)
         else:
             self._spell_out(edit)
 
     def _normalize(self, edit: RunEdit, holder: int) -> None:
-        """Let one BatchNormalization be the whole run: γ = s √(Var + ε), β = t, E = 0, Var = 1 − ε.
+        """Make one BatchNormalization the whole run: γ = s √(Var + ε), β = t, E = 0, Var = 1 − ε.
 
         ε stays, because some runtimes do not accept 0; Var makes up for it, and γ for what the
         rounding of Var leaves.
@@ -38,7 +38,7 @@ class RunRewriter(Rewriter):
         self._join(edit)
 
     def _spell_out(self, edit: RunEdit) -> None:
-        """Let a Mul and an Add, or what is needed of them, be the whole run."""
+        """Make a Mul and an Add, or only one of them, the whole run."""
         steps: list[tuple[str, F64 | None]] = []
         if edit.total.has_scale:
             steps.append(("Mul", edit.total.scale))
@@ -50,7 +50,7 @@ class RunRewriter(Rewriter):
         self._join(edit)
 
     def _respell(self, node: int, op_type: str, values: F64 | None) -> None:
-        """Let a node be another operator, with a constant as its second input if it has one."""
+        """Make a node another operator, with these values as its second input if there are any."""
         record = self._view.nodes[node]
         self._editor.detach(node)
         proto = self._editor.proto(node)
@@ -84,7 +84,7 @@ class RunRewriter(Rewriter):
         self._editor.drop(set(edit.nodes) - set(holders))
 
     def _read_before(self, edit: RunEdit, source: int, stay: set[int]) -> None:
-        """Let who reads only the shape of a tensor that is gone read that of the run's input."""
+        """Let nodes that read only the shape of a removed tensor read the run's input instead."""
         for node in set(edit.nodes) - stay:
             for edge in self._view.tensors[self._view.nodes[node].outputs[0]].readers:
                 if edge[0] not in edit.nodes:

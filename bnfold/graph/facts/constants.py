@@ -1,9 +1,9 @@
-"""What is known of a model's tensors before any input is: numbers, shapes, element types.
+"""The constants of a model: tensors whose numbers are known before the model runs.
 
 A tensor is constant when it is an initializer, the output of a Constant node, or computed from
 constants alone by nodes that always compute the same. Which tensors are constant is decided for
-the whole model in one pass; their numbers are read or computed when somebody asks, by ONNX's own
-reference evaluator.
+the whole model in one pass; their numbers are read, or computed by ONNX's own reference
+evaluator, when somebody asks for them.
 """
 
 from collections.abc import Iterator
@@ -88,11 +88,11 @@ class Constants:
         return tensor in self._constant
 
     def is_overridable(self, tensor: int) -> bool:
-        """Whether a tensor has a default that a caller may override, and that is respected."""
+        """Whether a tensor is a default that a caller may override, and the options keep it so."""
         return self._keep_overridable and self._view.tensors[tensor].overridable
 
     def stored(self, tensor: int) -> onnx.TensorProto | None:
-        """Return the record that holds the numbers of a constant, if there is one.
+        """Return the `TensorProto` that holds the numbers of a constant, or None.
 
         It is an initializer or the `value` of a Constant node; a computed constant has none.
         """
@@ -117,7 +117,7 @@ class Constants:
         return found
 
     def hide_a_shape(self) -> bool:
-        """Whether computed constants might tell a shape, their own or a reader's, not yet known."""
+        """Whether to compute constants might reveal an unknown shape, theirs or a reader's."""
         return any(
             not _is_known(self._shapes.get(t))
             for tensor in self._computed()
@@ -182,7 +182,7 @@ class Constants:
         return self._opened.read_start(stored, count)
 
     def forget(self) -> None:
-        """Let go of the numbers; they are read or computed anew when somebody asks."""
+        """Free the memory of the numbers; they are computed again when somebody asks for them."""
         self._values.clear()
 
     def _missing_inputs(self, tensor: int) -> list[int]:
@@ -229,7 +229,7 @@ class Constants:
         return arrays
 
     def _stand_in(self, tensor: int) -> NDArray[np.generic] | None:
-        """Return what stands for an input of which only the shape or the type matters."""
+        """Return a placeholder for an input of which only the shape or the element type matters."""
         if tensor in self._values:
             return None
         maker = self._view.producer(tensor)

@@ -1,4 +1,4 @@
-"""A view together with what is known of its tensors: all that planning reads."""
+"""The graph as planning reads it: the view, and what is known of its tensors."""
 
 from collections.abc import Mapping
 from functools import partial

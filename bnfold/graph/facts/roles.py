@@ -16,12 +16,12 @@ from bnfold.rules.carry import BARRIERS, CARRY, CarryRow
 from bnfold.rules.linear import LINEAR, Linear
 
 _INVALID = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
-"""What a rule raises on attributes and shapes that contradict each other."""
+"""What a rule may raise when attributes and shapes contradict each other."""
 
 
 @contextmanager
 def asking(node: Node) -> Iterator[None]:
-    """Ask a rule about a node: let a refusal say at which, and refuse what is not valid ONNX."""
+    """Name the node in every refusal of a rule; refuse where the rule fails on invalid ONNX."""
     try:
         yield
     except Refusal as refusal:
@@ -94,7 +94,7 @@ def _assign(graph: Graph, node: Node, roles: Roles) -> None:
 
 
 def _try_affine(graph: Graph, node: Node, roles: Roles) -> bool:
-    """Enter a node as an affine; if its operator is also in CARRY, it may be that instead."""
+    """Enter a node as an affine; return False if it is none but may be in CARRY."""
     try:
         data, affine = AFFINE[node.proto.op_type](graph.operator(node.number))
         _check_operands(graph, node, data)
@@ -118,7 +118,7 @@ def _check_operands(graph: Graph, node: Node, data: int) -> None:
 
 
 def _explained(graph: Graph, node: Node, obstacle: Obstacle) -> Obstacle:
-    """Say more precisely why parameters are not constant."""
+    """Return a more precise reason why parameters are not constant."""
     if obstacle.reason is not Reason.PARAMETERS_NOT_CONSTANT:
         return obstacle
     for number in node.inputs[1:]:

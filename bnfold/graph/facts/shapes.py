@@ -69,7 +69,7 @@ class Shapes:
             self.shapes[tensor] = tuple(_dim(d) for d in typed.shape.dim)
 
     def _learn_type(self, tensor: int, elem_type: int) -> None:
-        """Learn an element type; a number that stands for none says nothing."""
+        """Learn an element type, if the number stands for one."""
         if elem_type in _ELEM_TYPES:
             self.elem_types[tensor] = elem_type
 
@@ -118,7 +118,7 @@ def inference(
 
 
 def _prepare(computed: Mapping[str, NDArray[np.generic]], copy: onnx.ModelProto) -> None:
-    """Tell a model what inference would not find out by itself."""
+    """Add to a model what inference would not find out by itself."""
     _name_unknown_dims(copy.graph.input)
     small = {name: value for name, value in computed.items() if value.size <= _SMALL}
     for name, value in small.items():

@@ -1,4 +1,4 @@
-"""What the planning of one model may take: steps of its searches, values and clones in memory."""
+"""The limits on planning: steps of the searches, affines in memory, clones of weights."""
 
 from collections.abc import Iterable
 from math import prod

@@ -27,11 +27,11 @@ _AT_THE_BOUNDARY = frozenset(
         Reason.UNKNOWN_SHAPE,
     }
 )
-"""What stands in the way in a function only because the call is not seen from inside."""
+"""Obstacles that may not exist once the function is inlined at its call."""
 
 
 def functions_in_the_way(graph: Graph, plan: Plan, *, below: bool) -> frozenset[FunctionId]:
-    """Return the functions that hide from a normalization where it could go, and their callers.
+    """Return the functions whose boundary stops a normalization, and their callers.
 
     Args:
         graph: The model, of which some functions may be inlined already.

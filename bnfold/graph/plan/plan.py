@@ -17,7 +17,7 @@ from bnfold.rules.affine import Affine
 
 
 class How(Enum):
-    """The way of a fold; the value is the code in reports."""
+    """The direction of a fold; the value is the code in reports."""
 
     OUTPUT = "output"  # sunk into what makes its input
     INPUT = "input"  # hoisted into what reads its output
@@ -26,13 +26,13 @@ class How(Enum):
 
 @frozen
 class Fold:
-    """Nodes that go, and where they go.
+    """Nodes that are removed, and the nodes that do their work now.
 
     Attributes:
         taken: The nodes that are removed.
-        into: The linear (or, merged, affine) nodes that take them up.
+        into: The linear nodes that absorb them, or the affine nodes that they are merged into.
         through: The nodes that the affine passes on the way.
-        how: The way.
+        how: The direction.
     """
 
     taken: tuple[int, ...]

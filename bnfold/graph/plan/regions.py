@@ -1,4 +1,4 @@
-"""Where to cut the two models so that each connected group of folds can be seen by itself.
+"""Regions: where to cut the two models to compare each connected group of folds by itself.
 
 A fold touches the nodes that go, those that take them up and those in between. Folds that touch
 a node in common form one group. What enters a group's nodes from outside, constants apart, and
