@@ -43,6 +43,12 @@ them.""",
 The node's attributes and inputs contradict each other or the specification, so nobody knows
 what it computes. `onnx.checker.check_model(path, full_check=True)` says more; the exporter or
 the tool that edited the model last is to blame.""",
+    Reason.EXACT_SUMS: """\
+The network computes with whole numbers that are stored as floats, and the scale stands between
+a sum of them and a step: Floor, Round, a Cast to integers, a comparison, ArgMax. The sum is
+exact. With the scale in the weights it would be rounded, and where it falls on a step the
+result would be another by a whole step. A power of two is exact, and is folded. There is
+nothing to mend; hardware for such networks wants the scale apart.""",
     Reason.UNKNOWN_SHAPE: """\
 It is not known how many axes a tensor has, or how long one is, and that decides which elements
 belong to which channel. bnfold does not guess. Export with static shapes for all but the batch
@@ -133,6 +139,11 @@ smallest and the largest. Fold the model before it is quantized.""",
     Reason.OVERFLOW: """\
 The folded numbers are too large for the element type: above 65504 in float16. Fold the float32
 model, and convert it afterwards with a converter that knows what to keep in float32.""",
+    Reason.NOT_FINITE: """\
+The weight into which the affine would go holds NaN or infinity. Then its channel computes no
+numbers in the original either, and nothing can be said about a fold. Such weights come from
+training that diverged, or from a conversion to float16 that overflowed: look at the named
+operator's weight.""",
     Reason.NOT_FINITE: """\
 The weight holds NaN or infinity. What a fold makes of these is no number that could be
 verified, so the node is left alone. NaN in a weight comes from training that diverged.""",
