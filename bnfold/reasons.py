@@ -35,6 +35,7 @@ class Reason(Enum):
     OTHER_SCOPE = "other-scope"
     NOT_LINEAR = "not-linear"
     NO_GAIN = "no-gain"
+    COMPOSITE = "composite"
 
     # An operator on the way does not let it pass.
     NEEDS_POSITIVE_SCALE = "needs-positive-scale"
@@ -85,6 +86,7 @@ _TEXTS = {
     Reason.OTHER_SCOPE: "the tensor comes from outside the subgraph",
     Reason.NOT_LINEAR: "the operator is neither linear nor lets a channel affine pass",
     Reason.NO_GAIN: "folding would put as many nodes in as it takes out",
+    Reason.COMPOSITE: "it is part of what runtimes know as one operator, and stays whole",
     Reason.NEEDS_POSITIVE_SCALE: "the operator lets only positive scales pass",
     Reason.NEEDS_ZERO_SHIFT: "the operator lets no shift pass",
     Reason.CHANNELS_MIX: "the operator mixes channels that need different values",

@@ -85,13 +85,18 @@ is. Where the condition is a constant, a constant-folding tool takes the If away
 The node is inside the body of an If, Loop or Scan and reads a tensor from outside. Changing
 that tensor would change it for everybody outside, too.""",
     Reason.NOT_LINEAR: """\
-An operator stands between that neither absorbs an affine nor lets it pass: Sigmoid, Softmax,
-LayerNormalization, a custom operator. No exact fold exists across it. `bnfold ops` lists what
+An operator stands between that neither absorbs an affine nor lets it pass: Sigmoid, Softmax, a
+custom operator. No exact fold exists across it. `bnfold ops` lists what
 can be crossed. In PyTorch, putting the normalization right behind the convolution when the
 network is designed avoids it.""",
     Reason.NO_GAIN: """\
 The fold would be exact, but would put in as many nodes as it takes out, for instance a MatMul
 without a bias that needs an Add. The model would not become faster.""",
+    Reason.COMPOSITE: """\
+Runtimes and converters look for some formulas, as exporters write them, and put one operator in
+their place: GELU, LayerNorm, hard-swish and others (`bnfold ops` lists them). A number taken out
+of one, or put into it, would take it apart, and every piece would be executed by itself. So it
+stays whole; what lies around it is folded as usual.""",
     Reason.NEEDS_POSITIVE_SCALE: """\
 The operator lets a scale pass only if it is positive: max(s x) = s max(x) and relu(s x) = s
 relu(x) hold for s > 0 alone. At least one channel has a negative or a zero scale (a negative

@@ -248,6 +248,50 @@ READERS: Mapping[str, Reader] = {
 }
 
 
+def layer_norm_source(net: Network, shape: Shape, axis: int) -> Made:
+    _need(axis == len(shape) - 1)
+    written = net.dice.choose([-1, axis])
+    return _normalized(net, "LayerNormalization", shape, axis, always=False, axis=written)
+
+
+def rms_norm_source(net: Network, shape: Shape, axis: int) -> Made:
+    _need(axis == len(shape) - 1)
+    scale = net.constant(net.dice.factors([shape[axis]]), "scale")
+    product = net.op("RMSNormalization", net.feed(shape), scale, axis=axis)
+    return Made(product, takes_shift=False, weights=[scale])
+
+
+def instance_norm_source(net: Network, shape: Shape, axis: int) -> Made:
+    _need(axis == 1 and len(shape) >= 3)
+    return _normalized(net, "InstanceNormalization", shape, axis)
+
+
+def group_norm_source(net: Network, shape: Shape, axis: int) -> Made:
+    _need(axis == 1 and len(shape) >= 3)
+    groups = net.dice.divisor(shape[1])
+    return _normalized(net, "GroupNormalization", shape, axis, num_groups=groups)
+
+
+def _normalized(
+    net: Network, op_type: str, shape: Shape, along: int, *, always: bool = True, **attributes: Any
+) -> Made:
+    """A normalization with a scale, and with a shift always or perhaps."""
+    scale = net.constant(net.dice.factors([shape[along]]), "scale")
+    inputs = [net.feed(shape), scale]
+    if always or net.dice.chance(0.6):
+        inputs.append(net.constant(net.dice.numbers([shape[along]]), "shift"))
+    return Made(net.op(op_type, *inputs, epsilon=0.5, **attributes), weights=[scale])
+
+
+NORMALIZATIONS: Mapping[str, Source] = {
+    "GroupNormalization": group_norm_source,
+    "InstanceNormalization": instance_norm_source,
+    "LayerNormalization": layer_norm_source,
+    "RMSNormalization": rms_norm_source,
+}
+"""Rows that absorb on their output only."""
+
+
 def any_source(net: Network, shape: Shape, axis: int) -> Made:
     """A tensor of a shape, made by any operator that can."""
     return _first(net, [SOURCES[name] for name in SOURCES], lambda row: row(net, shape, axis))

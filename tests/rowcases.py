@@ -18,8 +18,16 @@ from steps import Shape, Site, Step, Unsuited
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-OLDEST = {"Resize": 10, "Sum": 8, "Upsample": 7, "MaxPool": 8}
-NEWEST = {"Upsample": 9}
+OLDEST = {
+    "GroupNormalization": 21,  # before, it has one scale for a group
+    "LayerNormalization": 17,
+    "MaxPool": 8,
+    "RMSNormalization": 23,
+    "Resize": 10,
+    "Sum": 8,
+    "Upsample": 7,
+}
+NEWEST = {"RMSNormalization": 23, "Upsample": 9}
 FIRST, LAST = 7, 22
 _ATTEMPTS = 400
 _SIZES = (1, 2, 3, 4, 4, 6)
@@ -128,9 +136,12 @@ def linear_output(op_type: str, seed: int, elem_type: int) -> Case:
     """The linear row → affines."""
     dice = Dice(op_type, "output", seed)
     net = Network(dice, draw_opset(dice, op_type), elem_type, batch=dice.chance(0.2))
-    made, axis = _linear(net, lambda shape, axis: linear_steps.SOURCES[op_type](net, shape, axis))
-    end = affine_steps.any_affines(net, made.tensor, Limits(axis))
-    return Case(net, net.model([end]), made.takes_shift and (axis > 0 or not net.batch))
+    source = {**linear_steps.SOURCES, **linear_steps.NORMALIZATIONS}[op_type]
+    made, axis = _linear(net, lambda shape, axis: source(net, shape, axis))
+    shiftless = not made.takes_shift and dice.chance(0.5)
+    end = affine_steps.any_affines(net, made.tensor, Limits(axis, shiftless=shiftless))
+    free = made.takes_shift or shiftless
+    return Case(net, net.model([end]), free and (axis > 0 or not net.batch))
 
 
 def linear_input(op_type: str, seed: int, elem_type: int) -> Case:

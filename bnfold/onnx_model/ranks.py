@@ -254,10 +254,10 @@ _INPUT: Mapping[str, _Rule] = {
 _KEEPS_SHAPE = frozenset(
     {
         "Abs", "BatchNormalization", "Cast", "Ceil", "Clip", "DequantizeLinear", "Dropout", "Elu",
-        "Erf", "Exp", "Floor", "Gelu", "HardSigmoid", "HardSwish", "Identity",
+        "Erf", "Exp", "Floor", "Gelu", "GroupNormalization", "HardSigmoid", "HardSwish", "Identity",
         "InstanceNormalization", "LRN", "LayerNormalization", "LeakyRelu", "LogSoftmax", "Mish",
-        "Neg", "QuantizeLinear", "Relu", "Round", "Selu", "Sigmoid", "Softmax", "Softplus",
-        "Sqrt", "Tanh", "ThresholdedRelu",
+        "Neg", "QuantizeLinear", "RMSNormalization", "Relu", "Round", "Selu", "Sigmoid", "Softmax",
+        "Softplus", "Sqrt", "Tanh", "ThresholdedRelu",
     }
 )  # fmt: skip
 

@@ -216,7 +216,7 @@ def _check_alignment(op: Operator) -> None:
         raise Refusal(Reason.OTHER_AXIS, "broadcast=1")
 
 
-def _onto_branch(affine: Affine, branch: Value) -> Affine:
+def onto_branch(affine: Affine, branch: Value) -> Affine:
     """Return an affine on a broadcast result as one on a branch of it.
 
     Raises:
@@ -240,7 +240,7 @@ def _onto_result(affine: Affine, rank: int) -> Affine:
 
 def _for_branch(affine: Affine, branch: Value) -> Affine:
     """Return what a branch takes of an affine on the result; a constant is simply widened."""
-    return affine if branch.is_constant else _onto_branch(affine, branch)
+    return affine if branch.is_constant else onto_branch(affine, branch)
 
 
 def _fits(affine: Affine, branch: Value) -> bool:

@@ -15,6 +15,9 @@ elementwise by one factor, whatever was composed, and rounded once.
 A row says how one operator's weight lies and which shifts on its input are exact. Conv with zero
 padding reads zeros where r would have been added, so r must be 0 there, or −r/q one number for
 all channels, which an explicit Pad can provide.
+
+A normalization y = γ n(x) + β is not linear in x, but it is in n(x), with a weight that is
+diagonal: on its output it absorbs an affine as γ' = s γ, β' = s β + t, on its input none.
 """
 
 from collections.abc import Callable, Mapping
@@ -61,6 +64,7 @@ class Linear:
         broadcasts_bias: Whether the bias may be of any shape that broadcasts to the output.
         stacked: How many matrices the weight has, along leading axes; 0 where its first axes are
             the channels.
+        shared_by: How many channels of the output share one element of a diagonal weight.
     """
 
     weight: int
@@ -78,6 +82,12 @@ class Linear:
     with_bias: str | None = None
     broadcasts_bias: bool = False
     stacked: int = 0
+    shared_by: int = 1
+
+    @property
+    def is_diagonal(self) -> bool:
+        """Whether the weight is a vector [Cout] that scales what a normalization has made."""
+        return not self.in_channels
 
     def factor(self, out_scale: F64, in_scale: F64, weight_rank: int) -> F64:
         """Return s[o] q[i], float64, of a shape that broadcasts to the weight.
@@ -87,6 +97,8 @@ class Linear:
             in_scale: q, [Cin].
             weight_rank: The rank of the weight.
         """
+        if self.is_diagonal:
+            return out_scale
         g = self.groups
         out = out_scale.reshape(g, -1, 1) if some(out_scale != 1) else np.ones((1, 1, 1))
         inner = in_scale.reshape(g, 1, -1) if some(in_scale != 1) else np.ones((1, 1, 1))
@@ -127,17 +139,27 @@ class Linear:
         """Return an affine on the output as (s, t), [Cout] each.
 
         Raises:
-            Refusal: It varies along another axis than the output channels.
+            Refusal: It varies along another axis than the output channels, or between channels
+                that share their weight.
         """
-        return affine.vectors(self.out_axis % affine.rank, self.out_channels)
+        axis, channels = self.out_axis % affine.rank, self.out_channels * self.shared_by
+        s, t = affine.vectors(axis, channels)
+        if self.shared_by == 1:
+            return s, t
+        s, t = s.reshape(self.out_channels, -1), t.reshape(self.out_channels, -1)
+        if (s != s[:, :1]).any() or (t != t[:, :1]).any():
+            raise Refusal(Reason.CHANNELS_MIX, "each group has one scale and one shift")
+        return s[:, 0], t[:, 0]
 
     def input_vectors(self, affine: Affine) -> tuple[F64, F64]:
         """Return an affine on the input as (q, r), [Cin] each.
 
         Raises:
             Refusal: It varies along another axis than the input channels, or would need a bias for
-                each of several matrices.
+                each of several matrices, or the operator is a normalization.
         """
+        if self.is_diagonal:
+            raise Refusal(Reason.NOT_LINEAR)
         if self.stacked > 1 and affine.has_shift:
             raise Refusal(Reason.OTHER_AXIS, "each of several matrices would need its own bias")
         return affine.vectors(self.in_axis % affine.rank, self.in_channels)
@@ -254,9 +276,48 @@ def matrix_product(op: Operator) -> Linear:
     return Linear(0, 1, None, 1, "OI", axis, axis, first, second, stacked=stacked)
 
 
+# -- normalizations ---------------------------------------------------------------------------
+
+
+def _diagonal(op: Operator, axis: int, *, bias: int | None, shared_by: int = 1) -> Linear:
+    """Return how the scale of a normalization lies, a vector along an axis of its output."""
+    (channels,) = _weight(op, 1, rank=1)
+    return Linear(1, 0, bias, 1, "OI", axis, axis, channels, 0, shared_by=shared_by)
+
+
+def layer_normalization(op: Operator) -> Linear:
+    """LayerNormalization: γ and β of what is normalized over the last axis; on its output."""
+    axis = op.integer("axis", -1)
+    if axis != -1 and axis != op.required(0).rank - 1:
+        raise Refusal(Reason.OTHER_AXIS, f"it normalizes from axis {axis} on")
+    return _diagonal(op, -1, bias=None if op.op_type == "RMSNormalization" else 2)
+
+
+def instance_normalization(op: Operator) -> Linear:
+    """InstanceNormalization: γ and β of the channels; on its output."""
+    return _diagonal(op, 1, bias=2)
+
+
+_CHANNELWISE_OPSET = 21  # before, GroupNormalization has one scale and one shift for a group
+
+
+def group_normalization(op: Operator) -> Linear:
+    """GroupNormalization: γ and β of the channels, before opset 21 of the groups; on its output."""
+    if op.opset >= _CHANNELWISE_OPSET:
+        return _diagonal(op, 1, bias=2)
+    channels, groups = op.required(0).size(1), op.integer("num_groups", 1)
+    if groups < 1 or channels % groups:
+        raise Refusal(Reason.BAD_PARAMETERS, f"num_groups={groups}, {channels} channels")
+    return _diagonal(op, 1, bias=2, shared_by=channels // groups)
+
+
 LINEAR: Mapping[str, LinearRow] = {
     "Conv": convolution,
     "ConvTranspose": transposed_convolution,
     "Gemm": general_product,
     "MatMul": matrix_product,
+    "LayerNormalization": layer_normalization,
+    "RMSNormalization": layer_normalization,
+    "InstanceNormalization": instance_normalization,
+    "GroupNormalization": group_normalization,
 }

@@ -4,12 +4,14 @@ from collections.abc import Callable, Iterator, Mapping
 
 from bnfold.rules.affine_nodes import AFFINE
 from bnfold.rules.carry import CARRY
+from bnfold.rules.composites import COMPOSITES
 from bnfold.rules.linear import LINEAR
 
 _TITLES = {
     "affine": "Folded away: the operators that are an affine map per channel",
     "linear": "Folded into: the linear operators that absorb one, on their output and their input",
     "carry": "Passed: the operators that let one through, and which",
+    "composites": "Left whole: what runtimes and converters know as one operator",
 }
 
 
@@ -19,6 +21,7 @@ def rows() -> Mapping[str, Mapping[str, str]]:
         "affine": {name: _says(row) for name, row in AFFINE.items()},
         "linear": {name: _says(row).removeprefix(f"{name}: ") for name, row in LINEAR.items()},
         "carry": {name: row.says for name, row in CARRY.items()},
+        "composites": {row.name: row.says for row in COMPOSITES},
     }
 
 

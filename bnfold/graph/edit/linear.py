@@ -145,18 +145,29 @@ class LinearRewriter(Rewriter):
         return f"{stem}bias" if stem != name else f"{name}_bias"
 
     def _add_behind(self, edit: Absorbed, recipe: Literal, wish: str) -> None:
-        """Insert an Add with the bias behind an operator that takes none."""
+        """Insert an Add with the bias behind an operator that takes none.
+
+        Of a vector behind a product of a fixed shape that is no matrix, ONNX Runtime makes a Gemm
+        between two Reshapes, three nodes for what were two; not of a bias of the product's rank.
+        """
         proto = self._editor.proto(edit.node)
         output = self._editor.name(self._view.nodes[edit.node].outputs[0])
         product = self._editor.names.fresh(f"{output}_product")
         lead = (1,) * (len(self._output_shape(edit.node)) - recipe.values.ndim)
         laid = recipe.values.reshape(lead + recipe.values.shape)
         bias, attributes = as_operand(laid, self._opset(edit.node))
+        if not attributes and self._is_fixed_stack(edit.node):
+            bias = laid
         name = self._editor.new_constant(edit.node, Literal(bias), wish)
         self._editor.output_names[edit.node] = product
         add = onnx.helper.make_node("Add", [product, name], [output], name=_behind(proto.name))
         add.attribute.extend(attributes)
         self._editor.insert(add, edit.node, behind=True)
+
+    def _is_fixed_stack(self, node: int) -> bool:
+        """Whether a product's shape is known, and is that of more than one matrix."""
+        shape = self._output_shape(node)
+        return len(shape) > 2 and all(isinstance(size, int) for size in shape)  # noqa: PLR2004
 
     def _output_shape(self, node: int) -> Shape:
         return self._graph.shapes.shapes.get(self._view.nodes[node].outputs[0], ())

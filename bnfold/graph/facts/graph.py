@@ -50,6 +50,10 @@ class Graph:
             )
         return self._values[number]
 
+    def makes_constants(self, number: int) -> bool:
+        """Whether a node makes constants, whatever the numbers that it reads are."""
+        return all(t == NONE or t in self.constants for t in self.view.nodes[number].outputs)
+
     def is_normalization(self, number: int) -> bool:
         """Whether a node is a BatchNormalization, whatever its mode."""
         proto = self.view.nodes[number].proto

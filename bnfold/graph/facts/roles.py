@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from bnfold.errors import first_sentence
 from bnfold.frozen import frozen
+from bnfold.graph.facts.composites import Composite, find_composites
 from bnfold.graph.facts.graph import Graph
 from bnfold.graph.index.view import NONE, Node
 from bnfold.limits import AFFINES
@@ -48,6 +49,9 @@ class Roles:
         affine: Nodes that are channel affines.
         linear: Nodes that absorb channel affines.
         carry: Nodes that channel affines pass.
+        normalized: Written-out normalizations with parameters that absorb, by the node that makes
+            their result.
+        composites: What runtimes know as one operator; its nodes are in no table.
         refused: Why a node that its operator puts in a table is not in it.
         held: How many values the affines have, together.
     """
@@ -55,15 +59,22 @@ class Roles:
     affine: dict[int, AffineNode] = field(default_factory=dict)
     linear: dict[int, Linear] = field(default_factory=dict)
     carry: dict[int, CarryRow] = field(default_factory=dict)
+    normalized: dict[int, Composite] = field(default_factory=dict)
+    composites: tuple[Composite, ...] = ()
     refused: dict[int, Obstacle] = field(default_factory=dict)
     held: int = 0
 
 
 def find_roles(graph: Graph) -> Roles:
     """Look every node up in the tables."""
-    roles = Roles()
+    roles = Roles(composites=find_composites(graph))
+    for composite in roles.composites:
+        obstacle = Obstacle(Reason.COMPOSITE, detail=composite.name)
+        roles.refused |= dict.fromkeys(composite.nodes, obstacle)
+        if composite.scale or composite.shift:
+            roles.normalized[composite.output] = composite
     for node in graph.view.nodes:
-        if node.proto.domain not in ("", "ai.onnx"):
+        if node.proto.domain not in ("", "ai.onnx") or node.number in roles.refused:
             continue
         if all(tensor in graph.constants for tensor in node.outputs if tensor != NONE):
             roles.refused[node.number] = Obstacle(Reason.CONSTANT)

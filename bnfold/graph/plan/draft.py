@@ -40,6 +40,11 @@ class Draft:
             self.roles.affine.pop(node, None)
             self.roles.carry.pop(node, None)
             self.roles.refused[node] = Obstacle(reason)
+            self.roles.normalized = {
+                output: composite
+                for output, composite in self.roles.normalized.items()
+                if node not in composite.behind
+            }
         self.folds: list[Fold] = []
         self.removed: set[int] = set()
         self.names: dict[int, str] = {}
@@ -202,7 +207,7 @@ class Draft:
         replaced = [linear[node] for node in proposal.linear if node in linear]
         self.budget.take_room(proposal, replaced)
         taken: list[int] = []
-        into = [*proposal.linear]
+        into = [*proposal.linear, *sorted(proposal.parameters)]
         for number, (begin, end) in proposal.removed.items():
             taken.extend(self._remove(number, begin, end, renames=proposal.how is How.OUTPUT))
         self.absorbed.update(proposal.linear)

@@ -19,6 +19,7 @@ class Proposal:
         before: What runs get merged in from above.
         after: What runs get merged in from below.
         constants: The affine that constant operands are put through.
+        parameters: The nodes of normalizations that read these constants as their parameters.
         fills: The new values of Pads.
         through: Nodes that are passed.
     """
@@ -29,6 +30,7 @@ class Proposal:
     before: dict[int, Affine] = field(default_factory=dict)
     after: dict[int, Affine] = field(default_factory=dict)
     constants: dict[Edge, Affine] = field(default_factory=dict)
+    parameters: set[int] = field(default_factory=set)
     fills: dict[int, float] = field(default_factory=dict)
     through: set[int] = field(default_factory=set)
 

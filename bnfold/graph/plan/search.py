@@ -22,6 +22,7 @@ from math import prod
 
 import numpy as np
 
+from bnfold.graph.facts.composites import Composite
 from bnfold.graph.facts.quantized import find_quantized, rescaled
 from bnfold.graph.facts.roles import asking
 from bnfold.graph.index.view import NONE, Edge, Node
@@ -35,7 +36,7 @@ from bnfold.graph.plan.run import Run
 from bnfold.limits import AFFINES, AXIS
 from bnfold.reasons import Reason, Refusal
 from bnfold.rules.affine import Affine, some
-from bnfold.rules.carry import CarryRow, Passage
+from bnfold.rules.carry import CarryRow, Passage, onto_branch
 
 _WILLING_DEPTH = 64
 """Operators in a row above a sum that are asked before one of its branches is chosen. Without this
@@ -155,7 +156,29 @@ class Search:
                 raise Refusal(Reason.BRANCHES_DISAGREE, at=maker.label)
             self.proposal.after[run] = affine
             return
+        composite = draft.roles.normalized.get(maker.number)
+        if composite is not None:
+            self._absorb_in_parameters(composite, affine)
+            return
         self._carry_up(maker, tensor, affine)
+
+    def _absorb_in_parameters(self, composite: Composite, affine: Affine) -> None:
+        """Let a written-out normalization γ n + β become (s γ) n + (s β + t)."""
+        output = self._view.nodes[composite.output]
+        if affine.has_scale and composite.scale is None:
+            raise Refusal(Reason.COMPOSITE, f"{composite.name} without a scale", output.label)
+        if affine.has_shift and composite.shift is None:
+            raise Refusal(Reason.COMPOSITE, f"{composite.name} without a shift", output.label)
+        taken = ((composite.scale, affine.scale_only()), (composite.shift, affine))
+        for edge, part in taken:
+            if edge is None:
+                continue
+            operator = self._draft.graph.operator(edge[0])
+            with asking(self._view.nodes[edge[0]]):
+                own = onto_branch(part, operator.required(edge[1]))
+            self._recompute(edge, own)
+            self.proposal.parameters.add(edge[0])
+        self.proposal.through.update(composite.behind)
 
     def _absorb_output(self, node: int, affine: Affine) -> None:
         operator = self._view.nodes[node]

@@ -18,6 +18,7 @@ from bnfold.verification.operators import (
     elementwise,
     kernels,
     magnitude,
+    normalizing,
     pooling,
     resizing,
 )
@@ -166,6 +167,12 @@ def _pool(kernel: Kernel | None, window: Window | None = None) -> Row:
     )  # fmt: skip
 
 
+def _normalization(lay: normalizing.Lay) -> Row:
+    return Row(
+        Kind.COMBINATION, normalizing.magnitude_by(lay), normalizing.normalized_by(lay)
+    )  # fmt: skip
+
+
 _NOT_NEGATIVE = Row(Kind.ELEMENTWISE, never_negative=True)
 _PASSED_ON = Row(
     Kind.AFFINE, magnitude.alike, _of_data(lambda x: x), separates_channels=True
@@ -258,6 +265,10 @@ TABLE: Mapping[str, Row] = {
     "ReduceSum": _REDUCED,
     "ReduceMax": _REDUCED,
     "ReduceMin": Row(Kind.COMBINATION, magnitude.as_by("ReduceMax")),
+    "LayerNormalization": _normalization(normalizing.last_axes),
+    "RMSNormalization": _normalization(normalizing.root_mean_square),
+    "InstanceNormalization": _normalization(normalizing.spatial),
+    "GroupNormalization": _normalization(normalizing.groups),
     "Resize": Row(Kind.COMBINATION, magnitude.interpolation, resizing.resize),
     "Upsample": Row(Kind.COMBINATION, magnitude.interpolation, resizing.upsample),
     # what sees shapes only

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _FEW, _MANY = range(2), range(2, 40)
 _CARRIED = sorted(carry_steps.STRATEGIES.keys() - {"Cast"})
-_LINEAR = sorted(linear_steps.SOURCES)
+_LINEAR = sorted({*linear_steps.SOURCES, *linear_steps.NORMALIZATIONS})
 _AFFINE = sorted(affine_steps.STRATEGIES)
 _ROWS = [
     *((rowcases.carried_up, op_type) for op_type in _CARRIED),
