@@ -17,7 +17,7 @@ from bnfold.version import __version__
 if TYPE_CHECKING:
     from bnfold.api import fold_file, verify
     from bnfold.folding import Folding, fold
-    from bnfold.reports.refused import ProviderError, VerificationError
+    from bnfold.reports.refused import ProviderError, TooManyKeptError, VerificationError
     from bnfold.reports.report import Report
     from bnfold.statistics.estimate import Estimate
     from bnfold.statistics.interface import estimate_statistics
@@ -33,6 +33,7 @@ __all__ = [
     "Report",
     "RequestError",
     "StatisticsOptions",
+    "TooManyKeptError",
     "Verification",
     "VerificationError",
     "VerifyOptions",
@@ -49,6 +50,7 @@ _HOMES = {
     "ProviderError": "reports.refused",
     "Report": "reports.report",
     "StatisticsOptions": "statistics.options",
+    "TooManyKeptError": "reports.refused",
     "Verification": "verification",
     "VerificationError": "reports.refused",
     "VerifyOptions": "verification",

@@ -18,7 +18,7 @@ from bnfold.graph.options import EVERYTHING, FoldOptions
 from bnfold.paths import as_path
 from bnfold.region import Region
 from bnfold.reports.records import Counts, fold_records, kept_records
-from bnfold.reports.refused import ProviderError, VerificationError
+from bnfold.reports.refused import ProviderError, TooManyKeptError, VerificationError
 from bnfold.reports.report import Exit, FileRecord, Report
 from bnfold.verification import VerifyOptions
 
@@ -39,6 +39,7 @@ class FileOptions:
     statistics: "StatisticsOptions | None" = None
     in_place: bool = False
     check: bool = False
+    max_kept: int | None = None
     external_data: bool | None = None
     share_data: bool = False
     digest: bool = True
@@ -62,6 +63,7 @@ def fold_file(  # noqa: PLR0913 - each is an option of the command line
     verify: VerifyOptions | None = _VERIFY,
     in_place: bool = False,
     check: bool = False,
+    max_kept: int | None = None,
     bn_only: bool = False,
     keep_overridable: bool = False,
     statistics: "StatisticsOptions | None" = None,
@@ -79,6 +81,7 @@ def fold_file(  # noqa: PLR0913 - each is an option of the command line
         verify: How to verify; None to write without verification.
         in_place: Allow the target to be the source.
         check: Only say what would be folded; write nothing.
+        max_kept: How many batch normalizations may remain; None for any number.
         bn_only: Fold only runs of nodes that contain a BatchNormalization.
         keep_overridable: Leave alone initializers that a caller may override.
         statistics: Switch training mode off first, with the statistics that this tells; None to
@@ -97,12 +100,15 @@ def fold_file(  # noqa: PLR0913 - each is an option of the command line
         VerificationError: The folded model does not compute what the original computes; its
             `report` says what was found. Nothing was written.
         ProviderError: A provider that was asked for by name cannot run. Nothing was written.
+        TooManyKeptError: More than `max_kept` batch normalizations remain. Nothing was written.
         TypeError: `verify` is something else.
     """
     if not isinstance(verify, VerifyOptions | None):
         raise TypeError(f"verify takes VerifyOptions, or None not to verify, not {verify!r}")
     fold = FoldOptions(bn_only, keep_overridable)
-    how = FileOptions(verify, fold, statistics, in_place, check, external_data, share_data, digest)
+    how = FileOptions(
+        verify, fold, statistics, in_place, check, max_kept, external_data, share_data, digest
+    )
     return fold_with(as_path(source), None if target is None else as_path(target), how)
 
 
@@ -252,6 +258,8 @@ class _Job:
         decision: Decision,
     ) -> Report:
         external, sharing = self.how.external_data, self.how.share_data
+        if self.how.max_kept is not None:
+            self._require_good(self._report(source, decision))
         if not decision.plan.changes:
             # What is to be replaced by itself stays, unless it shall have another form.
             replaces_itself = self.target == self.source and basis is source
@@ -277,7 +285,9 @@ class _Job:
         return self._report(source, decision, verification=verification, written=True)
 
     def _require_good(self, report: Report) -> None:
-        """Raise the error that belongs to a verification which the model did not pass."""
+        """Raise the error that belongs to what the model did not pass."""
+        if report.exit_code is Exit.TOO_MANY_KEPT:
+            raise TooManyKeptError(f"{self.source}: {report.error}", report)
         if report.exit_code is Exit.NO_PROVIDER:
             raise ProviderError(f"{self.source}: {report.error}", report)
         if report.exit_code is not Exit.DONE:
@@ -306,6 +316,7 @@ class _Job:
             verification=verification,
             checked_only=checked_only,
             statistics=self.estimate,
+            max_kept=self.how.max_kept,
         )
 
     def _target_record(self, *, written: bool) -> FileRecord:

@@ -14,7 +14,7 @@ from bnfold.errors import BnfoldError, RequestError
 from bnfold.frozen import frozen
 from bnfold.processes.cleanup import removed_if_killed
 from bnfold.processes.fork import own_process
-from bnfold.reports.refused import ProviderError, VerificationError
+from bnfold.reports.refused import ProviderError, TooManyKeptError, VerificationError
 from bnfold.reports.report import Entry, Exit, Failure, FileRecord, Report
 
 PIPE = Path("-")
@@ -249,7 +249,7 @@ def _outcome(source: Path, target: Path | None, request: Request, step: Step = _
     """Fold one model, whatever may happen."""
     try:
         report = fold_with(source, target, request.how, step)
-    except (VerificationError, ProviderError) as error:
+    except (VerificationError, ProviderError, TooManyKeptError) as error:
         return Outcome(source, error.report.exit_code, error.report, str(error))
     except BnfoldError as error:
         return Outcome(source, Exit.BAD_REQUEST, error=str(error))

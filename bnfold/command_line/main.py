@@ -115,8 +115,9 @@ def _with_verify_options(command: Any) -> Any:  # noqa: ANN401 - a click decorat
     epilog="Also: 'bnfold verify ORIGINAL CANDIDATE' compares any two models; 'bnfold ops' lists "
     "the operators that bnfold knows; 'bnfold explain CODE' says what a reason means.  "
     "Exit codes: 0 done, 1 --check found something to fold, "
-    "2 bad request or file, 3 verification failed, 4 a provider that was asked for cannot run; "
-    "on 1 to 4 the model is not written; of several the highest code counts.",
+    "2 bad request or file, 3 verification failed, 4 a provider that was asked for cannot run, "
+    "5 more remain than --max-kept allows; on 1 to 5 the model is not written; "
+    "of several the highest code counts.",
 )
 @click.argument("models", nargs=-1, required=True, metavar="MODEL...", type=_Path(or_pipe=True))
 @click.option(
@@ -136,6 +137,12 @@ def _with_verify_options(command: Any) -> Any:  # noqa: ANN401 - a click decorat
 @click.option("--in-place", is_flag=True, help="Replace the model by the folded one.")
 @click.option(
     "--check", is_flag=True, help="Say what would be folded; write no model, verify nothing."
+)
+@click.option(
+    "--max-kept",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Exit with 5, and write nothing, if more than N batch normalizations remain.",
 )
 @click.option(
     "--report",
@@ -228,6 +235,7 @@ def fold(models: Sequence[Path], **options: Any) -> None:  # noqa: ANN401 - clic
                 statistics=_statistics_options(options),
                 in_place=options["in_place"],
                 check=options["check"],
+                max_kept=options["max_kept"],
                 external_data=options["external_data"],
                 share_data=options["share_data"],
                 digest=options["report"] is not None,

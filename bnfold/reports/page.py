@@ -263,4 +263,5 @@ def _headline(data: Data) -> tuple[str, str]:
 _BAD_HEADLINES = {
     2: "Could not be folded",
     4: "A provider that was asked for cannot run",
+    5: "More batch normalizations remain than may",
 }

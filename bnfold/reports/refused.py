@@ -30,3 +30,11 @@ class VerificationError(_ReportedError):
     Attributes:
         report: What was folded and what the verification found.
     """
+
+
+class TooManyKeptError(_ReportedError):
+    """More batch normalizations remain than the request allows; nothing was written.
+
+    Attributes:
+        report: What would be folded, and what is kept and why.
+    """

@@ -42,6 +42,7 @@ class Exit(IntEnum):
     BAD_REQUEST = 2  # the request or the file is bad
     NOT_VERIFIED = 3  # the folded model does not compute what the original computes
     NO_PROVIDER = 4  # a provider that was asked for cannot run
+    TOO_MANY_KEPT = 5  # more batch normalizations remain than the request allows
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +91,7 @@ class Report(Shown):
         verification: What the verification found; None where there was none.
         checked_only: Whether only a check was asked for.
         statistics: What was estimated from data before folding; None where nothing was.
+        max_kept: How many batch normalizations may remain; None for any number.
     """
 
     source: FileRecord
@@ -105,17 +107,29 @@ class Report(Shown):
     verification: "Verification | None" = None
     checked_only: bool = False
     statistics: "Estimate | None" = None
+    max_kept: int | None = None
 
     @property
     def exit_code(self) -> Exit:
         """The exit code that says it in a number."""
+        if self.keeps_too_many:
+            return Exit.TOO_MANY_KEPT
         if self.checked_only:
             return Exit.FOLDABLE if self.folds else Exit.DONE
         return Exit.DONE if self.verification is None else _exit_code(self.verification)
 
     @property
+    def keeps_too_many(self) -> bool:
+        """Whether more batch normalizations remain than may."""
+        return self.max_kept is not None and self.after.batch_normalizations > self.max_kept
+
+    @property
     def error(self) -> str | None:
         """Why the model was not written, in one sentence; None where nothing is wrong."""
+        if self.keeps_too_many:
+            remain = self.after.batch_normalizations
+            verb = "remains" if remain == 1 else "remain"
+            return f"{remain} of the batch normalizations {verb}, and {self.max_kept} may"
         return None if self.verification is None else _error(self.verification)
 
     def told(self) -> dict[str, str]:

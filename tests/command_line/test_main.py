@@ -522,6 +522,21 @@ def test_help_imports_no_heavy_library(tmp_path: Path) -> None:
     assert run("--version", cwd=tmp_path).text == f"bnfold, version {bnfold.__version__}\n"
 
 
+def test_a_gate_for_what_remains(tmp_path: Path) -> None:
+    model_in(tmp_path, "kept")  # of five batch normalizations four cannot be folded
+    for words in (["-q"], ["--check"], ["--check", "-q"]):
+        done = run("kept.onnx", "--max-kept", "3", *words, cwd=tmp_path)
+        assert done.code == 5
+        assert not (tmp_path / "kept.folded.onnx").exists()
+    done = run("kept.onnx", "--max-kept", "3", "--report", "r.json", cwd=tmp_path)
+    assert done.code == 5
+    assert "4 of the batch normalizations remain, and 3 may" in done.err
+    assert "4 batch normalizations kept:" in done.err
+    assert json.loads((tmp_path / "r.json").read_text())["max_kept"] == 3
+    assert run("kept.onnx", "--max-kept", "4", "-q", cwd=tmp_path).code == 0
+    assert run("kept.folded.onnx", "--check", "--max-kept", "3", cwd=tmp_path).code == 5
+
+
 def test_nothing_to_do_is_told_how(tmp_path: Path) -> None:
     bare = run(cwd=tmp_path)
     assert (bare.code, bare.err) == (0, "")
