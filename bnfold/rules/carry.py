@@ -4,13 +4,13 @@ For a node f of one data input, a row knows pairs of affines with
 
     f(A_in(x)) = A_out(f(x))      for every x.
 
-`up` answers A_in for a given A_out, `down` answers A_out for a given A_in. Nodes with several
-inputs or outputs answer for all of them at once; an input or output that is not mentioned is left
-as it is. Where an operator only moves elements about, the values of the affine are moved the same
-way; sizes are never compared to guess where the channels went.
+`up` answers A_in for a given A_out, `down` answers A_out for a given A_in. A row answers for all
+inputs or outputs of a node at once; those that it does not mention do not change. Where an operator
+only moves elements about, a row moves the values of the affine in the same way; it never compares
+sizes to guess where the channels went.
 
-A constant branch can take any affine: it is recomputed. Where `up` could answer in several ways,
-`choices` lists them, and `up` is told which to take.
+A constant branch can take any affine, because it is recomputed. Where `up` could answer in several
+ways, `ways_up` lists them, and the caller of `up` names one.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -33,9 +33,9 @@ class Passage:
     """What a row answers.
 
     Attributes:
-        inputs: The affine of each input that takes one.
-        outputs: The affine of each output that shows one.
-        fill: What happens to the constant that the node itself brings in (Pad's value).
+        inputs: The affine that each input becomes; others do not change.
+        outputs: The affine that each output becomes; others do not change.
+        fill: The affine of the constant that the node itself brings in, a Pad's value, or None.
     """
 
     inputs: Mapping[int, Affine] = field(default_factory=dict)
@@ -50,7 +50,7 @@ class CarryRow(Protocol):
     def takes_shift(self) -> Callable[[Iterable[bool]], bool]:
         """Whether a shift can pass upwards, given which inputs could take one.
 
-        It is for guessing what to try first, not for deciding.
+        It decides what is tried first, not what is done.
         """
 
     @property
@@ -61,26 +61,26 @@ class CarryRow(Protocol):
     def says(self) -> str:
         """What passes, in a few words."""
 
-    def choices(self, op: Operator, affine: Affine) -> Sequence[int]:
-        """Return what `up` may be told to choose; at most one where there is no choice.
+    def ways_up(self, op: Operator, affine: Affine) -> Sequence[int]:
+        """Return the ways that `up` can take; one or none if it has no alternative.
 
-        Where affines pass through every input, the choice is an input.
+        If affines pass through every input, a way is the index of an input.
         """
 
-    def up(self, op: Operator, output: int, affine: Affine, choice: int) -> Passage:
-        """Answer the affines on the inputs that show as `affine` on output `output`."""
+    def up(self, op: Operator, output: int, affine: Affine, way: int) -> Passage:
+        """Return the affines on the inputs that appear as `affine` on the output `output`."""
 
     def down(self, op: Operator, affines: Mapping[int, Affine]) -> Passage:
-        """Answer the affines on the outputs that `affines` on the inputs show as."""
+        """Return the affines on the outputs as which `affines` on the inputs appear."""
 
 
 class _Decided:
-    """A row that has one answer upwards."""
+    """A row that has one way upwards."""
 
     __slots__ = ()
 
-    def choices(self, op: Operator, affine: Affine) -> Sequence[int]:
-        """Offer none."""
+    def ways_up(self, op: Operator, affine: Affine) -> Sequence[int]:
+        """Return nothing: there is no alternative."""
         del op, affine
         return ()
 
@@ -104,16 +104,16 @@ class Single:
     alone_up: Move | None = None
     every_input: bool = False
 
-    def choices(self, op: Operator, affine: Affine) -> Sequence[int]:
-        """Offer to let what the output does not show take the affine too, or to leave it alone."""
+    def ways_up(self, op: Operator, affine: Affine) -> Sequence[int]:
+        """Return two ways if the node leaves elements out: they take the affine too, or do not."""
         del op, affine
         return (0,) if self.alone_up is None else (0, 1)
 
-    def up(self, op: Operator, output: int, affine: Affine, choice: int) -> Passage:
+    def up(self, op: Operator, output: int, affine: Affine, way: int) -> Passage:
         """Move the affine from the output to the input."""
         if output:
             raise Refusal(Reason.NOT_LINEAR, f"output {output}")
-        move = self.alone_up if choice and self.alone_up is not None else self.move_up
+        move = self.alone_up if way and self.alone_up is not None else self.move_up
         return Passage(inputs={0: move(op, affine)}, fill=self.fill(op, affine))
 
     def down(self, op: Operator, affines: Mapping[int, Affine]) -> Passage:
@@ -177,9 +177,9 @@ class Concatenation(_Decided):
     takes_shift: Callable[[Iterable[bool]], bool] = all
     every_input: bool = True
 
-    def up(self, op: Operator, output: int, affine: Affine, choice: int) -> Passage:
+    def up(self, op: Operator, output: int, affine: Affine, way: int) -> Passage:
         """Cut the affine as the output is cut."""
-        del output, choice
+        del output, way
         axis = op.integer("axis", 1) % affine.rank
         return Passage(inputs=moving.cut(affine, axis, op.inputs))
 
@@ -197,9 +197,9 @@ class Splitting(_Decided):
     takes_shift: Callable[[Iterable[bool]], bool] = all
     every_input: bool = False
 
-    def up(self, op: Operator, output: int, affine: Affine, choice: int) -> Passage:
+    def up(self, op: Operator, output: int, affine: Affine, way: int) -> Passage:
         """Spread one output's affine over its slice of the input."""
-        del choice
+        del way
         axis = op.integer("axis", 0) % affine.rank
         return Passage(inputs={0: moving.joined({output: affine}, axis, op.outputs)})
 
@@ -263,24 +263,24 @@ class Sum:
     def _sign(self, index: int) -> int:
         return self.signs[index] if index < len(self.signs) else 1
 
-    def choices(self, op: Operator, affine: Affine) -> Sequence[int]:
-        """Offer the branches that can be shifted, if one has to be."""
+    def ways_up(self, op: Operator, affine: Affine) -> Sequence[int]:
+        """Return the branches that can take the shift, if there is one."""
         if not affine.has_shift:
             return ()
         return [i for i in range(len(op.inputs)) if _fits(affine, op.required(i))]
 
-    def up(self, op: Operator, output: int, affine: Affine, choice: int) -> Passage:
+    def up(self, op: Operator, output: int, affine: Affine, way: int) -> Passage:
         """Scale every branch; shift the chosen one."""
         del output
         _check_alignment(op)
         scale = affine.scale_only()
         inputs = {i: _for_branch(scale, op.required(i)) for i in range(len(op.inputs))}
         if affine.has_shift:
-            shifted = [i for i in inputs if op.inputs[i] is op.inputs[choice]]
+            shifted = [i for i in inputs if op.inputs[i] is op.inputs[way]]
             times = sum(map(self._sign, shifted))
             if not times:
                 raise Refusal(Reason.BRANCHES_DISAGREE, "a tensor minus itself")
-            share = _for_branch(Affine.of(affine.scale, affine.shift / times), op.required(choice))
+            share = _for_branch(Affine.of(affine.scale, affine.shift / times), op.required(way))
             inputs |= dict.fromkeys(shifted, share)
         return Passage(inputs=inputs)
 
@@ -311,19 +311,19 @@ class Product:
     takes_shift: Callable[[Iterable[bool]], bool] = _never
     every_input: bool = True
 
-    def choices(self, op: Operator, affine: Affine) -> Sequence[int]:
-        """Offer the branches that can be scaled."""
+    def ways_up(self, op: Operator, affine: Affine) -> Sequence[int]:
+        """Return the branches that can be scaled."""
         return [i for i in range(len(op.inputs)) if _fits(affine, op.required(i))]
 
-    def up(self, op: Operator, output: int, affine: Affine, choice: int) -> Passage:
+    def up(self, op: Operator, output: int, affine: Affine, way: int) -> Passage:
         """Scale the chosen branch."""
         del output
         _check_alignment(op)
         if affine.has_shift:
             raise Refusal(Reason.NEEDS_ZERO_SHIFT)
-        if op.inputs.count(op.inputs[choice]) > 1:
+        if op.inputs.count(op.inputs[way]) > 1:
             raise Refusal(Reason.BRANCHES_DISAGREE, "a tensor times itself")
-        return Passage(inputs={choice: _for_branch(affine, op.required(choice))})
+        return Passage(inputs={way: _for_branch(affine, op.required(way))})
 
     def down(self, op: Operator, affines: Mapping[int, Affine]) -> Passage:
         """Let the product of the scales pass."""
@@ -350,13 +350,13 @@ class Blind(_Decided):
     takes_shift: Callable[[Iterable[bool]], bool] = _never
     every_input: bool = False
 
-    def up(self, op: Operator, output: int, affine: Affine, choice: int) -> Passage:
+    def up(self, op: Operator, output: int, affine: Affine, way: int) -> Passage:
         """Refuse: its output holds no values of the input."""
-        del op, output, affine, choice
+        del op, output, affine, way
         raise Refusal(Reason.NOT_LINEAR)
 
     def down(self, op: Operator, affines: Mapping[int, Affine]) -> Passage:
-        """Show nothing."""
+        """Return nothing: no affine on the input changes the output."""
         if set(affines) != {self.reads}:
             raise Refusal(Reason.NOT_LINEAR, f"{op.op_type} reads its numbers")
         return Passage()

@@ -125,8 +125,8 @@ def _law_up(op_type: str, dice: Dice) -> bool:
     output = dice.integer(0, len(applied.results) - 1)
     affine = draw_affine(dice, applied.results[output].shape)
     try:
-        choice = dice.choose(list(CARRY[op_type].choices(applied.op, affine)) or [0])
-        passage = CARRY[op_type].up(applied.op, output, affine, choice)
+        way = dice.choose(list(CARRY[op_type].ways_up(applied.op, affine)) or [0])
+        passage = CARRY[op_type].up(applied.op, output, affine, way)
     except Refusal:
         return False
     _check(applied, passage, {output: affine})

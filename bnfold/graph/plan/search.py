@@ -231,14 +231,14 @@ class Search:
             raise self._not_linear(node)
         output = node.outputs.index(tensor)
         with asking(node):
-            choice = self._choose(node, row, affine)
-            passage = row.up(self._draft.graph.operator(node.number), output, affine, choice)
+            way = self._choose(node, row, affine)
+            passage = row.up(self._draft.graph.operator(node.number), output, affine, way)
         self._passed[node.number] = passage.inputs
         self._take_passage(node, passage)
 
     def _choose(self, node: Node, row: CarryRow, affine: Affine) -> int:
         """Return the way that an affine takes upwards through a node that offers several."""
-        offered = row.choices(self._draft.graph.operator(node.number), affine)
+        offered = row.ways_up(self._draft.graph.operator(node.number), affine)
         if len(offered) <= 1:
             return next(iter(offered), 0)
         # The shift of a sum goes to one branch. Which it is decides whether the fold succeeds, so
