@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper
@@ -37,6 +38,8 @@ CASES: list[tuple[str, list[Any], dict[str, Any]]] = [
     ("GlobalAveragePool", [(2, 3, 9, 8)], {}),
     ("BatchNormalization", [(2, 3, 9, 8), (3,), (3,), (3,), (3,)], {"epsilon": 0.01}),
     ("BatchNormalization", [(2, 3), (3,), (3,), (3,), (3,)], {}),
+    ("Shape", [(2, 3, 4)], {"start": 1}),
+    ("Size", [(2, 3, 4)], {}),
     ("Cast", [(2, 3)], {"to": TensorProto.FLOAT}),
     ("CastLike", [(2, 3), (1,)], {}),
     ("Clip", [(2, 3, 4), np.asarray(-0.5, "f"), np.asarray(0.25, "f")], {}),
@@ -70,7 +73,7 @@ def assert_as_onnxruntime(node: Any, inputs: list[np.ndarray], opset: int = 15) 
         for name, value in zip(node.input, inputs, strict=True)
         if name
     ]
-    out = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    out = onnx.ValueInfoProto(name="y")
     model = helper.make_model(
         helper.make_graph([node], "g", infos, [out]),
         opset_imports=[helper.make_opsetid("", opset)],
@@ -83,7 +86,7 @@ def assert_as_onnxruntime(node: Any, inputs: list[np.ndarray], opset: int = 15) 
     [expected] = session.run(None, feed)
     wide = [value.astype(np.float64) if value.dtype.kind == "f" else value for value in inputs]
     [found] = run_node(node, {"": opset}, wide)
-    assert found.dtype == np.float64
+    assert found.dtype == (np.float64 if expected.dtype.kind == "f" else expected.dtype)
     assert found.shape == expected.shape
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
