@@ -301,7 +301,26 @@ def global_average_pool(site: Site) -> Step:
     return Step("GlobalAveragePool")
 
 
-def _reduction(op_type: str, *, since: int, positive: bool = False) -> Callable[[Site], Step]:
+def lp_pool(site: Site) -> Step:
+    attributes = _window(site, dilated=site.opset >= 18)
+    if site.opset < 18:
+        attributes.pop("ceil_mode", None)
+    return Step("LpPool", attributes | _power(site), positive=True, shiftless=True)
+
+
+def global_lp_pool(site: Site) -> Step:
+    site.need(site.axis == 1 and site.rank >= 3)
+    return Step("GlobalLpPool", _power(site), positive=True, shiftless=True)
+
+
+def _power(site: Site) -> dict[str, Any]:
+    """The p of a norm, 2 where nothing is said."""
+    return {"p": site.dice.integer(1, 4)} if site.dice.chance(0.7) else {}
+
+
+def _reduction(
+    op_type: str, *, since: int, positive: bool = False, shiftless: bool = False
+) -> Callable[[Site], Step]:
     def strategy(site: Site) -> Step:
         site.need(site.others)
         axes = site.dice.some(site.others, least=1)
@@ -311,7 +330,9 @@ def _reduction(op_type: str, *, since: int, positive: bool = False) -> Callable[
         if keeps is not None:
             attributes["keepdims"] = keeps
         axis = site.axis if keeps != 0 else site.axis - sum(a < site.axis for a in axes)
-        return Step(op_type, attributes, parameters, axis=axis, positive=positive)
+        return Step(
+            op_type, attributes, parameters, axis=axis, positive=positive, shiftless=shiftless
+        )
 
     return strategy
 
@@ -432,10 +453,14 @@ STRATEGIES: Mapping[str, Callable[[Site], Step]] = {
     "GlobalMaxPool": global_max_pool,
     "AveragePool": average_pool,
     "GlobalAveragePool": global_average_pool,
+    "LpPool": lp_pool,
+    "GlobalLpPool": global_lp_pool,
     "ReduceMean": _reduction("ReduceMean", since=18),
     "ReduceSum": _reduction("ReduceSum", since=13),
     "ReduceMax": _reduction("ReduceMax", since=18, positive=True),
     "ReduceMin": _reduction("ReduceMin", since=18, positive=True),
+    "ReduceL1": _reduction("ReduceL1", since=18, positive=True, shiftless=True),
+    "ReduceL2": _reduction("ReduceL2", since=18, positive=True, shiftless=True),
     "Resize": resize,
     "Upsample": upsample,
     "Relu": relu,

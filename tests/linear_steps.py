@@ -27,11 +27,13 @@ class Made:
         takes_shift: Whether a shift costs no new node: there is a bias or a place for one, and on
             the input no zero padding.
         weights: The weights that it made, by use, to be shared.
+        absorbs: Whether anything linear was found at all.
     """
 
     tensor: str
     takes_shift: bool = True
     weights: list[str] = field(default_factory=list)
+    absorbs: bool = True
 
 
 Source = Callable[["Network", Shape, int], Made]

@@ -113,7 +113,7 @@ def carried_down(op_type: str, seed: int, elem_type: int) -> Case:
         data.append(affine_steps.any_affines(net, net.feed(shape), limits))
     outputs = place(net, step, data)
     made = [_read(net, tensor, step.axis) for tensor in outputs]
-    free = step.shiftless or all(m.takes_shift for m in made)
+    free = all(m.absorbs and (step.shiftless or m.takes_shift) for m in made)
     fills = can_fill(net, step)
     model = net.model([m.tensor for m in made])
     return Case(net, model, step.down and free and fills and not net.batch)
@@ -129,7 +129,7 @@ def _read(net: Network, tensor: str, axis: int | None) -> linear_steps.Made:
     try:
         return linear_steps.any_reader(net, tensor, 1 if axis is None else axis)
     except Unsuited:
-        return linear_steps.Made(net.op("Sigmoid", tensor), takes_shift=False)
+        return linear_steps.Made(net.op("Sigmoid", tensor), takes_shift=False, absorbs=False)
 
 
 def linear_output(op_type: str, seed: int, elem_type: int) -> Case:

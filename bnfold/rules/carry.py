@@ -362,7 +362,9 @@ class Blind(_Decided):
         return Passage()
 
 
-_POSITIVE = _same(_homogeneous, "a positive scale without shift", takes_shift=_never)
+_SCALE = "a positive scale without shift"
+_POSITIVE = _same(_homogeneous, _SCALE, takes_shift=_never)
+_NORM = Single(combining.reduce_norm_up, combining.reduce_norm_down, _SCALE, takes_shift=_never)
 _PASS = _same(_anything, "any affine")
 _MEAN = "any affine that does not vary over what is averaged"
 _EXTREME = "a positive scale and any shift"
@@ -396,6 +398,8 @@ CARRY: Mapping[str, CarryRow] = {
     "GlobalMaxPool": _same(combining.maximum, _EXTREME),
     "AveragePool": _same(combining.average, f"{_MEAN}; a shift only if no padding is"),
     "GlobalAveragePool": _same(combining.mean, _MEAN),
+    "LpPool": _same(combining.norm, _SCALE, takes_shift=_never),
+    "GlobalLpPool": _same(combining.norm, _SCALE, takes_shift=_never),
     "ReduceMean": Single(combining.reduce_mean_up, combining.reduce_mean_down, _MEAN),
     "ReduceSum": Single(
         combining.reduce_sum_up,
@@ -404,6 +408,8 @@ CARRY: Mapping[str, CarryRow] = {
     ),
     "ReduceMax": Single(combining.reduce_extreme_up, combining.reduce_extreme_down, _EXTREME),
     "ReduceMin": Single(combining.reduce_extreme_up, combining.reduce_extreme_down, _EXTREME),
+    "ReduceL1": _NORM,
+    "ReduceL2": _NORM,
     "Resize": _same(combining.resize, "any affine that does not vary along a resized axis"),
     "Upsample": _same(combining.resize, "any affine that does not vary along a resized axis"),
     "Relu": _POSITIVE,

@@ -1,8 +1,9 @@
 """CARRY rows of operators that combine elements: pools, reductions, interpolation.
 
 Each is a sum with weights that add up to one (then every affine that is constant over the
-combined elements passes), a plain sum (then the shift is multiplied by their number), or a
-maximum (then the scale must be positive).
+combined elements passes), a plain sum (then the shift is multiplied by their number), a maximum
+(then the scale must be positive), or a norm (then the scale must be positive and there is no
+shift).
 """
 
 from math import prod
@@ -59,6 +60,11 @@ def maximum(op: Operator, affine: Affine) -> Affine:
     return mean(op, affine)
 
 
+def norm(op: Operator, affine: Affine) -> Affine:
+    """LpPool, GlobalLpPool: ‖s x‖ = s ‖x‖ for s > 0; of padding, which is zero, too."""
+    return mean(op, positive_scale(affine))
+
+
 def _reduced(op: Operator) -> tuple[int, ...]:
     """Return the axes that a reduction reduces."""
     rank = op.required(0).rank
@@ -109,6 +115,16 @@ def reduce_extreme_down(op: Operator, affine: Affine) -> Affine:
     if not affine.is_positive:
         raise Refusal(Reason.NEEDS_POSITIVE_SCALE)
     return reduce_mean_down(op, affine)
+
+
+def reduce_norm_up(op: Operator, affine: Affine) -> Affine:
+    """ReduceL1 and ReduceL2, upwards."""
+    return reduce_mean_up(op, positive_scale(affine))
+
+
+def reduce_norm_down(op: Operator, affine: Affine) -> Affine:
+    """ReduceL1 and ReduceL2, downwards."""
+    return reduce_mean_down(op, positive_scale(affine))
 
 
 def _count(op: Operator, affine: Affine) -> int:

@@ -5,14 +5,53 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from bnfold.frozen import frozen
 from bnfold.verification.dtypes import Array
 from bnfold.verification.operators.kernels import padded_by
 from bnfold.verification.operators.node import Attributes, Inputs, needed
 
 
-def pool(inputs: Inputs, attributes: Attributes, *, average: bool) -> Array:
-    """Return the largest or the mean element of each window of X (N, C, d…)."""
-    X = needed(inputs, 0)
+def maximum(inputs: Inputs, attributes: Attributes) -> Array:
+    """Return the largest element of each window of X (N, C, d…)."""
+    windows = _windows(needed(inputs, 0), attributes, fill=-np.inf)
+    return np.asarray(np.max(windows.elements, axis=0))
+
+
+def mean(inputs: Inputs, attributes: Attributes) -> Array:
+    """Return the mean of each window of X (N, C, d…)."""
+    windows = _windows(needed(inputs, 0), attributes, fill=0.0)
+    return np.asarray(sum(windows.elements) / sum(windows.counted))
+
+
+def norm(inputs: Inputs, attributes: Attributes) -> Array:
+    """Return the p-norm of each window of X (N, C, d…)."""
+    windows = _windows(needed(inputs, 0), attributes, fill=0.0)
+    return _norm(np.stack(windows.elements), attributes, (0,)).squeeze(0)
+
+
+def _norm(X: Array, attributes: Attributes, axes: tuple[int, ...]) -> Array:
+    """Return the p-norm along axes that are kept, taken of numbers of which the largest is 1."""
+    p = attributes.get("p", 2)
+    largest = np.abs(X).max(axis=axes, keepdims=True)
+    unit = np.where(largest > 0, largest, 1.0)
+    total = (np.abs(X / unit) ** p).sum(axis=axes, keepdims=True)
+    return np.asarray(largest * total ** (1 / p))
+
+
+@frozen
+class _Windows:
+    """The windows of a pool.
+
+    Attributes:
+        elements: For each position in a window, the elements there, one a window.
+        counted: The same of ones where an element counts in a mean, as (1, 1, d…).
+    """
+
+    elements: list[Array]
+    counted: list[Array]
+
+
+def _windows(X: Array, attributes: Attributes, *, fill: float) -> _Windows:
     kernel = list(attributes["kernel_shape"])
     n = len(kernel)
     if X.ndim != n + 2:
@@ -23,17 +62,15 @@ def pool(inputs: Inputs, attributes: Attributes, *, average: bool) -> Array:
     heads, tails = _pads(attributes, X.shape[2:], extents, strides)
     out, reach = _outputs(attributes, X.shape[2:], (heads, tails), extents, strides)
     behind = [max(r - d - h, 0) for h, r, d in zip(heads, reach, X.shape[2:], strict=True)]
-    padded = padded_by(X, heads, behind, 0.0 if average else -np.inf)
+    padded = padded_by(X, heads, behind, fill)
     views = []
     for position in itertools.product(*map(range, kernel)):
         starts = [p * d for p, d in zip(position, dilations, strict=True)]
         window = [slice(a, a + (o - 1) * s + 1, s)
                   for a, o, s in zip(starts, out, strides, strict=True)]  # fmt: skip
         views.append((slice(None), slice(None), *window))
-    if not average:
-        return np.asarray(np.max([padded[view] for view in views], axis=0))
     counted = _counted(attributes, X.shape[2:], padded.shape[2:], heads, tails)
-    return np.asarray(sum(padded[view] for view in views) / sum(counted[view] for view in views))
+    return _Windows([padded[view] for view in views], [counted[view] for view in views])
 
 
 def _pads(
@@ -97,6 +134,12 @@ def global_maximum(X: Array) -> Array:
 def global_mean(X: Array) -> Array:
     """Return the mean of each channel of X (N, C, d…), as (N, C, 1…)."""
     return np.asarray(X.mean(axis=_spatial(X), keepdims=True))
+
+
+def global_norm(inputs: Inputs, attributes: Attributes) -> Array:
+    """Return the p-norm of each channel of X (N, C, d…), as (N, C, 1…)."""
+    X = needed(inputs, 0)
+    return _norm(X, attributes, _spatial(X))
 
 
 def _spatial(X: Array) -> tuple[int, ...]:

@@ -160,10 +160,12 @@ def _activation(rule: Rule, kernel: Kernel | None = None, *, never_negative: boo
     )
 
 
-def _pool(kernel: Kernel | None, window: Window | None = None) -> Row:
+def _pool(
+    kernel: Kernel | None, window: Window | None = None, *, never_negative: bool = False
+) -> Row:
     return Row(
         Kind.COMBINATION, magnitude.alike, kernel, demand=demands.of_window, window=window,
-        separates_channels=True,
+        separates_channels=True, never_negative=never_negative,
     )  # fmt: skip
 
 
@@ -180,6 +182,7 @@ _PASSED_ON = Row(
 _REARRANGED = Row(Kind.MOVEMENT, magnitude.alike, separates_channels=True)
 _PICKED = Row(Kind.MOVEMENT, magnitude.alike)
 _REDUCED = Row(Kind.COMBINATION, magnitude.alike)
+_NORM = Row(Kind.COMBINATION, magnitude.alike, never_negative=True)
 
 TABLE: Mapping[str, Row] = {
     # linear maps
@@ -252,18 +255,17 @@ TABLE: Mapping[str, Row] = {
     "DepthToSpace": _PICKED,
     "SpaceToDepth": _PICKED,
     # what combines elements
-    "MaxPool": _pool(
-        _of_attributes(lambda inputs, a: pooling.pool(inputs, a, average=False)), Window.SLIDING
-    ),
-    "AveragePool": _pool(
-        _of_attributes(lambda inputs, a: pooling.pool(inputs, a, average=True)), Window.SLIDING
-    ),
-    "LpPool": Row(Kind.COMBINATION, window=Window.SLIDING),
+    "MaxPool": _pool(_of_attributes(pooling.maximum), Window.SLIDING),
+    "AveragePool": _pool(_of_attributes(pooling.mean), Window.SLIDING),
+    "LpPool": _pool(_of_attributes(pooling.norm), Window.SLIDING, never_negative=True),
     "GlobalAveragePool": _pool(_of_data(pooling.global_mean)),
     "GlobalMaxPool": _pool(_of_data(pooling.global_maximum)),
+    "GlobalLpPool": _pool(_of_attributes(pooling.global_norm), never_negative=True),
     "ReduceMean": _REDUCED,
     "ReduceSum": _REDUCED,
     "ReduceMax": _REDUCED,
+    "ReduceL1": _NORM,
+    "ReduceL2": _NORM,
     "ReduceMin": Row(Kind.COMBINATION, magnitude.as_by("ReduceMax")),
     "LayerNormalization": _normalization(normalizing.last_axes),
     "RMSNormalization": _normalization(normalizing.root_mean_square),
