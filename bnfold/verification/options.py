@@ -64,13 +64,5 @@ class VerifyOptions(Plain):
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "VerifyOptions":
         """Return the options that `to_dict` gave."""
-        return cls(
-            providers=tuple(data["providers"]),
-            inputs=None if data["inputs"] is None else Path(data["inputs"]),
-            shapes={name: tuple(shape) for name, shape in data["shapes"].items()},
-            thorough=data["thorough"],
-            seed=data["seed"],
-            timeout=data["timeout"],
-            allow_narrowed=data["allow_narrowed"],
-            match_outputs_by_name=data["match_outputs_by_name"],
-        )
+        shapes = {name: tuple(shape) for name, shape in data["shapes"].items()}
+        return cls(**{**data, "providers": tuple(data["providers"]), "shapes": shapes})

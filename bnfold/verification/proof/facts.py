@@ -68,7 +68,10 @@ def casts(cone: Cone) -> Counter[int]:
 
 
 def is_straight(cone: Cone) -> bool:
-    """Tell whether all is linear but for shifts: what is right for half of all numbers is right."""
+    """Tell whether a cone computes an affine function.
+
+    Two affine functions that agree where no input is negative agree everywhere.
+    """
     return _consists_of(cone, lambda row: row.is_linear or row.is_affine)
 
 

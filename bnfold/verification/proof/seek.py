@@ -227,7 +227,8 @@ class Seeker:
         region = cut(old.scope, name, self._stops(new), _FOUND_NODES)
         zeros = [leaf for leaf in region.leaves if self._is_zero(old, leaf)] if region else []
         if zeros:
-            # A tensor that is zero bears its name with or without what follows it.
+            # What is always zero looks the same before and behind a node that keeps zeros, a Relu,
+            # say. It may have been matched with the wrong one, so the search looks through it, too.
             yield name, zeros
         yield from ((place, ()) for place in places if place not in (*before, name))
 
