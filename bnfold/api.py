@@ -67,6 +67,7 @@ def fold_file(  # noqa: PLR0913 - each is an option of the command line
     bn_only: bool = False,
     keep_overridable: bool = False,
     statistics: "StatisticsOptions | None" = None,
+    merge: bool = True,
     external_data: bool | None = None,
     share_data: bool = False,
     digest: bool = True,
@@ -86,6 +87,7 @@ def fold_file(  # noqa: PLR0913 - each is an option of the command line
         keep_overridable: Leave alone initializers that a caller may override.
         statistics: Switch training mode off first, with the statistics that this tells; None to
             leave alone what is in training mode.
+        merge: Let branches of one tensor that are added up become one linear operator.
         external_data: Put large tensors into a data file beside the target; by default, where
             the source does so or the model is larger than 2 GB.
         share_data: Write only what changed and refer to the source's data files for the rest.
@@ -105,7 +107,7 @@ def fold_file(  # noqa: PLR0913 - each is an option of the command line
     """
     if not isinstance(verify, VerifyOptions | None):
         raise TypeError(f"verify takes VerifyOptions, or None not to verify, not {verify!r}")
-    fold = FoldOptions(bn_only, keep_overridable)
+    fold = FoldOptions(bn_only, keep_overridable, merge)
     how = FileOptions(
         verify, fold, statistics, in_place, check, max_kept, external_data, share_data, digest
     )

@@ -160,7 +160,11 @@ def _left(graph: Graph, plan: Plan) -> int:
 
 
 def fold(
-    model: onnx.ModelProto, *, bn_only: bool = False, keep_overridable: bool = False
+    model: onnx.ModelProto,
+    *,
+    bn_only: bool = False,
+    keep_overridable: bool = False,
+    merge: bool = True,
 ) -> Folding:
     """Fold the batch normalizations, and other channel affines, of a model in memory.
 
@@ -169,6 +173,7 @@ def fold(
         bn_only: Fold only runs of nodes that contain a BatchNormalization.
         keep_overridable: Leave alone what a caller may override: initializers that are also
             listed as graph inputs, from IR version 4 on.
+        merge: Let branches of one tensor that are added up become one linear operator.
 
     Returns:
         The folded model, what was folded and what was kept.
@@ -197,7 +202,7 @@ def fold(
         )
 
     with from_proto(model) as opened:
-        return carry_out(opened, FoldOptions(bn_only, keep_overridable), make)
+        return carry_out(opened, FoldOptions(bn_only, keep_overridable, merge), make)
 
 
 def function_names(functions: Iterable[FunctionId]) -> tuple[str, ...]:

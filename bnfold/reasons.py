@@ -46,6 +46,10 @@ class Reason(Enum):
     INEXACT_CAST = "inexact-cast"
     QUANTIZED_ACTIVATION = "quantized-activation"
 
+    # The branches of a sum are no single linear operator.
+    OTHER_GEOMETRY = "other-geometry"
+    COSTS_MORE = "costs-more"
+
     # The linear operator cannot absorb it.
     WEIGHT_NOT_CONSTANT = "weight-not-constant"
     BIAS_NOT_CONSTANT = "bias-not-constant"
@@ -94,6 +98,8 @@ _TEXTS = {
     Reason.PAD_VALUE: "the pad value would have to differ between channels",
     Reason.INEXACT_CAST: "the cast would round or overflow where it did not before",
     Reason.QUANTIZED_ACTIVATION: "the activation is quantized in between",
+    Reason.OTHER_GEOMETRY: "it reads its input another way than the branches that it is added to",
+    Reason.COSTS_MORE: "one operator in place of the branches would cost more than they do",
     Reason.WEIGHT_NOT_CONSTANT: "the weight is not constant",
     Reason.BIAS_NOT_CONSTANT: "the bias is not constant",
     Reason.OTHER_AXIS: "the values do not vary along the operator's channels",

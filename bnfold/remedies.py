@@ -121,6 +121,15 @@ overflow, where they did not before.""",
 The activation is quantized between the two operators (QuantizeLinear, DequantizeLinear, or an
 operator on integers). Rounding to a grid does not commute with an affine. Fold first, quantize
 afterwards: that also gives better ranges.""",
+    Reason.OTHER_GEOMETRY: """\
+Branches of one tensor that are added up are one linear operator where their strides agree and,
+on each axis, the pads before and behind less the extent of the kernel. Here they do not, so for
+other sizes of the input the branches would make results of different sizes. Where the sizes of
+the input are fixed, exporting the model with them may help.""",
+    Reason.COSTS_MORE: """\
+Branches of one tensor that are added up could be one linear operator, but it would multiply more
+often, or store more, than they do: a dense kernel of one and a depthwise kernel of three would
+be a dense kernel of three. Both numbers are told. Nothing is to be done.""",
     Reason.WEIGHT_NOT_CONSTANT: """\
 The weight of the linear operator is computed while the model runs, so it cannot be rewritten.
 Dynamic convolutions and attention are such. Where it should be constant, let a constant-folding

@@ -158,6 +158,11 @@ def _with_verify_options(command: Any) -> Any:  # noqa: ANN401 - a click decorat
     help="Fold only where a BatchNormalization is among the nodes that go.",
 )
 @click.option(
+    "--no-merge",
+    is_flag=True,
+    help="Leave branches apart that are added up and could be one operator.",
+)
+@click.option(
     "--keep-overridable",
     is_flag=True,
     help="Leave alone initializers that are also graph inputs (IR version 4 on).",
@@ -231,8 +236,10 @@ def fold(models: Sequence[Path], **options: Any) -> None:  # noqa: ANN401 - clic
             options["directory"],
             FileOptions(
                 verify=None if options["no_verify"] else _verify_options(options),
-                fold=FoldOptions(options["bn_only"], options["keep_overridable"]),
                 statistics=_statistics_options(options),
+                fold=FoldOptions(
+                    options["bn_only"], options["keep_overridable"], not options["no_merge"]
+                ),
                 in_place=options["in_place"],
                 check=options["check"],
                 max_kept=options["max_kept"],

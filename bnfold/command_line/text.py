@@ -27,8 +27,9 @@ _WAYS = {
     "output": "into the operator before",
     "input": "into the operator behind",
     "merged": "merged with other per-channel arithmetic",
+    "sum": "into one operator with the branches beside",
 }
-_ARROWS = {"output": "↑", "input": "↓", "merged": "="}
+_ARROWS = {"output": "↑", "input": "↓", "merged": "=", "sum": "+"}
 _INDENT = "  "
 
 
@@ -172,11 +173,25 @@ def _kept_lines(kept: Sequence[KeptRecord], *, verbose: bool) -> Iterator[str]:
     if normalizations:
         yield f"{_count(len(normalizations), 'batch normalization')} kept:"
         yield from _indented(_reasons(normalizations, verbose=verbose))
-    others = [record for record in kept if not record.is_normalization]
+    apart = [record for record in kept if record.beside is not None]
+    if apart:
+        yield f"{_count(len(apart), 'branch', 'branches')} kept apart from what they are added to:"
+        yield from _indented(_apart_texts(apart, verbose=verbose))
+    others = [record for record in kept if not record.is_normalization and record.beside is None]
     if others and verbose:
         arithmetic = ("run of other per-channel arithmetic", "runs of other per-channel arithmetic")
         yield f"{_count(len(others), *arithmetic)} kept:"
         yield from _indented(_reasons(others, verbose=True))
+
+
+def _apart_texts(kept: Sequence[KeptRecord], *, verbose: bool) -> Iterator[str]:
+    shown = kept if verbose else kept[:_SHORT]
+    for record in shown:
+        yield _run_text(record.nodes)
+        if record.beside is not None:
+            yield f"{_INDENT}{record.beside.text}"
+    if len(kept) > len(shown):
+        yield f"and {len(kept) - len(shown)} more (-v shows all)"
 
 
 def _reasons(kept: Sequence[KeptRecord], *, verbose: bool) -> Iterator[str]:

@@ -10,10 +10,12 @@ class FoldOptions:
     Attributes:
         bn_only: Fold only runs that contain a BatchNormalization.
         keep_overridable: Treat initializers that a caller may override as unknown.
+        merge: Let branches of one tensor that are added up become one linear operator.
     """
 
     bn_only: bool = False
     keep_overridable: bool = False
+    merge: bool = True
 
 
 EVERYTHING = FoldOptions()

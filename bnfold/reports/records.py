@@ -44,7 +44,8 @@ class FoldRecord(Plain):
 
     Attributes:
         how: `output` (sunk into what makes its input), `input` (hoisted into what reads its
-            output) or `merged` (put together with other affines).
+            output), `merged` (put together with other affines) or `sum` (branches of one tensor
+            that were added up, and are one linear operator now).
         taken: The nodes that went; of merged ones, those that are now one.
         into: The nodes that took them up.
         through: The nodes that the affine passed on the way.
@@ -79,11 +80,14 @@ class KeptRecord(Plain):
         nodes: A run of affine nodes, or one node that is none.
         above: What stood in the way of going up, or in the nodes themselves.
         below: What stood in the way of going down, where that was tried.
+        beside: What stood in the way of becoming one with the branches that they are added to; of
+            a branch that is no run of affines, this is `above`, too.
     """
 
     nodes: tuple[NodeRecord, ...]
     above: ObstacleRecord
     below: ObstacleRecord | None
+    beside: ObstacleRecord | None = None
 
     @property
     def is_normalization(self) -> bool:
@@ -148,8 +152,8 @@ def _fold(view: View, fold: Fold) -> FoldRecord:
 
 
 def _kept(view: View, kept: Kept) -> KeptRecord:
-    below = None if kept.below is None else _obstacle(kept.below)
-    return KeptRecord(_nodes(view, kept.nodes), _obstacle(kept.obstacle), below)
+    others = (None if o is None else _obstacle(o) for o in (kept.below, kept.beside))
+    return KeptRecord(_nodes(view, kept.nodes), _obstacle(kept.obstacle), *others)
 
 
 def _obstacle(obstacle: Obstacle) -> ObstacleRecord:

@@ -253,31 +253,39 @@ def _fits(affine: Affine, branch: Value) -> bool:
 
 @frozen
 class Sum:
-    """Add, Sub, Sum: s (a + b) + t = (s a + t) + s b; every branch is scaled, one is shifted."""
+    """Add, Sub, Sum: s (a + b) + t = (s a + t) + s b; every branch is scaled, one is shifted.
 
-    signs: tuple[int, int] = (1, 1)
+    Attributes:
+        signs: The sign of each branch, 0 of one that is read no longer; 1 of those behind them.
+    """
+
+    signs: tuple[int, ...] = (1, 1)
     says: str = "one scale for all branches, a shift for one; a constant branch is recomputed"
     takes_shift: Callable[[Iterable[bool]], bool] = any
     every_input: bool = True
 
-    def _sign(self, index: int) -> int:
+    def sign(self, index: int) -> int:
+        """Return the sign of a branch."""
         return self.signs[index] if index < len(self.signs) else 1
+
+    def _branches(self, op: Operator) -> list[int]:
+        return [i for i in range(len(op.inputs)) if self.sign(i)]
 
     def ways_up(self, op: Operator, affine: Affine) -> Sequence[int]:
         """Return the branches that can take the shift, if there is one."""
         if not affine.has_shift:
             return ()
-        return [i for i in range(len(op.inputs)) if _fits(affine, op.required(i))]
+        return [i for i in self._branches(op) if _fits(affine, op.required(i))]
 
     def up(self, op: Operator, output: int, affine: Affine, way: int) -> Passage:
         """Scale every branch; shift the chosen one."""
         del output
         _check_alignment(op)
         scale = affine.scale_only()
-        inputs = {i: _for_branch(scale, op.required(i)) for i in range(len(op.inputs))}
+        inputs = {i: _for_branch(scale, op.required(i)) for i in self._branches(op)}
         if affine.has_shift:
             shifted = [i for i in inputs if op.inputs[i] is op.inputs[way]]
-            times = sum(map(self._sign, shifted))
+            times = sum(map(self.sign, shifted))
             if not times:
                 raise Refusal(Reason.BRANCHES_DISAGREE, "a tensor minus itself")
             share = _for_branch(Affine.of(affine.scale, affine.shift / times), op.required(way))
@@ -288,13 +296,13 @@ class Sum:
         """Let one common scale pass, and the sum of the shifts."""
         _check_alignment(op)
         rank = op.output.rank
-        laid = {i: _onto_result(affine, rank) for i, affine in affines.items()}
+        laid = {i: _onto_result(a, rank) for i, a in affines.items() if self.sign(i)}
         scale = next(iter(laid.values())).scale_only()
         require_room(*(affine.shift.shape for affine in laid.values()))
-        shift = sum(self._sign(i) * affine.shift for i, affine in laid.items())
+        shift = sum(self.sign(i) * affine.shift for i, affine in laid.items())
         if not all(affine.scale_only().same(scale) for affine in laid.values()):
             raise Refusal(Reason.BRANCHES_DISAGREE)
-        others = (i for i in range(len(op.inputs)) if i not in laid and scale.has_scale)
+        others = (i for i in self._branches(op) if i not in laid and scale.has_scale)
         rest = {}
         for i in others:
             if not op.required(i).is_constant:

@@ -3,7 +3,7 @@
 A file has sections that begin with `===`:
 
     (what the case shows, in words)
-    === options       (optional: keyword arguments of bnfold.fold that are true)
+    === options       (optional: keyword arguments of bnfold.fold that are true, or `no_…` false)
     === invalid       (instead of the last two: ONNX's checker refuses the model, bnfold with this)
     === model
     === folded        (the model after folding, or the one word `unchanged`)
@@ -13,7 +13,8 @@ A line of the last section reads
 
     operator output, operator output: reason at place | reason at place
 
-with what stands in the way upwards and, where that was tried, downwards.
+with what stands in the way upwards and, where that was tried, downwards; last, where there are
+any, of becoming one with the branches that they are added to.
 """
 
 from __future__ import annotations
@@ -66,7 +67,8 @@ class Golden:
         return {obstacle.split(" at ")[0] for obstacle in obstacles}
 
     def fold(self) -> bnfold.Folding:
-        options = dict.fromkeys(self.sections.get("options", "").split(), True)
+        stated = self.sections.get("options", "").split()
+        options = {name.removeprefix("no_"): not name.startswith("no_") for name in stated}
         return bnfold.fold(self.model, **options)
 
 
@@ -88,6 +90,7 @@ def cases() -> list[Golden]:
 def kept_lines(folding: bnfold.Folding) -> Iterator[str]:
     for kept in folding.kept:
         nodes = ", ".join(f"{node.op_type} {node.output}" for node in kept.nodes)
-        obstacles = [kept.above] if kept.below is None else [kept.above, kept.below]
+        beside = None if kept.beside == kept.above else kept.beside
+        obstacles = [o for o in (kept.above, kept.below, beside) if o is not None]
         told = [f"{o.reason} at {o.at}" if o.at else o.reason for o in obstacles]
         yield f"{nodes}: {' | '.join(told)}"

@@ -53,6 +53,7 @@ class Editor:
         self.unlisted: list[str] = []
         self.input_names: dict[Edge, str] = {}
         self.output_names: dict[int, str] = {}
+        self._kept_inputs: dict[int, list[int]] = {}
         self._graph = graph
         self._plan = plan
         self._containers = self._find_containers()
@@ -120,6 +121,10 @@ class Editor:
         self.input_names[edge] = name
         self._detached.add(edge)
 
+    def keep_inputs(self, node: int, order: list[int]) -> None:
+        """Let a node have only some of its inputs, in that order."""
+        self._kept_inputs[node] = order
+
     def keep(self, tensor: int) -> None:
         """Keep a constant, because an inserted node reads it."""
         self._needed.add(tensor)
@@ -146,6 +151,8 @@ class Editor:
         """Apply all changes and return the edited copy."""
         self._rename()
         kept = self._place_constants()
+        for node, order in self._kept_inputs.items():
+            self._protos[node].input[:] = [self._protos[node].input[index] for index in order]
         self._drop_dead(kept)
         self._forget_names()
         self._rebuild_nodes()

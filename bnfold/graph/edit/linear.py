@@ -13,7 +13,8 @@ from bnfold.files.recipe import Literal, NotFinite, Recipe
 from bnfold.files.scaled import Scaled
 from bnfold.graph.edit.editor import Editor
 from bnfold.graph.edit.quantized import QuantizedRewriter
-from bnfold.graph.edit.rewriter import Rewriter, as_operand, set_attribute
+from bnfold.graph.edit.rewriter import Number, Rewriter, as_operand, set_attribute
+from bnfold.graph.edit.summed import SummedRewriter
 from bnfold.graph.facts.graph import Graph
 from bnfold.graph.facts.quantized import find_quantized
 from bnfold.graph.index.view import NONE, Edge
@@ -29,17 +30,36 @@ class LinearRewriter(Rewriter):
     def __init__(self, opened: OpenedModel, graph: Graph, editor: Editor) -> None:
         super().__init__(opened, graph, editor)
         self._quantized = QuantizedRewriter(opened, graph, editor)
+        self._summed = SummedRewriter(opened, graph, editor)
 
     def rewrite(self, edit: Absorbed) -> None:
         """Give a linear node its new weight and bias."""
+        if edit.summed is not None:
+            self._summed.rewrite(edit, edit.summed)
+            self._summed_bias(edit)
+        else:
+            self._one(edit)
+        if edit.pad is not None:
+            self._pad(edit, edit.pad)
+
+    def _one(self, edit: Absorbed) -> None:
+        """Give a linear node what its own weight and bias become."""
         weight = self._view.nodes[edit.node].inputs[edit.layout.weight]
         rank = len(self._graph.shapes.shapes[weight])
         factor = edit.layout.factor(edit.out_scale, edit.in_scale, rank)
         if some(factor != 1):
             self._scale(edit, weight, factor)
         self._bias(edit, weight)
-        if edit.pad is not None:
-            self._pad(edit, edit.pad)
+
+    def _summed_bias(self, edit: Absorbed) -> None:
+        """Give the linear node that holds a sum its bias, if it has one."""
+        edge = self._bias_edge(edit)
+        if edge is None and not edit.has_shift:
+            return
+        weight = self._view.nodes[edit.node].inputs[edit.layout.weight]
+        dtype = self._dtype(weight) if edge is None else self._bias_of(edge).dtype
+        new = self._rounded(edit.node, self._summed.bias(edit), dtype)
+        self._place_bias(edit, edge, Literal(_laid(edit, new)))
 
     def _scale(self, edit: Absorbed, weight: int, factor: F64) -> None:
         """Multiply a weight: through its scales where it is quantized."""
@@ -201,7 +221,7 @@ class LinearRewriter(Rewriter):
         set_attribute(proto, onnx.helper.make_attribute("pads", [0] * len(pads)))
 
 
-def _laid(edit: Absorbed, vector: F64) -> F64:
+def _laid(edit: Absorbed, vector: NDArray[Number]) -> NDArray[Number]:
     """Lay a vector [Cout] along the output channels of a bias.
 
     They are the last axis of it, except for W x, where they are the one before the last.

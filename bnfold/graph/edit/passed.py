@@ -35,3 +35,13 @@ class PassedRewriter(Rewriter):
         else:
             wish = f"{self._editor.name(record.outputs[0])}_value"
             self._editor.add_constant(edge, recipe, wish, (dtype, value))
+
+    def add_fewer(self, node: int, signs: tuple[int, ...]) -> None:
+        """Let a sum add up what is left of it, with these signs."""
+        proto = self._editor.proto(node)
+        order = sorted((i for i, sign in enumerate(signs) if sign), key=lambda i: -signs[i])
+        if min(signs) < 0:
+            proto.op_type = "Sub"
+        elif proto.op_type == "Sub":
+            proto.op_type = "Add"
+        self._editor.keep_inputs(node, order)

@@ -50,5 +50,7 @@ def rewrite(opened: OpenedModel, graph: Graph, plan: Plan) -> Rewritten:
         passed.constant(edge, affine)
     for node, value in plan.fills.items():
         passed.fill(node, value)
+    for node, signs in plan.sums.items():
+        passed.add_fewer(node, signs)
     proto = editor.finish()
     return Rewritten(proto, editor.recipes, tuple(editor.unlisted), frozenset(editor.dropped))

@@ -1,4 +1,4 @@
-"""What a linear node absorbs: W' = s q W, b' = s (b + W r) + t."""
+"""What a linear node absorbs: W' = s q W, b' = s (b + W r) + t; and the sum that W and b may be."""
 
 from dataclasses import replace
 
@@ -8,6 +8,51 @@ from bnfold.frozen import frozen
 from bnfold.reasons import Reason, Refusal
 from bnfold.rules.affine import F64, Affine, some
 from bnfold.rules.linear import Border, Linear
+from bnfold.rules.terms import Term
+
+
+def all_of(value: float, size: int) -> F64:
+    """Return a vector of one value, which takes no memory and cannot be written to."""
+    return np.broadcast_to(np.float64(value), (size,))
+
+
+@frozen(eq=False)
+class Summand:
+    """One of the linear maps of a tensor whose sum a linear node becomes: s L(x) + t.
+
+    Attributes:
+        term: How its kernel stands, of known channels.
+        scale: s, [Cout]: the channel affine behind it, its sign in the sum among that.
+        shift: t, [Cout].
+        linear: The linear node that holds its numbers, with what that absorbed; None where L has
+            a constant value, as a bare x.
+    """
+
+    term: Term
+    scale: F64
+    shift: F64
+    linear: "Absorbed | None" = None
+
+    def times(self, sign: int) -> "Summand":
+        """Return it with another sign."""
+        return self if sign == 1 else replace(self, scale=-self.scale, shift=-self.shift)
+
+
+@frozen(eq=False)
+class Summed:
+    """A weight and a bias that are a sum.
+
+    Attributes:
+        term: How its kernel stands.
+        summands: What is added up.
+        biased: Whether there is a bias in it.
+        depth: How many sums stand one inside the other.
+    """
+
+    term: Term
+    summands: tuple[Summand, ...]
+    biased: bool
+    depth: int = 1
 
 
 @frozen(eq=False)
@@ -23,6 +68,7 @@ class Absorbed:
         in_shift: r, [Cin].
         bias_node: The Add behind it that holds its bias, for an operator without one; or None.
         pad: The value of an explicit Pad that takes the zero padding's place; or None.
+        summed: The sum that W and b are, where they are not those of the node.
     """
 
     node: int
@@ -33,18 +79,19 @@ class Absorbed:
     in_shift: F64
     bias_node: int | None = None
     pad: float | None = None
+    summed: Summed | None = None
 
     @classmethod
     def nothing(cls, node: int, layout: Linear, bias_node: int | None) -> "Absorbed":
-        """Return the state of a node that has absorbed nothing."""
-        ones, zeros = np.ones, np.zeros
+        """Return the state of a node that has absorbed nothing; its vectors take no memory."""
+        outs, ins = layout.out_channels, layout.in_channels
         return cls(
             node,
             layout,
-            ones(layout.out_channels),
-            zeros(layout.out_channels),
-            ones(layout.in_channels),
-            zeros(layout.in_channels),
+            all_of(1, outs),
+            all_of(0, outs),
+            all_of(1, ins),
+            all_of(0, ins),
             bias_node,
         )
 
@@ -79,7 +126,8 @@ class Absorbed:
     @property
     def has_shift(self) -> bool:
         """Whether a bias is needed."""
-        return some(self.out_shift) or some(self.in_shift)
+        biased = self.summed is not None and self.summed.biased
+        return biased or some(self.out_shift) or some(self.in_shift)
 
     @property
     def size(self) -> int:
@@ -87,6 +135,8 @@ class Absorbed:
         layout = self.layout
         vectors = 2 * (layout.out_channels + layout.in_channels)
         both = some(self.in_scale != 1) and some(self.out_scale != 1)
+        parts = self.summed.summands if self.summed is not None else ()
+        vectors += 2 * layout.out_channels * len(parts)
         return vectors + both * layout.out_channels * layout.in_channels // layout.groups
 
     @property

@@ -17,11 +17,12 @@ from bnfold.graph.index.view import NONE, Edge, Node
 from bnfold.graph.plan.absorbed import Absorbed
 from bnfold.graph.plan.budget import Budget
 from bnfold.graph.plan.plan import Fold, How
-from bnfold.graph.plan.proposal import Proposal
+from bnfold.graph.plan.proposal import MergedSum, Proposal
 from bnfold.graph.plan.run import Run, can_follow
 from bnfold.limits import AFFINES
 from bnfold.reasons import Obstacle, Reason
 from bnfold.rules.affine import Affine
+from bnfold.rules.carry import Sum
 from bnfold.rules.linear import Linear
 
 NOTHING_UNFIT: Mapping[int, Reason] = MappingProxyType({})
@@ -50,6 +51,7 @@ class Draft:
         self.names: dict[int, str] = {}
         self.constants: dict[Edge, Affine] = {}
         self.fills: dict[int, float] = {}
+        self.sums: dict[int, tuple[int, ...]] = {}
         self.outputs = {t.number: t.outputs for t in self.view.tensors if t.outputs}
         self.budget = Budget(graph)
         self._readers: dict[int, list[Edge]] = {}
@@ -109,6 +111,21 @@ class Draft:
         if maker in self.roles.linear and maker not in self.bias_nodes:
             return maker if self.view.nodes[maker].outputs[0] == tensor else None
         return self._linear_of_bias.get(maker)
+
+    def linear_output(self, node: int) -> int:
+        """Return the output of a linear node with its bias."""
+        return self.view.nodes[self.bias_nodes.get(node, node)].outputs[0]
+
+    def bias_of(self, state: Absorbed) -> int | None:
+        """Return the tensor that is the bias of a linear node, if it has one."""
+        inputs = self.view.nodes[state.node].inputs
+        if state.bias_node is not None:
+            inputs = self.view.nodes[state.bias_node].inputs
+            return next(t for t in inputs if t in self.graph.constants)
+        index = state.layout.bias
+        if index is None or index >= len(inputs) or inputs[index] == NONE:
+            return None
+        return inputs[index]
 
     def label(self, tensor: int) -> str:
         """Return the words by which a person finds a tensor in the model."""
@@ -245,6 +262,51 @@ class Draft:
         del run.nodes[begin:end], run.steps[begin:end]
         self.removed.update(nodes)
         return nodes
+
+    def take_up_sum(self, merged: MergedSum) -> None:
+        """Let branches of a sum be one.
+
+        Raises:
+            Refusal: There is no room for it; nothing has happened then.
+        """
+        self.budget.take_room(merged.proposal, ())
+        gone = {*merged.taken}
+        made = (t for node in gone for t in self.view.nodes[node].inputs if t != NONE)
+        read = {self.root(t) for t in made if t not in self.graph.constants}
+        read |= {self.root(self.view.nodes[node].inputs[index]) for node, index in merged.lost}
+        stale = {edge for edge in merged.lost if edge[0] not in gone}
+        self._same_as |= merged.stands
+        for tensor in {*read, *merged.stands}:
+            left = [e for e in self.readers(tensor) if e[0] not in gone and e not in stale]
+            self._readers[tensor] = left
+            root = self.root(tensor)
+            if root != tensor:
+                self._readers[root] = self.readers(root) + left
+        self._forget_roles(merged)
+        result = self.view.nodes[merged.root].outputs[0]
+        root = self.root(result)
+        if root != result:
+            self.names[root] = self._name_of(result)
+            if result in self.outputs:
+                self.outputs[root] = self.outputs.pop(result)
+        into = tuple(merged.states)
+        self.folds.append(Fold(merged.taken, into, merged.through, How.SUM))
+
+    def _forget_roles(self, merged: MergedSum) -> None:
+        """Let the roles of nodes be what they are once branches of a sum are one."""
+        for node in merged.taken:
+            for roles in (self.roles.linear, self.roles.carry, self.absorbed, self.bias_nodes):
+                roles.pop(node, None)
+        for run in merged.runs:
+            self.runs[run].nodes, self.runs[run].steps = [], []
+            self.runs[run].before = self.runs[run].after = None
+        for node, state in merged.states.items():
+            self.roles.linear[node] = state.layout
+        for node, signs in merged.signs.items():
+            self.roles.carry[node] = Sum(signs)
+        self.sums |= merged.signs
+        self.absorbed |= merged.states
+        self.removed |= {*merged.taken}
 
     def _name_of(self, tensor: int) -> str:
         return self.names.get(tensor, self.view.tensors[tensor].name)

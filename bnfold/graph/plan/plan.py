@@ -22,6 +22,7 @@ class How(Enum):
     OUTPUT = "output"  # sunk into what makes its input
     INPUT = "input"  # hoisted into what reads its output
     MERGED = "merged"  # put together with other affines, no linear operator near
+    SUM = "sum"  # branches of one tensor that were added up, now one linear operator
 
 
 @frozen
@@ -49,11 +50,13 @@ class Kept:
         nodes: The run of affine nodes, or the one node that is no affine.
         obstacle: What stands in the way of going up, or in the node itself.
         below: What stands in the way of going down, where that was tried.
+        beside: What stands in the way of becoming one with the branches that they are added to.
     """
 
     nodes: tuple[int, ...]
     obstacle: Obstacle
     below: Obstacle | None = None
+    beside: Obstacle | None = None
 
 
 @frozen(eq=False)
@@ -92,6 +95,7 @@ class Plan:
         names: The name that a tensor gets, where that changes.
         constants: For (node, input index) of a constant, the affine that it is put through.
         fills: The new value that a Pad fills with, by node.
+        sums: The signs of what a sum still adds up, 0 for what it reads no longer, by node.
         regions: Where to cut to see each connected group of folds.
     """
 
@@ -104,6 +108,7 @@ class Plan:
     names: Mapping[int, str] = field(default_factory=dict)
     constants: Mapping[Edge, Affine] = field(default_factory=dict)
     fills: Mapping[int, float] = field(default_factory=dict)
+    sums: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
     regions: tuple[Region, ...] = ()
 
     @property

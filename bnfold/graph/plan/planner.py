@@ -26,6 +26,7 @@ from bnfold.graph.plan.proposal import Proposal
 from bnfold.graph.plan.regions import find_regions
 from bnfold.graph.plan.run import Run
 from bnfold.graph.plan.search import Search
+from bnfold.graph.plan.sums import Sums
 from bnfold.reasons import Obstacle, Reason, Refusal
 from bnfold.rules.affine import Affine
 
@@ -92,6 +93,7 @@ class Planner:
         self._graph = graph
         self._draft = Draft(graph, unfit)
         self._options = options
+        self._sums = Sums(self._draft, bn_only=options.bn_only) if options.merge else None
         self._had_normalization = {
             run.number for run in self._draft.runs if self._normalizations(run.nodes)
         }
@@ -99,7 +101,7 @@ class Planner:
 
     def plan(self) -> Plan:
         """Return the plan."""
-        while self._try_all(self._candidates()) or self._join_all() or self._respell_all():
+        while self._step():
             pass
         edits = tuple(self._merges())
         draft = self._draft
@@ -114,8 +116,15 @@ class Planner:
             names=draft.names,
             constants=draft.constants,
             fills=draft.fills,
+            sums=draft.sums,
             regions=find_regions(draft),
         )
+
+    def _step(self) -> bool:
+        """Let go what goes now; return whether anything did."""
+        if self._sums is not None and self._sums.merge_all():
+            return True
+        return self._try_all(self._candidates()) or self._join_all() or self._respell_all()
 
     # -- 1, 2: folding runs -------------------------------------------------------------------
 
@@ -285,11 +294,14 @@ class Planner:
     # -- 4: what stays ------------------------------------------------------------------------
 
     def _kept(self, merged: Mapping[tuple[int, ...], tuple[int, ...]]) -> Iterator[Kept]:
+        beside = dict(self._sums.kept) if self._sums is not None else {}
         stay: list[Kept] = []
         for run in self._candidates():
             nodes = tuple(run.nodes)
             above = run.above or Obstacle(Reason.NO_GAIN)
-            stay.append(Kept(merged.get(nodes, nodes), above, run.below))
+            apart = beside.pop(nodes, None)
+            stay.append(Kept(merged.get(nodes, nodes), above, run.below, apart))
+        stay.extend(Kept(nodes, apart, beside=apart) for nodes, apart in beside.items())
         stay.extend(
             Kept((node,), obstacle)
             for node, obstacle in self._draft.roles.refused.items()

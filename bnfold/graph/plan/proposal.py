@@ -1,7 +1,9 @@
-"""What one search found."""
+"""What one search found, and what becomes of a sum."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from bnfold.frozen import frozen
 from bnfold.graph.index.view import Edge
 from bnfold.graph.plan.absorbed import Absorbed
 from bnfold.graph.plan.plan import How
@@ -39,3 +41,33 @@ class Proposal:
         """How many values are held for it."""
         affines = (*self.before.values(), *self.after.values(), *self.constants.values())
         return sum(a.size for a in affines) + sum(state.size for state in self.linear.values())
+
+
+@frozen(eq=False)
+class MergedSum:
+    """A sum some of whose branches are one.
+
+    Attributes:
+        states: The new states of the linear nodes that hold them.
+        taken: The nodes that go: branches, and sums of which one term is left.
+        runs: The runs among them, by number.
+        stands: For what a node that goes made, the tensor that takes its place.
+        lost: Where a branch was read that is gone.
+        signs: The signs of those sums that stay and whose terms change, 0 for what is lost.
+        through: The sums that stay.
+        root: The node that made the result.
+    """
+
+    states: Mapping[int, Absorbed]
+    taken: tuple[int, ...]
+    runs: tuple[int, ...]
+    stands: Mapping[int, int]
+    lost: frozenset[Edge]
+    signs: Mapping[int, tuple[int, ...]]
+    through: tuple[int, ...]
+    root: int
+
+    @property
+    def proposal(self) -> Proposal:
+        """What it takes of memory, as a proposal."""
+        return Proposal(How.SUM, linear=dict(self.states))

@@ -76,6 +76,7 @@ class Row:
         window: How its window goes over the input, if it has one.
         separates_channels: No channel is lost in it or mixed with another.
         never_negative: It makes nothing below zero.
+        adds: It adds up its operands, or takes them away.
         multiplies: Both of its operands may vary, and their errors add up.
         normalizes: It is a batch normalization, which a fold takes away.
         brings_in: It brings in a number of its own, as the value of a Pad.
@@ -90,6 +91,7 @@ class Row:
     window: Window | None = None
     separates_channels: bool = False
     never_negative: bool = False
+    adds: bool = False
     multiplies: bool = False
     normalizes: bool = False
     brings_in: bool = False
@@ -151,7 +153,7 @@ def _linear(
 
 
 def _sum(operator: Callable[[Array, Array], Array], rule: Rule) -> Row:
-    return Row(Kind.AFFINE, rule, elementwise.binary(operator), separates_channels=True)
+    return Row(Kind.AFFINE, rule, elementwise.binary(operator), separates_channels=True, adds=True)
 
 
 def _activation(rule: Rule, kernel: Kernel | None = None, *, never_negative: bool = False) -> Row:
@@ -200,7 +202,7 @@ TABLE: Mapping[str, Row] = {
     ),
     "Add": _sum(np.add, magnitude.alike),
     "Sub": _sum(np.subtract, magnitude.as_by("Add")),
-    "Sum": Row(Kind.AFFINE, magnitude.alike, separates_channels=True),
+    "Sum": Row(Kind.AFFINE, magnitude.alike, separates_channels=True, adds=True),
     "Mul": Row(
         Kind.AFFINE, magnitude.alike, elementwise.binary(np.multiply), separates_channels=True,
         multiplies=True,

@@ -58,6 +58,7 @@ from bnfold.verification.proof.facts import (
 )
 from bnfold.verification.proof.proportion import (
     Rounding,
+    branches_merged,
     disproportion,
     reads_stored_weights,
     weights_are_bound,
@@ -65,6 +66,7 @@ from bnfold.verification.proof.proportion import (
 from bnfold.verification.proof.receptive_field import reach
 from bnfold.verification.proof.samples import VOLUME, batches, channel_hints, trials
 from bnfold.verification.proof.scaling import Factors, factors_between
+from bnfold.verification.proof.summation import sums_differ
 
 _ROUNDINGS = 4.0
 _ONCE = 1.05
@@ -273,14 +275,20 @@ class _Pair:
 
     def weight_by_weight(self, held: Finding) -> Finding | None:
         """Return what the sums of a probe that held have hidden; see `proportion`."""
+        merged = branches_merged(self.old, self.new)
         # Where it is tight it is known what was done.
-        if not self.tight and not weights_are_bound(self.old, self.new):
+        if not (self.tight or merged or weights_are_bound(self.old, self.new)):
             return None
         weights = self.old_weights, self.new_weights
         relative, tiny = self.roundings * self._roundoff() + 2.0**-50, _tiny(weights[1])
         # Some tools work where numbers below the smallest normal one are taken for zero.
         rounding = Rounding(relative, relative * tiny if self.tight else tiny, tiny)
-        fraction, note = disproportion(self.old, self.new, weights, rounding, self.factors)
+        if merged:
+            fraction, note = sums_differ(
+                self.old, self.new, weights, rounding, tight=self.tight, multiplied=self.factors
+            )
+        else:
+            fraction, note = disproportion(self.old, self.new, weights, rounding, self.factors)
         return Finding(fraction * held.limit, note, held.limit) if fraction > 1 else None
 
     def _roundoff(self) -> float:

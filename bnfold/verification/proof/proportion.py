@@ -119,6 +119,18 @@ def _skeleton(cone: Cone) -> Counter[str]:
     return counted
 
 
+def branches_merged(old: Cone, new: Cone) -> bool:
+    """Tell whether branches that were added up are one operator in the candidate."""
+    return _meetings(new) < _meetings(old)
+
+
+def _meetings(cone: Cone) -> int:
+    """Count the sums of several branches."""
+    varying = {*cone.leaves, *(name for node in cone.passing for name in node.output)}
+    sums = (node for node in cone.passing if row_of(node).adds)
+    return sum(sum(name in varying for name in node.input) > 1 for node in sums)
+
+
 def _is_tree(cone: Cone) -> bool:
     read = Counter(
         name

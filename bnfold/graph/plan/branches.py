@@ -1,0 +1,217 @@
+"""The branches of a sum: from the tensor that each begins at to the place where it is added.
+
+A sum is a tree of Add, Sub and Sum nodes; what lies between them is read by them alone. A branch
+goes up from one of its leaves through nodes that it has for itself: channel affines, one linear
+operator or pool, crops. What it ends at is its *source*.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from bnfold.frozen import frozen
+from bnfold.graph.index.view import Edge, Node
+from bnfold.graph.plan.draft import Draft
+from bnfold.graph.plan.run import can_follow
+from bnfold.reasons import Refusal
+from bnfold.rules.affine import Affine
+from bnfold.rules.carry import Sum
+from bnfold.rules.terms import ADDED, Term, Window, crop_of
+
+
+@frozen(eq=False)
+class Tree:
+    """A sum.
+
+    Attributes:
+        root: The node that makes the result.
+        nodes: All its nodes, the root last.
+        leaves: What is added: where it is read, and the sign that it has in the result.
+        inner: Where one of the nodes reads what another makes, and which.
+        signs: The sign that each node has in the result.
+    """
+
+    root: int
+    nodes: tuple[int, ...]
+    leaves: dict[Edge, int]
+    inner: dict[Edge, int]
+    signs: dict[int, int]
+
+
+@dataclass(slots=True, eq=False)
+class Branch:
+    """A branch of a sum.
+
+    Attributes:
+        edge: Where the sum reads it.
+        sign: Its sign in the result.
+        source: The tensor that it begins at.
+        nodes: What it has for itself, from the sum upwards.
+        runs: The runs among that, by number.
+        affine: What they are together; None where there are none.
+        linear: The linear operator among them, if there is one.
+        term: The linear map below the affine; None for the source itself.
+    """
+
+    edge: Edge
+    sign: int
+    source: int
+    nodes: list[int] = field(default_factory=list)
+    runs: list[int] = field(default_factory=list)
+    affine: Affine | None = None
+    linear: int | None = None
+    term: Term | None = None
+
+    @property
+    def has_operator(self) -> bool:
+        """Whether there is an operator in it above which only a crop can follow."""
+        return self.term is not None and not self.term.is_crop
+
+
+class Branches:
+    """Finds sums and their branches in a draft.
+
+    Args:
+        draft: The draft.
+        term_of: Tells which linear map a node is; raises Refusal for one that is none.
+    """
+
+    def __init__(self, draft: Draft, term_of: Callable[[int], Term]) -> None:
+        self._draft = draft
+        self._view = draft.view
+        self._term_of = term_of
+
+    def is_sum(self, number: int) -> bool:
+        """Whether a node adds tensors up that have the same axes."""
+        node = self._view.nodes[number]
+        return (
+            node.proto.op_type in ADDED
+            and number in self._draft.roles.carry
+            and number not in self._draft.run_of
+            and number not in self._draft.removed
+            and not any(a.name == "broadcast" for a in node.proto.attribute)
+        )
+
+    def tree(self, root: int) -> Tree | None:
+        """Return the sum that a node makes; None where it is but a part of one."""
+        if not self.is_sum(root) or self._is_inner(self._view.nodes[root].outputs[0]):
+            return None
+        leaves: dict[Edge, int] = {}
+        inner: dict[Edge, int] = {}
+        signs = {root: 1}
+        waiting = [root]
+        while waiting:
+            number = waiting.pop()
+            row = self.row(number)
+            for index, tensor in enumerate(self._view.nodes[number].inputs):
+                sign = row.sign(index) * signs[number]
+                below = self._sum_behind(self._draft.root(tensor)) if sign else None
+                if below is not None:
+                    signs[below], inner[number, index] = sign, below
+                    waiting.append(below)
+                elif sign:
+                    leaves[number, index] = sign
+        return Tree(root, tuple(sorted(signs)), leaves, inner, signs)
+
+    def row(self, number: int) -> Sum:
+        """Return the signs with which a node adds up."""
+        row = self._draft.roles.carry[number]
+        assert isinstance(row, Sum)  # noqa: S101 - for the type checker
+        return row
+
+    def signs(self, number: int) -> tuple[int, ...]:
+        """Return the sign of each input of a sum."""
+        return tuple(map(self.row(number).sign, range(len(self._view.nodes[number].inputs))))
+
+    def _sum_behind(self, tensor: int) -> int | None:
+        """Return the sum that makes a tensor which only another sum reads."""
+        maker = self._view.producer(tensor)
+        alone = maker is not None and self.is_sum(maker.number) and self._is_inner(tensor)
+        return maker.number if maker is not None and alone else None
+
+    def _is_inner(self, tensor: int) -> bool:
+        if not self.is_alone(tensor, self._view.tensors[tensor].scope):
+            return False
+        return self.is_sum(self._draft.readers(tensor)[0][0])
+
+    def is_alone(self, tensor: int, scope: int) -> bool:
+        """Whether one node of its scope reads a tensor, and nobody else sees it."""
+        readers = self._draft.readers(tensor)
+        return (
+            self._view.tensors[tensor].scope == scope
+            and not self._draft.outputs.get(tensor)
+            and len(readers) == 1
+            and self._view.nodes[readers[0][0]].scope == scope
+        )
+
+    # -- from a leaf upwards ------------------------------------------------------------------
+
+    def branch(self, edge: Edge, sign: int) -> Branch:
+        """Return the branch that ends at a leaf."""
+        node = self._view.nodes[edge[0]]
+        branch = Branch(edge, sign, self._draft.root(node.inputs[edge[1]]))
+        while self.is_alone(branch.source, node.scope) and self._climb(branch):
+            pass
+        return branch
+
+    def _climb(self, branch: Branch) -> bool:
+        """Take the node that makes the source into a branch; return whether that was possible."""
+        linear = self._draft.linear_behind(branch.source)
+        maker = self._view.producer(branch.source)
+        if maker is None:
+            return False
+        if linear is not None:
+            return not branch.has_operator and self._take_linear(branch, linear)
+        if maker.number in self._draft.run_of:
+            return not branch.has_operator and self._take_run(branch, maker.number)
+        return maker.number in self._draft.roles.carry and self._take_window(branch, maker)
+
+    def _take_linear(self, branch: Branch, linear: int) -> bool:
+        if not self._extend(branch, linear):
+            return False
+        bias = self._draft.bias_nodes.get(linear)
+        branch.nodes += [linear] if bias is None else [bias, linear]
+        branch.linear = linear
+        node = self._view.nodes[linear]
+        branch.source = self._draft.root(node.inputs[self._draft.roles.linear[linear].data])
+        return True
+
+    def _take_run(self, branch: Branch, node: int) -> bool:
+        """Take the affines of a run in; they go through a crop, but not through zeros around."""
+        run = self._draft.runs[self._draft.run_of[node]]
+        window = None if branch.term is None else branch.term.window
+        if window is not None and max((*window.begin, *window.end)) > 0:
+            return False
+        total = run.total
+        if branch.affine is not None:
+            if not can_follow(total, branch.affine):
+                return False
+            total = total.then(branch.affine)
+        branch.affine = total
+        branch.runs.append(run.number)
+        branch.nodes += reversed(run.nodes)
+        branch.source = self._draft.run_input(run)
+        return True
+
+    def _take_window(self, branch: Branch, node: Node) -> bool:
+        """Take a pool, a crop or zeros around in."""
+        if not self._extend(branch, node.number):
+            return False
+        branch.nodes.append(node.number)
+        branch.source = self._draft.root(node.inputs[0])
+        return True
+
+    def _extend(self, branch: Branch, number: int) -> bool:
+        """Put one more linear map below a branch's own, if the two are one."""
+        try:
+            term = self._term_of(number)
+            if branch.term is not None:
+                term = crop_of(branch.term, term)
+        except Refusal:
+            return False
+        branch.term = term
+        return True
+
+
+def plain(axes: int) -> Term:
+    """Return the linear map that a tensor is of itself."""
+    return Term(0, Window.point((0,) * axes, (0,) * axes))

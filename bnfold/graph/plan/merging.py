@@ -1,0 +1,163 @@
+"""What becomes of a sum when some of its branches become one.
+
+The linear operator that holds the sum of the branches stays where it is, and so does the place
+where it is added. Where the others were added, one term is gone: an Add that has one left goes
+too. Of a Sub whose first term is gone, what is left has a minus sign, which what reads it takes
+over.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from bnfold.frozen import frozen
+from bnfold.graph.index.view import Edge
+from bnfold.graph.plan.absorbed import Absorbed, Summed
+from bnfold.graph.plan.branches import Tree
+from bnfold.graph.plan.draft import Draft
+from bnfold.graph.plan.parts import Cluster, Part
+from bnfold.graph.plan.proposal import MergedSum
+from bnfold.reasons import Reason, Refusal
+from bnfold.rules.linear import Border
+from bnfold.rules.terms import Window
+
+Signs = Mapping[int, tuple[int, ...]]
+"""The sign of each input of some nodes, 0 for one that is lost."""
+
+_BINARY = 2
+
+
+@frozen(eq=False)
+class Held:
+    """A cluster and the part of it whose linear operator holds the sum."""
+
+    cluster: Cluster
+    holder: Part
+
+    @property
+    def state(self) -> Absorbed:
+        """What the linear operator was."""
+        state = self.holder.summand.linear
+        assert state is not None  # noqa: S101 - for the type checker
+        return state
+
+    @property
+    def others(self) -> Iterator[Part]:
+        """The other parts."""
+        return (part for part in self.cluster.parts if part is not self.holder)
+
+
+def merged_sum(
+    draft: Draft, tree: Tree, clusters: Sequence[Cluster], row: Callable[[int], tuple[int, ...]]
+) -> MergedSum:
+    """Return what becomes of a sum.
+
+    Args:
+        draft: The draft.
+        tree: The sum.
+        clusters: What becomes one.
+        row: Tells the signs with which a node adds up.
+
+    Raises:
+        Refusal: What is left cannot be said with the nodes of the sum.
+    """
+    held = [Held(cluster, _holder(draft, cluster)) for cluster in clusters]
+    for turned in (False, True):
+        leaves = dict(tree.leaves)
+        for one in held:
+            leaves |= dict.fromkeys((part.branch.edge for part in one.others), 0)
+            if turned:
+                leaves[one.holder.branch.edge] = 1
+        left = _left(draft, tree, leaves)
+        if left is not None:
+            return _merged(
+                draft, tree, held, leaves, {n: s for n, s in left.items() if s != row(n)}
+            )
+    raise Refusal(Reason.BRANCHES_DISAGREE, "a term would be left with a minus sign")
+
+
+def _holder(draft: Draft, cluster: Cluster) -> Part:
+    """Return the part whose linear operator holds the sum: the largest, with a bias if any."""
+
+    def rank(part: Part) -> tuple[int, bool]:
+        state = part.summand.linear
+        return part.summand.term.weights, state is not None and draft.bias_of(state) is not None
+
+    return max((part for part in cluster.parts if part.summand.linear is not None), key=rank)
+
+
+def _left(draft: Draft, tree: Tree, leaves: Mapping[Edge, int]) -> Signs | None:
+    """Return the signs with which each node of a sum still adds up, or None if there are none.
+
+    Args:
+        draft: The draft.
+        tree: The sum.
+        leaves: The sign of each leaf in the result, 0 for one that is gone.
+    """
+    found: dict[int, tuple[int, ...]] = {}
+    results: dict[int, int] = {}  # the sign that each node's result has in the sum's
+    for number in tree.nodes:
+        edges = [(number, index) for index in range(len(draft.view.nodes[number].inputs))]
+        path = tree.signs[number]
+        signs = [
+            path * (results[tree.inner[e]] if e in tree.inner else leaves.get(e, 0)) for e in edges
+        ]
+        turned = any(signs) and max(signs) < 1
+        found[number] = tuple(-sign if turned else sign for sign in signs)
+        results[number] = (-path if turned else path) if any(signs) else 0
+        if sum(map(abs, signs)) > _BINARY and min(found[number]) < 0:
+            return None  # a Sum has no signs
+    return found if results[tree.root] == 1 else None
+
+
+def _merged(
+    draft: Draft, tree: Tree, held: Sequence[Held], leaves: Mapping[Edge, int], changed: Signs
+) -> MergedSum:
+    view = draft.view
+    gone = {number for number, signs in changed.items() if sum(map(abs, signs)) < _BINARY}
+    states = [_summed(one, leaves[one.holder.branch.edge]) for one in held]
+    branches = [part.branch for one in held for part in one.cluster.parts]
+    stay = {node for state in states for node in (state.node, state.bias_node)}
+    taken = {node for branch in branches for node in branch.nodes} - stay
+    stands = {}
+    for one in held:
+        made = draft.linear_output(one.state.node)
+        place = one.holder.branch.nodes.index(one.state.node)
+        for index, node in enumerate(one.holder.branch.nodes):
+            if node in taken:
+                below = made if index < place else one.holder.branch.source
+                stands[view.nodes[node].outputs[0]] = below
+    for number in gone:
+        for tensor, sign in zip(view.nodes[number].inputs, changed[number], strict=True):
+            if sign:
+                stands[view.nodes[number].outputs[0]] = tensor
+    return MergedSum(
+        states={state.node: state for state in states},
+        taken=(*sorted(taken), *sorted(gone)),
+        runs=tuple(run for branch in branches for run in branch.runs),
+        stands=stands,
+        lost=frozenset(part.branch.edge for one in held for part in one.others),
+        signs={number: signs for number, signs in changed.items() if number not in gone},
+        through=tuple(number for number in tree.nodes if number not in gone),
+        root=tree.root,
+    )
+
+
+def _summed(held: Held, sign: int) -> Absorbed:
+    """Return the state of the linear operator that holds a sum which has that sign there."""
+    old, term = held.state, held.cluster.term
+    summands = tuple(part.summand.times(sign) for part in held.cluster.parts)
+    summed = Summed(term, summands, held.cluster.biased, 1 + _depth(held.cluster.parts))
+    border = _border(term.window)
+    layout = replace(old.layout, groups=term.groups, border=border, weight_gain=1.0, bias_gain=1.0)
+    return replace(Absorbed.nothing(old.node, layout, old.bias_node), summed=summed)
+
+
+def _depth(parts: Iterable[Part]) -> int:
+    states = (part.summand.linear for part in parts)
+    return max(state.summed.depth if state and state.summed else 0 for state in states)
+
+
+def _border(window: Window) -> Border:
+    if window.transposed:
+        return Border.NOTHING if window.is_plain else Border.NEVER
+    return Border.ZEROS if any((*window.begin, *window.end)) else Border.NOTHING

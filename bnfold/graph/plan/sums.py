@@ -1,0 +1,176 @@
+"""Sums of linear maps of one tensor become one linear map.
+
+For every sum the branches are grouped by the tensor that they begin at. Of a group, what adds up
+to one linear operator that costs no more than they do, in multiplications and in stored bytes,
+becomes one: the largest of its linear operators holds the sum, and the others go. What else is
+added stays, and so does what cannot be taken in, with the reason.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from bnfold.graph.facts.roles import asking
+from bnfold.graph.plan.branches import Branch, Branches, Tree
+from bnfold.graph.plan.draft import Draft
+from bnfold.graph.plan.merging import merged_sum
+from bnfold.graph.plan.parts import Cluster, Part, Parts, largest
+from bnfold.reasons import Obstacle, Reason, Refusal
+from bnfold.rules.terms import TERM, Term
+
+_TRIED = 8
+"""Clusters that a branch is tried with, so that planning stays linear."""
+
+
+class Sums:
+    """See the module.
+
+    Args:
+        draft: The draft.
+        bn_only: Merge only branches of which one has a BatchNormalization.
+
+    Attributes:
+        kept: Why branches stay apart, by the nodes of each.
+    """
+
+    def __init__(self, draft: Draft, *, bn_only: bool) -> None:
+        self._draft = draft
+        self._view = draft.view
+        self._graph = draft.graph
+        self._bn_only = bn_only
+        self._terms: dict[int, Term | Refusal] = {}
+        self._branches = Branches(draft, self._term_of)
+        self._candidates = [n for n in sorted(draft.roles.carry) if self._branches.is_sum(n)]
+        self.kept: dict[tuple[int, ...], Obstacle] = {}
+
+    def merge_all(self) -> bool:
+        """Merge what can be; return whether anything was."""
+        self.kept.clear()
+        trees = map(self._branches.tree, self._candidates)
+        return any([self._merge(tree) for tree in trees if tree])  # noqa: C419 - every one
+
+    def _merge(self, tree: Tree) -> bool:
+        clusters: list[Cluster] = []
+        for branches in self._groups(tree):
+            clusters += [found for found in self._clusters(branches) if len(found.parts) > 1]
+        if not clusters:
+            return False
+        try:
+            merged = merged_sum(self._draft, tree, clusters, self._branches.signs)
+            self._draft.take_up_sum(merged)
+        except Refusal as refusal:
+            self._keep((part for found in clusters for part in found.parts), refusal.obstacle)
+            return False
+        for state in merged.states.values():
+            if state.summed is not None:
+                self._terms[state.node] = replace(state.summed.term, layout=state.layout)
+        return True
+
+    def _groups(self, tree: Tree) -> Iterator[list[Branch]]:
+        """Yield the branches that begin at the same tensor, a linear operator among them."""
+        sources: dict[int, list[Branch]] = defaultdict(list)
+        for edge, sign in sorted(tree.leaves.items()):
+            branch = self._branches.branch(edge, sign)
+            sources[branch.source].append(branch)
+        self._keep_seen(sources)
+        for branches in sources.values():
+            has_linear = any(branch.linear is not None for branch in branches)
+            if len(branches) > 1 and has_linear and self._is_wanted(branches):
+                yield branches
+
+    def _keep_seen(self, sources: Mapping[int, Sequence[Branch]]) -> None:
+        """Say why linear operators beside a branch of the same tensor are no branches themselves.
+
+        What they make is a graph output, or something else reads it.
+        """
+        for tensor, branches in sources.items():
+            number = self._draft.linear_behind(tensor)
+            if number is None or any(branch.nodes for branch in branches):
+                continue
+            node, layout = self._view.nodes[number], self._draft.roles.linear[number]
+            source = self._draft.root(node.inputs[layout.data])
+            if any(branch.linear is not None for branch in sources.get(source, ())):
+                is_output = bool(self._draft.outputs.get(tensor))
+                reason = Reason.GRAPH_OUTPUT if is_output else Reason.OTHER_READER
+                self.kept[(number,)] = Obstacle(reason, self._draft.label(tensor))
+
+    def _is_wanted(self, branches: Iterable[Branch]) -> bool:
+        nodes = (node for branch in branches for node in branch.nodes)
+        return not self._bn_only or any(map(self._graph.is_normalization, nodes))
+
+    def _clusters(self, branches: Sequence[Branch]) -> list[Cluster]:
+        """Return which branches are to become one; one that stays apart is a cluster by itself."""
+        asked = Parts(self._draft, self._term_of, branches)
+        parts: list[Part] = []
+        for branch in branches:
+            try:
+                parts.append(asked.part(branch))
+            except Refusal as refusal:
+                self._keep_branch(branch, refusal.obstacle)
+        parts = largest(parts)
+        if not any(part.summand.linear for part in parts):
+            return []
+        try:
+            return [asked.cluster(parts)]
+        except Refusal:
+            return self._apart(asked, parts)
+
+    def _apart(self, asked: Parts, parts: Sequence[Part]) -> list[Cluster]:
+        """Let each part join the first of the larger ones with which that can be."""
+        clusters: list[Cluster] = []
+        for part in parts:
+            refused: Obstacle | None = None
+            for index, cluster in enumerate(clusters[:_TRIED]):
+                try:
+                    clusters[index] = asked.joined(cluster, part)
+                    break
+                except Refusal as refusal:
+                    refused = refused or refusal.obstacle
+            else:
+                clusters.append(Cluster((part,), part.summand.term))
+                if refused is not None:
+                    self._keep_beside(part.branch, clusters[0].parts[0].branch, refused)
+        return [c for c in clusters if any(part.summand.linear for part in c.parts)]
+
+    def _keep_beside(self, branch: Branch, other: Branch, obstacle: Obstacle) -> None:
+        """Say of a branch, or of the other if it is but a tensor, why the two stay apart."""
+        if not branch.nodes:
+            branch, other = other, branch
+        self._keep_branch(branch, replace(obstacle, at=self._label(other)))
+
+    def _label(self, branch: Branch) -> str:
+        """Return how a person finds a branch."""
+        if branch.nodes:
+            return self._view.nodes[branch.nodes[-1]].label
+        return self._draft.label(branch.source)
+
+    def _keep(self, parts: Iterable[Part], obstacle: Obstacle) -> None:
+        for part in parts:
+            self._keep_branch(part.branch, obstacle)
+
+    def _keep_branch(self, branch: Branch, obstacle: Obstacle) -> None:
+        if branch.nodes:
+            self.kept[tuple(sorted(branch.nodes))] = obstacle
+
+    def _term_of(self, number: int) -> Term:
+        """Return which linear map a node is.
+
+        Raises:
+            Refusal: It is none.
+        """
+        found = self._terms.get(number)
+        if found is None:
+            found = self._terms[number] = self._asked(number)
+        if isinstance(found, Refusal):
+            raise found
+        return found
+
+    def _asked(self, number: int) -> Term | Refusal:
+        node = self._view.nodes[number]
+        if node.proto.op_type not in TERM:
+            return Refusal(Reason.NOT_LINEAR, at=node.label)
+        try:
+            with asking(node):
+                return TERM[node.proto.op_type](self._graph.operator(number))
+        except Refusal as refusal:
+            return refusal

@@ -1,0 +1,102 @@
+"""Every coefficient of a sum: branches that are one operator now are the sum of what they were.
+
+A probe sees a sum of thousands of weights at a time, and the factors that `proportion` looks for
+say nothing of what is a sum. So both models are told as linear maps, in float64, and the kernels
+are compared number by number: where nothing but the sum lies between what enters and what leaves,
+they must be the same, and the biases too; else, as in `proportion`, but for a factor for each
+output and each input.
+"""
+
+import math
+from collections.abc import Collection
+
+import numpy as np
+
+from bnfold.verification.dtypes import Array
+from bnfold.verification.proof.computing import Weights
+from bnfold.verification.proof.cone import Cone
+from bnfold.verification.proof.linear_map import Map, OtherMapError, Way, aligned, results
+from bnfold.verification.proof.proportion import Rounding, worst_of
+
+_NOISE = 2.0**-48
+"""What float64 may be off by, relative to the magnitude of a sum."""
+
+_EACH = 4
+"""Times the error of one fold that the numbers of a sum may have, where each was made in float32
+and then they were added up in float32."""
+
+
+@np.errstate(all="ignore")
+def sums_differ(
+    old: Cone,
+    new: Cone,
+    weights: tuple[Weights, Weights],
+    rounding: Rounding,
+    *,
+    tight: bool,
+    multiplied: Collection[str] = (),
+) -> tuple[float, str]:
+    """Return how far the candidate's kernels are from the sums of the original's, and where.
+
+    Args:
+        old: A region of the original, …
+        new: … and the candidate's, of which a probe has held.
+        weights: The constants of both.
+        rounding: What a weight may be off by.
+        tight: Each number was rounded once; else every one that was added up may have been.
+        multiplied: Tensors that enter the candidate's region multiplied.
+
+    Returns:
+        The largest error as a fraction of what is allowed; 0 where none is more than that, and
+        where the two regions do not correspond, so that nothing can be said.
+    """
+    try:
+        before, after = (
+            results(cone, known.values) for cone, known in zip((old, new), weights, strict=True)
+        )
+    except OtherMapError:
+        return 0.0, ""
+    if [what for what, _ in before] != [what for what, _ in after]:
+        return 0.0, ""
+    exact = len(before) == 1 and not multiplied
+    if not (exact or tight):  # an error of a sum's magnitude is no ratio of its numbers
+        return 0.0, ""
+    worst = 0.0, ""
+    for (_, one), (_, other) in zip(before, after, strict=True):
+        if one.kernels.keys() != other.kernels.keys():
+            continue
+        for way in one.kernels:
+            fraction = _kernels(one, other, way, rounding, tight=tight, exact=exact)
+            if fraction > worst[0]:
+                worst = fraction, f"a weight of {way.leaf!r} is not the sum of the original's"
+        if exact:
+            fraction = _difference(one.bias, other.bias, one.size, rounding, tight=tight)
+            if fraction > worst[0]:
+                worst = fraction, "a bias is not the sum of the original's"
+    return worst
+
+
+def _kernels(
+    before: Map, after: Map, way: Way, rounding: Rounding, *, tight: bool, exact: bool
+) -> float:
+    try:
+        one, other = aligned([before.kernels[way], after.kernels[way]])
+    except OtherMapError:
+        return 0.0
+    if exact:
+        return _difference(one.values, other.values, one.sizes, rounding, tight=tight)
+    shape = (*one.values.shape[:3], -1)
+    return worst_of(one.values.reshape(shape), other.values.reshape(shape), rounding)
+
+
+def _difference(
+    before: Array, after: Array, size: Array, rounding: Rounding, *, tight: bool
+) -> float:
+    """Return the largest error of numbers that must be the same, as a fraction of the allowed."""
+    rounded = np.maximum(np.abs(before), np.abs(after)) if tight else _EACH * np.abs(size)
+    allowed = rounding.relative * rounded + _NOISE * np.abs(size) + rounding.absolute
+    off = np.abs(after - before)
+    if (off <= allowed).all():
+        return 0.0
+    quotient = np.where(off == 0, 0.0, off / allowed)
+    return float(np.nan_to_num(quotient, nan=math.inf, posinf=math.inf).max(initial=0.0))
