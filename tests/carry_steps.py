@@ -433,8 +433,16 @@ def product(site: Site) -> Step:
     return Step("Mul", more=(_arm(site),), axis=site.axis, shiftless=True)
 
 
+def matrix_product(site: Site) -> Step:
+    """The channels are rows: not the axis that is summed over."""
+    site.need(site.axis < site.rank - 1)
+    weight = site.dice.numbers([site.shape[-1], site.dice.integer(1, 4)])
+    return Step("MatMul", parameters=(weight,), axis=site.axis, shiftless=True)
+
+
 STRATEGIES: Mapping[str, Callable[[Site], Step]] = {
     "Identity": identity,
+    "MatMul": matrix_product,
     "Dropout": dropout,
     "Cast": lambda site: Step("Cast", {"to": 11}, axis=site.axis),
     "Transpose": transpose,

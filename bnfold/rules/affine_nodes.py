@@ -67,8 +67,14 @@ def training_mode(op: Operator) -> str:
 
 
 def is_per_element(op: Operator) -> bool:
-    """Return whether a BatchNormalization has statistics per element (`spatial=0`, to opset 8)."""
-    return op.opset < _SPATIAL_GONE_OPSET and not op.integer("spatial", 1)
+    """Return whether a BatchNormalization has statistics per element (`spatial=0`, to opset 8).
+
+    Where the channels are the last axis there is one element of each, so it is all the same.
+    """
+    stated = op.opset < _SPATIAL_GONE_OPSET and not op.integer("spatial", 1)
+    x = op.input(0)
+    last = x is not None and x.shape is not None and len(x.shape) == _CHANNEL_AXIS + 1
+    return stated and not last
 
 
 def _check_inference(op: Operator) -> None:

@@ -346,6 +346,47 @@ class Product:
 
 
 @frozen
+class Rows(_Decided):
+    """MatMul with a constant matrix: (s A) W = s (A W) for s that is the same all along the sums.
+
+    What varies along its channels a MatMul absorbs instead; see `rules.linear`.
+    """
+
+    says: str = "a pure scale along its rows"
+    takes_shift: Callable[[Iterable[bool]], bool] = _never
+    every_input: bool = False
+
+    def up(self, op: Operator, output: int, affine: Affine, choice: int) -> Passage:
+        """Scale the data along the axes that are not summed over."""
+        del output, choice
+        data = self._data(op)
+        return Passage(inputs={data: onto_branch(self._scale(op, affine), op.required(data))})
+
+    def down(self, op: Operator, affines: Mapping[int, Affine]) -> Passage:
+        """Show the scale of the data."""
+        data = self._data(op)
+        if set(affines) != {data}:
+            raise Refusal(Reason.NOT_LINEAR, "it is read as a parameter")
+        return Passage(outputs={0: _onto_result(self._scale(op, affines[data]), op.output.rank)})
+
+    def _data(self, op: Operator) -> int:
+        return 1 if op.required(0).is_constant else 0
+
+    def _scale(self, op: Operator, affine: Affine) -> Affine:
+        """Return an affine that is a scale, and does not vary along the sums' or channels' axis."""
+        data = self._data(op)
+        axis = affine.rank - 1 - data  # the last one, or of what is multiplied from the left
+        if op.required(data).rank < _MATRIX or axis in affine.axes:
+            raise Refusal(Reason.OTHER_AXIS)
+        if affine.has_shift:
+            raise Refusal(Reason.OTHER_AXIS, "only a scale passes")
+        return affine
+
+
+_MATRIX = 2  # the rank of one
+
+
+@frozen
 class Blind(_Decided):
     """Shape, Size, and CastLike's second input: what no affine changes.
 
@@ -427,6 +468,7 @@ CARRY: Mapping[str, CarryRow] = {
     "Sub": Sum(signs=(1, -1)),
     "Sum": Sum(),
     "Mul": Product(),
+    "MatMul": Rows(),
     "Shape": Blind(),
     "Size": Blind(),
     "CastLike": Blind(reads=1),

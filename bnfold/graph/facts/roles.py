@@ -48,7 +48,9 @@ class Roles:
     Attributes:
         affine: Nodes that are channel affines.
         linear: Nodes that absorb channel affines.
-        carry: Nodes that channel affines pass.
+        carry: Nodes that channel affines pass. A linear node among them absorbs those that vary
+            along its channels.
+        also_carry: Nodes that are channel affines, and could be nodes that others pass instead.
         normalized: Written-out normalizations with parameters that absorb, by the node that makes
             their result.
         composites: What runtimes know as one operator; its nodes are in no table.
@@ -59,6 +61,7 @@ class Roles:
     affine: dict[int, AffineNode] = field(default_factory=dict)
     linear: dict[int, Linear] = field(default_factory=dict)
     carry: dict[int, CarryRow] = field(default_factory=dict)
+    also_carry: dict[int, CarryRow] = field(default_factory=dict)
     normalized: dict[int, Composite] = field(default_factory=dict)
     composites: tuple[Composite, ...] = ()
     refused: dict[int, Obstacle] = field(default_factory=dict)
@@ -94,6 +97,8 @@ def _assign(graph: Graph, node: Node, roles: Roles) -> None:
         raise Refusal(Reason.FUNCTION_ARGUMENT)
     if op_type in LINEAR:
         roles.linear[node.number] = LINEAR[op_type](graph.operator(node.number))
+        if op_type in CARRY:
+            roles.carry[node.number] = CARRY[op_type]
         return
     if op_type in AFFINE and _try_affine(graph, node, roles):
         return
@@ -118,6 +123,8 @@ def _try_affine(graph: Graph, node: Node, roles: Roles) -> bool:
     if roles.held > AFFINES:
         raise Refusal(Reason.TOO_LARGE, "all affines together")
     roles.affine[node.number] = AffineNode(data, affine)
+    if node.proto.op_type in CARRY:
+        roles.also_carry[node.number] = CARRY[node.proto.op_type]
     return True
 
 

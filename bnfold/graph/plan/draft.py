@@ -240,8 +240,21 @@ class Draft:
             earlier = self.constants.get(edge)
             self.constants[edge] = affine if earlier is None else earlier.then(affine)
         self.fills.update(proposal.fills)
+        for number in proposal.widened:
+            self._widen(number)
+        for number, affine in proposal.left.items():
+            self.runs[number].become(affine)
+            taken.extend(self.runs[number].nodes)
         through = tuple(sorted(proposal.through))
         self.folds.append(Fold(tuple(taken), tuple(into), through, proposal.how))
+
+    def _widen(self, number: int) -> None:
+        """Let the nodes of a run be passed by affines from now on; it is none any more."""
+        run = self.runs[number]
+        for node in run.nodes:
+            del self.roles.affine[node], self.run_of[node]
+            self.roles.carry[node] = self.roles.also_carry[node]
+        run.nodes, run.steps = [], []
 
     def _remove(self, number: int, begin: int, end: int, *, renames: bool) -> list[int]:
         """Remove nodes from a run: their output becomes the same as the tensor that they read."""

@@ -187,10 +187,15 @@ class Planner:
         parts = range(1, size) if size <= _LONGEST_IN_PARTS else ()
         counts, starts = [size, *reversed(parts)], [0, *parts]
         ways = [(partial(self._sink, run, n), True) for n in counts]
+        if self._normalizations(run.nodes):
+            ways.append((partial(self._sink_scale, run), True))
         return ways + [(partial(self._hoist, run, n), False) for n in starts]
 
     def _sink(self, run: Run, count: int, forks: Backtracking) -> Proposal:
         return Search(self._draft, How.OUTPUT, forks).sink(run, count)
+
+    def _sink_scale(self, run: Run, forks: Backtracking) -> Proposal:
+        return Search(self._draft, How.OUTPUT, forks).sink_scale(run)
 
     def _hoist(self, run: Run, start: int, forks: Backtracking) -> Proposal:
         return Search(self._draft, How.INPUT, forks).hoist(run, start)
@@ -206,6 +211,11 @@ class Planner:
             run = self._draft.runs[number]
             gain += self._current_size(run) - self._size_without(run, begin, end)
             normalizations += len(self._normalizations(run.nodes[begin:end]))
+        for number in proposal.left:
+            nodes = self._draft.runs[number].nodes
+            # Elsewhere an Add would be no less than what it takes the place of.
+            if proposal.through & self._draft.roles.linear.keys():
+                normalizations += len(self._normalizations(nodes))
         for node, state in proposal.linear.items():
             gain -= state.extra_nodes - self._draft.extra_nodes(node)
         merges = [
@@ -234,7 +244,7 @@ class Planner:
 
     def _holder(self, nodes: list[int], total: Affine) -> int | None:
         """Return the BatchNormalization among nodes that can be the whole affine, or None."""
-        if any(axis != _CHANNEL_AXIS for axis in total.axes):
+        if any(axis != _CHANNEL_AXIS for axis in total.axes) or not total.has_scale:
             return None
         return next(iter(self._normalizations(nodes)), None)
 
@@ -298,6 +308,8 @@ class Planner:
         stay: list[Kept] = []
         for run in self._candidates():
             nodes = tuple(run.nodes)
+            if self._normalizations(run.nodes) and run.is_merged and not run.total.has_scale:
+                continue  # its normalization is gone; an Add is left of it
             above = run.above or Obstacle(Reason.NO_GAIN)
             apart = beside.pop(nodes, None)
             stay.append(Kept(merged.get(nodes, nodes), above, run.below, apart))

@@ -24,6 +24,8 @@ class Proposal:
         parameters: The nodes of normalizations that read these constants as their parameters.
         fills: The new values of Pads.
         through: Nodes that are passed.
+        widened: Runs that the fold passes; together with it they vary along two axes.
+        left: What runs are from now on, of which only the scale goes.
     """
 
     how: How
@@ -35,6 +37,8 @@ class Proposal:
     parameters: set[int] = field(default_factory=set)
     fills: dict[int, float] = field(default_factory=dict)
     through: set[int] = field(default_factory=set)
+    widened: set[int] = field(default_factory=set)
+    left: dict[int, Affine] = field(default_factory=dict)
 
     @property
     def size(self) -> int:

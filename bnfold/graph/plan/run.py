@@ -57,6 +57,13 @@ class Run:
         self.before = self.after = None
         self.respelled = True
 
+    def become(self, affine: Affine) -> None:
+        """Make the first node the whole of an affine, others identities."""
+        rest = [Affine.identity(affine.rank)] * (len(self.nodes) - 1)
+        self.steps = [affine, *rest]
+        self.before = self.after = None
+        self.respelled = True
+
     def plain_steps(self) -> list[Affine]:
         """Return one affine for each node; the first includes `before`, the last `after`."""
         return [self.prefix(1), *self.steps[1:-1], self.suffix(len(self.steps) - 1)][

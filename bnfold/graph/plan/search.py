@@ -32,7 +32,7 @@ from bnfold.graph.plan.draft import Draft
 from bnfold.graph.plan.pads import changed_value, pad_value, require_storable
 from bnfold.graph.plan.plan import How
 from bnfold.graph.plan.proposal import Proposal
-from bnfold.graph.plan.run import Run
+from bnfold.graph.plan.run import Run, can_follow
 from bnfold.limits import AFFINES, AXIS
 from bnfold.reasons import Reason, Refusal
 from bnfold.rules.affine import Affine, some
@@ -71,6 +71,17 @@ class Search:
         else:
             self._assign(tensor, affine)
             self._settle()
+        return self.proposal
+
+    def sink_scale(self, run: Run) -> Proposal:
+        """Return what folds the scale of a run upwards and leaves its shift where it is."""
+        total = run.total
+        self._start(run)
+        if not (total.has_scale and total.has_shift):
+            raise Refusal(Reason.NO_GAIN)
+        self.proposal.left[run.number] = Affine.of(np.ones_like(total.scale), total.shift)
+        self._assign(self._draft.run_input(run), total.scale_only())
+        self._settle()
         return self.proposal
 
     def _take_identity(self, tensor: int) -> None:
@@ -144,23 +155,56 @@ class Search:
         """Let the node that makes a tensor absorb an affine, or let it pass."""
         draft = self._draft
         linear = draft.linear_behind(tensor)
-        if linear is not None:
-            self._absorb_output(linear, affine)
-            return
         maker = self._view.producer(tensor)
         if maker is None:
             raise Refusal(Reason.GRAPH_INPUT, at=draft.label(tensor))
+        if linear is not None and not self._passes_by(maker.number, affine, inwards=False):
+            self._absorb_output(linear, affine)
+            return
         run = draft.run_of.get(maker.number)
         if run is not None and not draft.runs[run].total.is_identity:
             if run in self.proposal.removed:
                 raise Refusal(Reason.BRANCHES_DISAGREE, at=maker.label)
-            self.proposal.after[run] = affine
-            return
+            if not self._widens(run, draft.runs[run].total, affine):
+                self.proposal.after[run] = affine
+                return
         composite = draft.roles.normalized.get(maker.number)
         if composite is not None:
             self._absorb_in_parameters(composite, affine)
             return
         self._carry_up(maker, tensor, affine)
+
+    def _passes_by(self, node: int, affine: Affine, *, inwards: bool) -> bool:
+        """Whether an affine passes a linear node, because it does not vary along its channels.
+
+        Such are the rows of a matrix that is multiplied from the right.
+        """
+        layout = self._draft.roles.linear.get(node)
+        if layout is None or node not in self._draft.roles.carry or not affine.axes:
+            return False
+        axis = layout.in_axis if inwards else layout.out_axis
+        return axis % affine.rank not in affine.axes
+
+    def _widens(self, run: int, first: Affine, second: Affine) -> bool:
+        """Whether an affine passes a run that it cannot be merged with, and note that it does.
+
+        Together they vary along two axes. Each node of the run that is an Add, say, is one with a
+        constant branch; the constant takes the affine up.
+        """
+        if run in self.proposal.widened:
+            return True
+        nodes, known = self._draft.runs[run].nodes, self._draft.roles.also_carry
+        merged = self._draft.runs[run].is_merged or run in self.proposal.before
+        if merged or can_follow(first, second) or not known.keys() >= set(nodes):
+            return False
+        self.proposal.widened.add(run)
+        return True
+
+    def _row(self, node: int) -> CarryRow | None:
+        """Return the row by which an affine passes a node, if it does."""
+        if self._draft.run_of.get(node) in self.proposal.widened:
+            return self._draft.roles.also_carry[node]
+        return self._draft.roles.carry.get(node)
 
     def _absorb_in_parameters(self, composite: Composite, affine: Affine) -> None:
         """Let a written-out normalization γ n + β become (s γ) n + (s β + t)."""
@@ -222,7 +266,7 @@ class Search:
                 rescaled(quantized, factor)
 
     def _carry_up(self, node: Node, tensor: int, affine: Affine) -> None:
-        row = self._draft.roles.carry.get(node.number)
+        row = self._row(node.number)
         if row is None and node.number in self._draft.run_of:
             run = self._pass_idle(node)
             self._assign(self._draft.run_input(run), affine)
@@ -325,7 +369,7 @@ class Search:
         for node, index in self._draft.readers(tensor):
             if self._draft.makes_constants(node):
                 self.proposal.through.add(node)
-            elif not self._is_carrier(node):
+            elif not self._is_carrier(node, affine):
                 self._meet(self._view.nodes[node], index, affine)
             elif node not in self._queued:
                 self._queued.add(node)
@@ -336,13 +380,22 @@ class Search:
 
     def _reads_several(self, node: int) -> bool:
         """Whether what passes downwards through a node depends on more than one tensor."""
-        row = self._draft.roles.carry.get(node)
-        return node not in self._draft.run_of and row is not None and row.every_input
+        row = self._row(node)
+        return row is not None and row.every_input
 
-    def _is_carrier(self, node: int) -> bool:
-        if node in self._draft.run_of:
-            return self._run_at(node).total.is_identity
-        return node in self._draft.roles.carry
+    def _is_carrier(self, node: int, affine: Affine) -> bool:
+        if node in self._draft.roles.linear:
+            return self._passes_by(node, affine, inwards=True)
+        run = self._draft.run_of.get(node)
+        if run is None:
+            return node in self._draft.roles.carry
+        total = self._draft.runs[run].total
+        hoists = self.proposal.how is How.INPUT
+        return (
+            total.is_identity
+            or run in self.proposal.widened
+            or (hoists and self._widens(run, affine, total))
+        )
 
     def _meet(self, node: Node, index: int, affine: Affine) -> None:
         """Let a reader that no affine passes take part in the fold, or refuse."""
@@ -368,6 +421,8 @@ class Search:
         if self.proposal.how is How.INPUT:
             self.proposal.before[run.number] = affine
             return
+        if run.number in self.proposal.left:
+            return
         agreeing = [
             count
             for count, prefix in enumerate(run.prefixes(), start=1)
@@ -391,7 +446,7 @@ class Search:
             for index, tensor in enumerate(node.inputs)
             if tensor != NONE and (root := self._draft.root(tensor)) in self._affines
         }
-        row = self._draft.roles.carry.get(node.number)
+        row = self._row(node.number)
         if row is None:  # a run that changes nothing
             run = self._pass_idle(node)
             self._assign(self._draft.run_output(run), *edges.values(), made=True)
