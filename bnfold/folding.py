@@ -118,7 +118,7 @@ def carry_out(
 def _planned(opened: OpenedModel, options: FoldOptions) -> tuple[Graph, Plan]:
     graph = read_graph(opened, options)
     plan = make_plan(graph, options)
-    if plan.lacks_shapes or (plan.kept and graph.constants.hide_a_shape()):
+    if plan.lacks_shapes or (plan.kept and graph.constants.may_reveal_a_shape()):
         graph = look_closer(opened, graph, options)
         plan = make_plan(graph, options)
     return graph, plan

@@ -19,7 +19,7 @@ from types import FrameType
 from typing import Final, Self
 
 from bnfold.errors import RequestError
-from bnfold.files.leftovers import PARTIAL, hidden_name, lock, only_one
+from bnfold.files.leftovers import PARTIAL, folder_lock, hidden_name, lock
 
 _NO_ANONYMOUS: Final = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOSYS})
 
@@ -27,7 +27,7 @@ _WRITING: Final = os.O_WRONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BIN
 
 
 @contextlib.contextmanager
-def explained(path: Path) -> Iterator[None]:
+def os_errors_as_requests(path: Path) -> Iterator[None]:
     """Turn an OSError that is raised while `path` is written into a `RequestError`."""
     try:
         yield
@@ -41,7 +41,7 @@ def real_target(target: Path) -> Path:
     Raises:
         RequestError: It cannot be written, or is no regular file.
     """
-    with explained(target):
+    with os_errors_as_requests(target):
         if target.exists() and not target.is_file() and not target.is_dir():
             raise RequestError(f"{target}: this is not a regular file")
         try:
@@ -99,11 +99,11 @@ class Staged:
             raise
         return staged
 
-    def settle(self) -> None:
+    def sync(self) -> None:
         """Wait until the bytes are on the disk."""
         os.fsync(self.descriptor)
 
-    def show(self) -> None:
+    def take_hidden_name(self) -> None:
         """Give the file its hidden name, if it has none yet, so that others can open it."""
         if not self.named:
             # src_dir_fd makes Python call linkat, which alone can follow the link in /proc.
@@ -113,7 +113,7 @@ class Staged:
 
     def publish(self) -> None:
         """Rename the file to its target."""
-        self.show()
+        self.take_hidden_name()
         self.hidden.replace(self.target)
         sync_folder(self.target.parent)
 
@@ -157,7 +157,7 @@ def _open_without_name(folder: Path) -> int | None:
 
 def _open_locked(path: Path) -> int:
     """Open a new file and lock it before another process can take it for one left over."""
-    with only_one(path.parent):
+    with folder_lock(path.parent):
         descriptor = os.open(path, _WRITING | os.O_CREAT | os.O_EXCL, 0o666)
         _lock_if_possible(descriptor)
         return descriptor

@@ -151,7 +151,7 @@ def tidy(folder: Path) -> None:
     """Remove what killed runs have left in a folder, unless somebody is at work there."""
     if fcntl is None:
         return
-    with contextlib.suppress(OSError), only_one(folder, patience=0.0):
+    with contextlib.suppress(OSError), folder_lock(folder, patience=0.0):
         with os.scandir(folder) as entries:
             found = [Path(entry.path) for entry in entries if _HIDDEN.fullmatch(entry.name)]
         for path in found:
@@ -175,7 +175,7 @@ def _remove_left(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def only_one(folder: Path, *, patience: float | None = None) -> Iterator[None]:
+def folder_lock(folder: Path, *, patience: float | None = None) -> Iterator[None]:
     """Let one process at a time give names to what it wrote in `folder`.
 
     A model and its data file are renamed one after the other, and two processes that write the

@@ -9,7 +9,7 @@ The free name is `<model>.data` if that is not the old model's. If it is, the ne
 `<model>.1.data`, and the same is done once more with a copy of it: now `<model>.data` is free. A
 file with two names would need no copy, but onnx refuses to read one.
 
-One process at a time does so in a folder (`only_one`).
+One process at a time does so in a folder (`folder_lock`).
 """
 
 import os
@@ -19,13 +19,13 @@ from pathlib import Path
 
 from bnfold.errors import RequestError
 from bnfold.files.assemble import DataLayout
-from bnfold.files.atomic import Staged, explained, real_target
+from bnfold.files.atomic import Staged, os_errors_as_requests, real_target
 from bnfold.files.leftovers import (
     data_file,
     data_files,
+    folder_lock,
     free_data_file,
     journal,
-    only_one,
     tidy,
 )
 from bnfold.files.opened import OpenedModel
@@ -69,7 +69,7 @@ class Pair:
 
     def publish(self, model: Staged) -> None:
         """Let both take their places; `model` is not written yet."""
-        with only_one(model.target.parent):
+        with folder_lock(model.target.parent):
             self._take_places(model)
         if self.numbers.target != data_file(model.target):
             with suppress(OSError):  # it is as good under the name that it has
@@ -81,7 +81,7 @@ class Pair:
         taken = usual.exists() and reads(real, usual)
         self.numbers.target = free_data_file(real) if taken else usual
         self.write_model(model, self.numbers.target.name)
-        model.settle()
+        model.sync()
         status = os.fstat(self.numbers.descriptor)
         old = [path for path in data_files(real) if reads(real, path)]
         with journal(real, status, self.numbers.target, old):
@@ -97,8 +97,8 @@ class Pair:
         ):
             with closing(FileStore(place, open_regular(place))) as store:
                 write_pieces([Slice(store, 0, store.size)], numbers.descriptor)
-            numbers.settle()
-            with only_one(real.parent):
+            numbers.sync()
+            with folder_lock(real.parent):
                 if model.is_published() and not numbers.target.exists():
                     Pair(self._lay_out, numbers)._take_places(renamed)  # noqa: SLF001 - one of us
 
@@ -135,7 +135,7 @@ class StagedModel:
                 pair.write_model(candidate, pair.numbers.hidden.name)
             self._watch = ExitStack()
             for staged in files:
-                staged.show()
+                staged.take_hidden_name()
             self._watch.enter_context(removed_if_killed(*(staged.hidden for staged in files)))
         return files[-1].hidden
 
@@ -147,12 +147,12 @@ class StagedModel:
         """
         self.close()
         first = self._model if self._pair is None else self._pair[0].numbers
-        first.settle()
+        first.sync()
         self._opened.require_unchanged()
         if self._pair is not None:
             self._pair[0].publish(self._model)
             return
-        with only_one(self._model.target.parent):
+        with folder_lock(self._model.target.parent):
             self._model.publish()
 
     def close(self) -> None:
@@ -177,9 +177,9 @@ def write_whole(path: Path, data: bytes) -> None:
     """
     real = real_target(path)
     tidy(real.parent)
-    with explained(path), Staged.create(real) as staged:
+    with os_errors_as_requests(path), Staged.create(real) as staged:
         write_pieces([data], staged.descriptor)
-        staged.settle()
+        staged.sync()
         staged.publish()
 
 

@@ -13,7 +13,7 @@ import onnx
 
 from bnfold.errors import RequestError
 from bnfold.files.assemble import DataLayout, assemble, clear_reference, content_of
-from bnfold.files.atomic import explained, real_target, unwinding_when_terminated
+from bnfold.files.atomic import os_errors_as_requests, real_target, unwinding_when_terminated
 from bnfold.files.leftovers import tidy
 from bnfold.files.opened import OpenedModel
 from bnfold.files.pieces import Slice
@@ -72,7 +72,7 @@ def stage(
         _require_size(sum(map(len, layout.model)), str(target))
         return layout
 
-    with explained(target), unwinding_when_terminated():
+    with os_errors_as_requests(target), unwinding_when_terminated():
         if external_data or share_data:
             staging = staged_with_data(opened, lay_out, target, real, sharing=share_data)
         else:
@@ -125,7 +125,7 @@ def copy_model(
             opened, opened.proto, {}, target, external_data=external_data, share_data=share_data
         )
         return
-    with explained(target), unwinding_when_terminated():
+    with os_errors_as_requests(target), unwinding_when_terminated():
         whole = Slice(opened.file, 0, opened.file.size)
         with staged_alone(opened, [whole], real) as staged:
             staged.publish()

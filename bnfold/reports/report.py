@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bnfold.errors import RequestError
-from bnfold.files.atomic import explained, real_target
+from bnfold.files.atomic import os_errors_as_requests, real_target
 from bnfold.files.pieces import sha256, sha256_of
 from bnfold.files.publish import write_whole
 from bnfold.files.readers import reads
@@ -232,7 +232,7 @@ def check_report_path(path: Path, used: Iterable[Path] = ()) -> None:
     """
     if path.suffix.lower() not in {".json", *_HTML}:
         raise RequestError(f"{path}: a report is written to a .json or .html file")
-    with explained(path):
+    with os_errors_as_requests(path):
         real = real_target(path)
         if not os.access(real.parent, os.W_OK):
             raise RequestError(f"{path}: cannot be written")

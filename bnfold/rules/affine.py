@@ -98,12 +98,12 @@ class Affine:
     @property
     def has_shift(self) -> bool:
         """Whether anything is added at all."""
-        return some(self.shift)
+        return any_nonzero(self.shift)
 
     @property
     def has_scale(self) -> bool:
         """Whether anything is multiplied at all."""
-        return some(self.scale != 1.0)
+        return any_nonzero(self.scale != 1.0)
 
     @property
     def is_identity(self) -> bool:
@@ -210,7 +210,7 @@ class Affine:
         return Affine.of(function(self.scale), function(self.shift))
 
 
-def some(values: NDArray[Any]) -> bool:
+def any_nonzero(values: NDArray[Any]) -> bool:
     """Whether a value is not zero. Of a few values `any` takes four times as long to tell."""
     return bool(np.count_nonzero(values))
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnfold.reasons import Reason, Refusal
-from bnfold.rules.affine import Affine, some
+from bnfold.rules.affine import Affine, any_nonzero
 from bnfold.rules.operator import FLOATS, Operator, Value
 
 AffineRow = Callable[[Operator], tuple[int, Affine]]
@@ -43,7 +43,7 @@ def batch_normalization(op: Operator) -> tuple[int, Affine]:
     gamma, beta, mean, var = _parameters([op.required(i) for i in (1, 2, 3, 4)], x)
     epsilon = op.number("epsilon", DEFAULT_EPSILON)
     spread = var + epsilon
-    if not isfinite(epsilon) or some(spread <= 0):
+    if not isfinite(epsilon) or any_nonzero(spread <= 0):
         raise Refusal(Reason.BAD_VARIANCE, at=op.required(4).name)
     scale = gamma / np.sqrt(spread)
     shift = beta - scale * mean

@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 from bnfold.frozen import frozen
 from bnfold.reasons import Reason, Refusal
-from bnfold.rules.affine import F64, Affine, some
+from bnfold.rules.affine import F64, Affine, any_nonzero
 from bnfold.rules.operator import FLOATS, Operator, Value
 
 
@@ -100,8 +100,8 @@ class Linear:
         if self.is_diagonal:
             return out_scale
         g = self.groups
-        out = out_scale.reshape(g, -1, 1) if some(out_scale != 1) else np.ones((1, 1, 1))
-        inner = in_scale.reshape(g, 1, -1) if some(in_scale != 1) else np.ones((1, 1, 1))
+        out = out_scale.reshape(g, -1, 1) if any_nonzero(out_scale != 1) else np.ones((1, 1, 1))
+        inner = in_scale.reshape(g, 1, -1) if any_nonzero(in_scale != 1) else np.ones((1, 1, 1))
         outer_size = (self.out_channels if self.order == "OI" else self.in_channels) // g
         product = out * inner
         if self.order == "IO":

@@ -14,7 +14,7 @@ import pytest
 from bnfold.errors import RequestError
 from bnfold.files.atomic import (
     Staged,
-    explained,
+    os_errors_as_requests,
     real_target,
     unwinding_when_terminated,
 )
@@ -36,9 +36,9 @@ def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
 
 
 def write(target: Path, data: bytes) -> None:
-    with explained(target), Staged.create(real_target(target)) as staged:
+    with os_errors_as_requests(target), Staged.create(real_target(target)) as staged:
         os.write(staged.descriptor, data)
-        staged.settle()
+        staged.sync()
         staged.publish()
 
 
@@ -52,7 +52,7 @@ def test_a_file_is_there_when_it_is_published(tmp_path: Path, kind: str) -> None
     with Staged.create(target) as staged:
         os.write(staged.descriptor, b"new")
         assert len(names(tmp_path)) == (1 if kind == "anonymous" else 2)
-        staged.settle()
+        staged.sync()
         assert target.read_bytes() == b"old"
         staged.publish()
         assert target.read_bytes() == b"new"
@@ -74,7 +74,7 @@ def test_a_name_may_be_as_long_as_the_system_allows(tmp_path: Path) -> None:
     assert names(tmp_path) == ["m" * 255, "ä" * 127]
     first, second = (tmp_path / ("m" * 254 + end) for end in "12")
     with Staged.create(first) as living:
-        living.show()
+        living.take_hidden_name()
         write(second, b"new")  # whose hidden names are others
         assert living.hidden.exists()
 
@@ -165,7 +165,7 @@ def test_what_the_dead_have_left_is_removed_and_what_the_living_are_at_is_not(
         kept |= {f".{name}.12345678.bnfold-partial" for name in "dl"}
         assert set(names(tmp_path)) == kept
         write(tmp_path / "m", b"another's")
-        living.settle()
+        living.sync()
         living.publish()
     assert set(names(tmp_path)) == kept - {living.hidden.name} | {"m"}
 

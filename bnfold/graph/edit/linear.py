@@ -20,7 +20,7 @@ from bnfold.graph.facts.quantized import find_quantized
 from bnfold.graph.index.view import NONE, Edge
 from bnfold.graph.plan.absorbed import Absorbed
 from bnfold.graph.plan.pads import PAD_INPUT_OPSET
-from bnfold.rules.affine import F64, some
+from bnfold.rules.affine import F64, any_nonzero
 from bnfold.rules.operator import Shape
 
 
@@ -47,7 +47,7 @@ class LinearRewriter(Rewriter):
         weight = self._view.nodes[edit.node].inputs[edit.layout.weight]
         rank = len(self._graph.shapes.shapes[weight])
         factor = edit.layout.factor(edit.out_scale, edit.in_scale, rank)
-        if some(factor != 1):
+        if any_nonzero(factor != 1):
             self._scale(edit, weight, factor)
         self._bias(edit, weight)
 
@@ -97,8 +97,8 @@ class LinearRewriter(Rewriter):
 
     def _bias(self, edit: Absorbed, weight: int) -> None:
         """B' = s (gain b + W r) + t; the gain goes into b'."""
-        shifted = some(edit.out_shift) or some(edit.in_shift)
-        if not (shifted or some(edit.out_scale != 1)):
+        shifted = any_nonzero(edit.out_shift) or any_nonzero(edit.in_shift)
+        if not (shifted or any_nonzero(edit.out_scale != 1)):
             return
         edge = self._bias_edge(edit)
         old = None if edge is None else self._bias_of(edge)
@@ -111,7 +111,7 @@ class LinearRewriter(Rewriter):
         ):
             return
         added = np.zeros(edit.layout.out_channels)
-        if some(edit.in_shift):
+        if any_nonzero(edit.in_shift):
             numbers = self._constants.value(weight)
             self._require_finite(edit.node, weight, numbers)
             added = edit.layout.response(numbers, edit.in_shift)

@@ -20,7 +20,7 @@ from bnfold.files.scaled import ELEMENTS
 from bnfold.graph.edit.rewriter import Rewriter, set_attribute
 from bnfold.graph.index.view import NONE
 from bnfold.graph.plan.absorbed import Absorbed, Summand, Summed
-from bnfold.rules.affine import F64, some
+from bnfold.rules.affine import F64, any_nonzero
 from bnfold.rules.terms import Term, add_into
 
 Read = Callable[[Absorbed, Term], NDArray[np.generic]]
@@ -115,7 +115,7 @@ class SummedRewriter(Rewriter):
             total = total + part.shift
             if part.linear is not None:
                 total = total + part.scale * self.bias(part.linear)
-        if some(edit.in_shift):
+        if any_nonzero(edit.in_shift):
             total = total + self._response(edit, edit.in_shift)
         return edit.out_scale * total + edit.out_shift
 
@@ -152,7 +152,7 @@ class SummedRewriter(Rewriter):
 
 def _told(scale: F64) -> object:
     """Return what is equal for equal factors."""
-    return scale.tobytes() if some(scale != 1) else None
+    return scale.tobytes() if any_nonzero(scale != 1) else None
 
 
 def _rows(edit: Absorbed, summed: Summed, bounds: tuple[int, int], read: Read) -> F64:

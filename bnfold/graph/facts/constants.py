@@ -116,7 +116,7 @@ class Constants:
                 found[tensor] = self.value(tensor)
         return found
 
-    def hide_a_shape(self) -> bool:
+    def may_reveal_a_shape(self) -> bool:
         """Whether to compute constants might reveal an unknown shape, theirs or a reader's."""
         return any(
             not _is_known(self._shapes.get(t))

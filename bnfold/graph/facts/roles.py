@@ -21,7 +21,7 @@ _INVALID = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeErro
 
 
 @contextmanager
-def asking(node: Node) -> Iterator[None]:
+def refusing_at(node: Node) -> Iterator[None]:
     """Name the node in every refusal of a rule; refuse where the rule fails on invalid ONNX."""
     try:
         yield

@@ -6,7 +6,7 @@ import numpy as np
 
 from bnfold.frozen import frozen
 from bnfold.reasons import Reason, Refusal
-from bnfold.rules.affine import F64, Affine, some
+from bnfold.rules.affine import F64, Affine, any_nonzero
 from bnfold.rules.linear import Border, Linear
 from bnfold.rules.terms import Term
 
@@ -112,7 +112,7 @@ class Absorbed:
 
     def _pad_for(self, scale: F64, shift: F64) -> float | None:
         """Return the value v with scale · v + shift = 0 on every channel, if one is needed."""
-        if not some(shift) or self.layout.border is Border.NOTHING:
+        if not any_nonzero(shift) or self.layout.border is Border.NOTHING:
             return None
         if self.layout.border is Border.NEVER:
             raise Refusal(Reason.ZERO_PADDING)
@@ -127,14 +127,14 @@ class Absorbed:
     def has_shift(self) -> bool:
         """Whether a bias is needed."""
         biased = self.summed is not None and self.summed.biased
-        return biased or some(self.out_shift) or some(self.in_shift)
+        return biased or any_nonzero(self.out_shift) or any_nonzero(self.in_shift)
 
     @property
     def size(self) -> int:
         """How many values are held for it: four vectors, and the factor that they come to."""
         layout = self.layout
         vectors = 2 * (layout.out_channels + layout.in_channels)
-        both = some(self.in_scale != 1) and some(self.out_scale != 1)
+        both = any_nonzero(self.in_scale != 1) and any_nonzero(self.out_scale != 1)
         parts = self.summed.summands if self.summed is not None else ()
         vectors += 2 * layout.out_channels * len(parts)
         return vectors + both * layout.out_channels * layout.in_channels // layout.groups

@@ -214,7 +214,7 @@ class Draft:
 
     # -- taking up a proposal -----------------------------------------------------------------
 
-    def take_up(self, proposal: Proposal) -> None:
+    def apply(self, proposal: Proposal) -> None:
         """Apply a proposal.
 
         Raises:

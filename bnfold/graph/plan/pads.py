@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 
 from bnfold.graph.facts.graph import Graph
-from bnfold.graph.facts.roles import asking
+from bnfold.graph.facts.roles import refusing_at
 from bnfold.graph.index.view import Node
 from bnfold.reasons import Reason, Refusal
 from bnfold.rules.affine import Affine
@@ -25,7 +25,7 @@ def pad_value(graph: Graph, node: Node) -> float:
     stated = operator.input(2)
     if stated is None:
         return operator.number("value", 0.0)
-    with asking(node):
+    with refusing_at(node):
         return float(np.asarray(stated.numbers(), dtype=np.float64).reshape(-1)[0])
 
 

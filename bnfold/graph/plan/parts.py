@@ -8,14 +8,14 @@ import onnx
 
 from bnfold.frozen import frozen
 from bnfold.graph.facts.quantized import find_quantized
-from bnfold.graph.facts.roles import asking
+from bnfold.graph.facts.roles import refusing_at
 from bnfold.graph.index.view import NONE
 from bnfold.graph.plan.absorbed import Absorbed, Summand, all_of
 from bnfold.graph.plan.branches import Branch, plain
 from bnfold.graph.plan.draft import Draft
 from bnfold.limits import AFFINES
 from bnfold.reasons import Reason, Refusal
-from bnfold.rules.affine import some
+from bnfold.rules.affine import any_nonzero
 from bnfold.rules.terms import Term, added
 
 _NESTED = 64
@@ -148,7 +148,7 @@ class Parts:
                 raise Refusal(Reason.TOO_LARGE, "all affines together")
             axis = self._layout.out_axis % branch.affine.rank
             scale, shift = branch.affine.vectors(axis, term.out_channels)
-        biased = some(shift)
+        biased = any_nonzero(shift)
         if state is not None:
             biased |= state.has_shift or self._draft.bias_of(state) is not None
         summand = Summand(term, scale, shift, state).times(branch.sign)
@@ -180,7 +180,7 @@ class Parts:
             Refusal: It cannot.
         """
         state = self._draft.state(number)
-        with asking(self._view.nodes[number]):
+        with refusing_at(self._view.nodes[number]):
             if state.pad is not None:
                 raise Refusal(Reason.ZERO_PADDING, "an explicit Pad stands before it")
             if state.summed is not None and state.summed.depth >= _NESTED:

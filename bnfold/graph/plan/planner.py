@@ -171,7 +171,7 @@ class Planner:
                 try:
                     proposal = way(forks)
                     self._check_gain(proposal)
-                    self._draft.take_up(proposal)
+                    self._draft.apply(proposal)
                 except Refusal as refusal:
                     obstacles.setdefault(up, refusal.obstacle)
                 else:

@@ -24,7 +24,7 @@ import numpy as np
 
 from bnfold.graph.facts.composites import Composite
 from bnfold.graph.facts.quantized import find_quantized, rescaled
-from bnfold.graph.facts.roles import asking
+from bnfold.graph.facts.roles import refusing_at
 from bnfold.graph.index.view import NONE, Edge, Node
 from bnfold.graph.plan.absorbed import Absorbed
 from bnfold.graph.plan.backtracking import Backtracking
@@ -35,7 +35,7 @@ from bnfold.graph.plan.proposal import Proposal
 from bnfold.graph.plan.run import Run, can_follow
 from bnfold.limits import AFFINES, AXIS
 from bnfold.reasons import Reason, Refusal
-from bnfold.rules.affine import Affine, some
+from bnfold.rules.affine import Affine, any_nonzero
 from bnfold.rules.carry import CarryRow, Passage, onto_branch
 
 _WILLING_DEPTH = 64
@@ -218,7 +218,7 @@ class Search:
             if edge is None:
                 continue
             operator = self._draft.graph.operator(edge[0])
-            with asking(self._view.nodes[edge[0]]):
+            with refusing_at(self._view.nodes[edge[0]]):
                 own = onto_branch(part, operator.required(edge[1]))
             self._recompute(edge, own)
             self.proposal.parameters.add(edge[0])
@@ -226,7 +226,7 @@ class Search:
 
     def _absorb_output(self, node: int, affine: Affine) -> None:
         operator = self._view.nodes[node]
-        with asking(operator):
+        with refusing_at(operator):
             state = self._state(node).on_output(affine)
             self._check_bias(operator, state)
             self._check_weight(operator, state)
@@ -240,7 +240,7 @@ class Search:
         index = state.layout.bias
         if index is None or index >= len(node.inputs) or node.inputs[index] == NONE:
             return
-        if not (state.has_shift or some(state.out_scale != 1)):
+        if not (state.has_shift or any_nonzero(state.out_scale != 1)):
             return
         bias = node.inputs[index]
         label = self._draft.label(bias)
@@ -260,7 +260,7 @@ class Search:
         graph.constants.value(weight)
         rank = len(graph.shapes.shapes[weight])
         factor = state.layout.factor(state.out_scale, state.in_scale, rank)
-        if some(factor != 1):
+        if any_nonzero(factor != 1):
             quantized = find_quantized(graph, weight)
             if quantized is not None:
                 rescaled(quantized, factor)
@@ -274,7 +274,7 @@ class Search:
         if row is None:
             raise self._not_linear(node)
         output = node.outputs.index(tensor)
-        with asking(node):
+        with refusing_at(node):
             way = self._choose(node, row, affine)
             passage = row.up(self._draft.graph.operator(node.number), output, affine, way)
         self._passed[node.number] = passage.inputs
@@ -454,7 +454,7 @@ class Search:
         edges |= self._recomputed(node)
         if number in self._passed and _alike(edges, self._passed[number]):
             return
-        with asking(node):
+        with refusing_at(node):
             passage = row.down(self._draft.graph.operator(node.number), edges)
         if number in self._passed:
             self._compare(node, passage)
@@ -480,7 +480,7 @@ class Search:
         # A tensor may be data for one node and the weight of the next.
         if index != self._draft.roles.linear[node.number].data:
             raise Refusal(Reason.NOT_LINEAR, "it is read as a parameter", node.label)
-        with asking(node):
+        with refusing_at(node):
             state = self._state(node.number).on_input(affine)
             self._check_bias(node, state)
             self._check_weight(node, state)
@@ -519,7 +519,7 @@ class Search:
         constants = self._draft.graph.constants
         stored = constants.stored(tensor)
         shape = constants.value(tensor).shape if stored is None else tuple(stored.dims)
-        with asking(node):
+        with refusing_at(node):
             count = prod(np.broadcast_shapes(shape, affine.scale.shape))
         if count > max(prod(shape), AXIS):
             raise Refusal(Reason.TOO_LARGE, f"{count} values", self._draft.label(tensor))

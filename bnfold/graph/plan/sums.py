@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from bnfold.graph.facts.roles import asking
+from bnfold.graph.facts.roles import refusing_at
 from bnfold.graph.plan.branches import Branch, Branches, Tree
 from bnfold.graph.plan.draft import Draft
 from bnfold.graph.plan.merging import merged_sum
@@ -170,7 +170,7 @@ class Sums:
         if node.proto.op_type not in TERM:
             return Refusal(Reason.NOT_LINEAR, at=node.label)
         try:
-            with asking(node):
+            with refusing_at(node):
                 return TERM[node.proto.op_type](self._graph.operator(number))
         except Refusal as refusal:
             return refusal
