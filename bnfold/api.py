@@ -17,7 +17,7 @@ from bnfold.frozen import frozen
 from bnfold.graph.options import EVERYTHING, FoldOptions
 from bnfold.paths import as_path
 from bnfold.region import Region
-from bnfold.reports.records import Counts, fold_records, kept_records
+from bnfold.reports.records import Counts, composite_records, fold_records, kept_records
 from bnfold.reports.refused import ProviderError, TooManyKeptError, VerificationError
 from bnfold.reports.report import Exit, FileRecord, Report
 from bnfold.verification import VerifyOptions
@@ -312,6 +312,7 @@ class _Job:
             after=Counts.of(decision.rewritten.proto),
             folds=fold_records(decision.graph, decision.plan),
             kept=kept_records(decision.graph, decision.plan, decision.rewritten.dropped),
+            composites=composite_records(decision.graph, decision.plan),
             unlisted=decision.rewritten.unlisted,
             inlined=function_names(decision.inlined),
             left_files=self._left_files(source) if written else (),

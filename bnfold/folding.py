@@ -20,7 +20,15 @@ from bnfold.graph.plan.planner import look_closer, make_plan, read_graph
 from bnfold.onnx_model.functions import FunctionId, inlined
 from bnfold.onnx_model.validity import require_valid
 from bnfold.region import Region
-from bnfold.reports.records import Counts, FoldRecord, KeptRecord, fold_records, kept_records
+from bnfold.reports.records import (
+    CompositeRecord,
+    Counts,
+    FoldRecord,
+    KeptRecord,
+    composite_records,
+    fold_records,
+    kept_records,
+)
 from bnfold.shown import Shown
 
 Result = TypeVar("Result")
@@ -59,6 +67,7 @@ class Folding(Shown):
         unlisted: Initializers that are no longer listed as graph inputs, because what they hold
             was folded.
         inlined: Local functions that were inlined because a fold goes across their boundary.
+        composites: What stayed whole, because runtimes know it as one operator.
     """
 
     model: onnx.ModelProto
@@ -69,6 +78,7 @@ class Folding(Shown):
     after: Counts
     unlisted: tuple[str, ...] = ()
     inlined: tuple[str, ...] = ()
+    composites: tuple[CompositeRecord, ...] = ()
 
     def told(self) -> dict[str, str]:
         """Return what was done."""
@@ -199,6 +209,7 @@ def fold(
             after=Counts.of(folded),
             unlisted=rewritten.unlisted,
             inlined=function_names(decision.inlined),
+            composites=composite_records(decision.graph, decision.plan),
         )
 
     with from_proto(model) as opened:

@@ -34,7 +34,7 @@ _CONTRADICTORY = (
     ("data", "freeze_training"),
     ("data", "share_data"),
     ("freeze_training", "share_data"),
-    *(("no_verify", other) for other in ("thorough", "providers", "inputs", "shapes")),
+    *(("no_verify", other) for other in ("thorough", "providers", "inputs", "shapes", "time")),
 )
 _CALLED = {"providers": "provider", "shapes": "shape", "data": "estimate-statistics"}
 """Options that are called something else on the command line."""
@@ -99,6 +99,12 @@ _VERIFY_OPTIONS = (
         type=click.FloatRange(min=0, min_open=True),
         metavar="SECONDS",
         help="Time limit for loading a model and running it once.",
+    ),
+    click.option(
+        "--time",
+        type=click.FloatRange(min=0),
+        metavar="SECONDS",
+        help="Run both models in turn for so long to time them.  [default: 1 at most]",
     ),
 )
 
@@ -471,6 +477,7 @@ def _verify_options(options: dict[str, Any]) -> "VerifyOptions":
         "shapes": dict(_shape(text) for text in options["shapes"]),
         "thorough": options["thorough"],
         "seed": options["seed"],
+        "time": options["time"],
         "allow_narrowed": options.get("allow_narrowed", False),
         "match_outputs_by_name": options.get("match_outputs_by_name", False),
     }

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import click
 
 from bnfold.command_line.foreign import made_printable
-from bnfold.reports.records import FoldRecord, KeptRecord, NodeRecord
+from bnfold.command_line.gain_text import gain_lines
+from bnfold.reports.records import CompositeRecord, FoldRecord, KeptRecord, NodeRecord
 from bnfold.reports.report import Exit, Report
 from bnfold.rules.affine_nodes import NORMALIZATION
 
@@ -80,6 +81,8 @@ def _report_lines(report: Report, *, verbose: bool) -> Iterator[str]:
         yield from _indented(statistics_lines(report.statistics, verbose=verbose))
     yield from _indented(_done_lines(report, verbose=verbose))
     yield from _indented(_kept_lines(report.kept, verbose=verbose))
+    if verbose:
+        yield from _indented(_composite_lines(report.composites))
     yield from _indented(_side_effects(report))
     if report.verification is not None:
         found = report.verification
@@ -224,6 +227,15 @@ def _kept_text(record: KeptRecord) -> Iterator[str]:
     yield f"{_INDENT}behind: {record.below.text}"
 
 
+def _composite_lines(composites: Sequence[CompositeRecord]) -> Iterator[str]:
+    """Tell what was left whole."""
+    if not composites:
+        return
+    yield f"{_count(len(composites), 'composite')} left whole, known to runtimes as one operator:"
+    for composite in composites:
+        yield f"{_INDENT}{composite.name}: {_run_text(composite.nodes)}"
+
+
 def _side_effects(report: Report) -> Iterator[str]:
     if report.inlined:
         names = ", ".join(report.inlined)
@@ -254,6 +266,7 @@ def _verification_lines(found: "Verification", reason: str, *, verbose: bool) ->
             continue
         lines = _provider_details(provider) if verbose else _provider_lines(provider)
         yield from _indented(lines)
+        yield from _indented(gain_lines(provider))
     missing = [p.name for p in found.providers if p.state == "not in this build"]
     if missing:
         yield f"{_INDENT}not in this build of ONNX Runtime: {', '.join(missing)}"

@@ -96,6 +96,19 @@ class KeptRecord(Plain):
 
 
 @dataclass(frozen=True, slots=True)
+class CompositeRecord(Plain):
+    """Nodes that runtimes know as one operator, and that stayed whole.
+
+    Attributes:
+        name: What people call it.
+        nodes: Its nodes, in the order of the data.
+    """
+
+    name: str
+    nodes: tuple[NodeRecord, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Counts(Plain):
     """How large a model is, subgraphs and functions included.
 
@@ -140,6 +153,11 @@ def kept_records(
         for kept in plan.kept
         if not all(node in dropped for node in kept.nodes)
     )
+
+
+def composite_records(graph: Graph, plan: Plan) -> tuple[CompositeRecord, ...]:
+    """Tell what a plan leaves whole."""
+    return tuple(CompositeRecord(c.name, _nodes(graph.view, c.nodes)) for c in plan.composites)
 
 
 def _fold(view: View, fold: Fold) -> FoldRecord:

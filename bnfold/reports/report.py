@@ -19,7 +19,7 @@ from bnfold.files.publish import write_whole
 from bnfold.files.readers import reads
 from bnfold.paths import as_path
 from bnfold.plain import Plain, fields_of
-from bnfold.reports.records import Counts, FoldRecord, KeptRecord
+from bnfold.reports.records import CompositeRecord, Counts, FoldRecord, KeptRecord
 from bnfold.shown import Shown
 from bnfold.version import __version__
 
@@ -85,6 +85,7 @@ class Report(Shown):
         after: Counts of the folded model.
         folds: What went, and where.
         kept: What stayed, and why.
+        composites: What stayed whole, because runtimes know it as one operator.
         unlisted: Initializers that are no longer listed as graph inputs.
         inlined: Local functions that were inlined because a fold goes across their boundary.
         left_files: Data files of a model that was replaced in place, which it reads no longer.
@@ -101,6 +102,7 @@ class Report(Shown):
     after: Counts
     folds: tuple[FoldRecord, ...] = ()
     kept: tuple[KeptRecord, ...] = ()
+    composites: tuple[CompositeRecord, ...] = ()
     unlisted: tuple[str, ...] = ()
     inlined: tuple[str, ...] = ()
     left_files: tuple[str, ...] = ()

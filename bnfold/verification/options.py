@@ -28,6 +28,8 @@ class VerifyOptions(Plain):
             the error of every layer.
         seed: Seed of everything that is random.
         timeout: Seconds that one step (loading a model and running it once) may take.
+        time: Seconds for which both models are run in turn to time them; None for as long as it
+            takes to tell, about a second at most; 0 not to.
         allow_narrowed: Accept a candidate that is right for fewer shapes than the original takes.
         match_outputs_by_name: Accept inputs and outputs in another order.
     """
@@ -38,6 +40,7 @@ class VerifyOptions(Plain):
     thorough: bool = False
     seed: int = 0
     timeout: float = DEFAULT_TIMEOUT
+    time: float | None = None
     allow_narrowed: bool = False
     match_outputs_by_name: bool = False
 
@@ -54,6 +57,12 @@ class VerifyOptions(Plain):
         if not 0 < self.timeout <= _LONGEST:
             raise RequestError(
                 f"the time limit is {self.timeout:g} s; it must be above 0, and at most {_LONGEST}"
+            )
+
+        if self.time is not None and not 0 <= self.time <= _LONGEST:
+            raise RequestError(
+                f"the time for timing is {self.time:g} s; it must be 0 or more, "
+                f"and at most {_LONGEST}"
             )
 
     def to_dict(self) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from bnfold.plain import Plain, fields_of
 from bnfold.region import Region
 from bnfold.shown import Shown
 from bnfold.verification.comparison import OutputComparison, OutputVerdict
+from bnfold.verification.gain import Executed
 
 
 class Verdict(StrEnum):
@@ -106,6 +107,7 @@ class ProviderReport(Plain):
         linear_nodes: The same for convolutions and matrix products.
         outputs: The comparisons, one per output and optimization level.
         failure: Why the candidate could not run where the original could.
+        executed: What is executed of both models, and how long it takes, by optimization level.
     """
 
     name: str
@@ -115,6 +117,7 @@ class ProviderReport(Plain):
     linear_nodes: dict[str, int] = field(default_factory=dict)
     outputs: tuple[OutputComparison, ...] = ()
     failure: str = ""
+    executed: tuple[Executed, ...] = ()
 
     @property
     def verdict(self) -> OutputVerdict:

@@ -3,6 +3,7 @@
 import contextlib
 import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,6 +14,7 @@ from bnfold.processes.worker import ChildDiedError, Worker
 from bnfold.region import Region
 from bnfold.verification.comparison import OutputComparison, OutputVerdict, decode
 from bnfold.verification.conclude import conclude
+from bnfold.verification.gain import Executed, Times, Timing
 from bnfold.verification.options import VerifyOptions
 from bnfold.verification.proof.prove import Proof, prove
 from bnfold.verification.runs.providers import short_name
@@ -35,13 +37,16 @@ class Verifier:
         self._options = options
         self._worker: Worker | None = None
         self._awaiting_original = True
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
 
     def __enter__(self) -> Self:
         """Start running the original."""
         self._worker = Worker(_CHILD, self._options.timeout)
+        self._folder = tempfile.TemporaryDirectory(prefix="bnfold-")
         self._worker.send(
-            "original", path=str(self._original.absolute()), options=self._options.to_dict()
-        )
+            "original", path=str(self._original.absolute()), options=self._options.to_dict(),
+            folder=self._folder.name,
+        )  # fmt: skip
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -49,6 +54,9 @@ class Verifier:
         if self._worker is not None:
             self._worker.close()
             self._worker = None
+        if self._folder is not None:
+            self._folder.cleanup()
+            self._folder = None
 
     def verify(self, candidate: Path, regions: Sequence[Region] = ()) -> Verification:
         """Verify the model file `candidate`.
@@ -78,10 +86,27 @@ class Verifier:
             crash = f"the ONNX Runtime process {died}"
             blameless = self._awaiting_original
         layers = self._layers(self._worker, candidate, proof, providers)
-        return conclude(
+        found = conclude(
             proof, providers, crash=crash, blameless=blameless, layers=layers,
             options=self._options, strict=bool(regions),
         )  # fmt: skip
+        if not found.verdict.ok or crash or self._options.time == 0:
+            return found
+        return replace(found, providers=self._timed(self._worker, candidate, found.providers))
+
+    def _timed(
+        self, worker: Worker, candidate: Path, providers: Sequence[ProviderReport]
+    ) -> tuple[ProviderReport, ...]:
+        """Add how long runs take; now that all else is done, nothing goes on beside them."""
+        if not any(report.outputs for report in providers):
+            return tuple(providers)
+        worker.send("times", path=str(candidate.absolute()))
+        try:
+            answered = worker.answer()["times"]
+        except ChildDiedError:  # it is a help, and the verdict stands without
+            return tuple(providers)
+        times = {short_name(told["provider"]): told["levels"] for told in answered}
+        return tuple(_with_times(report, times.get(report.name, {})) for report in providers)
 
     def _provider_reports(self, worker: Worker) -> tuple[ProviderReport, ...]:
         if self._awaiting_original:
@@ -151,6 +176,15 @@ def _held(proof: Proof) -> int:
     return sum(probe.verdict is ProbeVerdict.HELD for probe in proof.probes)
 
 
+def _with_times(report: ProviderReport, levels: dict[str, Any]) -> ProviderReport:
+    timings = {
+        level: Timing(told["runs"], Times(**told["before"]), Times(**told["after"]))
+        for level, told in levels.items()
+    }
+    executed = (replace(each, timing=timings.get(each.level)) for each in report.executed)
+    return replace(report, executed=tuple(executed))
+
+
 def _provider_report(data: dict[str, Any]) -> ProviderReport:
     return ProviderReport(
         short_name(data["provider"]),
@@ -160,6 +194,7 @@ def _provider_report(data: dict[str, Any]) -> ProviderReport:
         data["linear_nodes"],
         tuple(decode(output) for output in data["outputs"]),
         data["failure"],
+        tuple(Executed(**told) for told in data["executed"]),
     )
 
 

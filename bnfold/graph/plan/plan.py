@@ -9,6 +9,7 @@ from dataclasses import field
 from enum import Enum
 
 from bnfold.frozen import frozen
+from bnfold.graph.facts.composites import Composite
 from bnfold.graph.index.view import Edge
 from bnfold.graph.plan.absorbed import Absorbed
 from bnfold.reasons import Obstacle, Reason
@@ -96,6 +97,7 @@ class Plan:
         constants: For (node, input index) of a constant, the affine that it is put through.
         fills: The new value that a Pad fills with, by node.
         sums: The signs of what a sum still adds up, 0 for what it reads no longer, by node.
+        composites: What stays whole, because runtimes know it as one operator.
         regions: Where to cut to see each connected group of folds.
     """
 
@@ -109,6 +111,7 @@ class Plan:
     constants: Mapping[Edge, Affine] = field(default_factory=dict)
     fills: Mapping[int, float] = field(default_factory=dict)
     sums: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+    composites: tuple[Composite, ...] = ()
     regions: tuple[Region, ...] = ()
 
     @property

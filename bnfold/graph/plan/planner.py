@@ -117,6 +117,7 @@ class Planner:
             constants=draft.constants,
             fills=draft.fills,
             sums=draft.sums,
+            composites=draft.roles.composites,
             regions=find_regions(draft),
         )
 

@@ -5,7 +5,7 @@ once as it is deployed (ORT_ENABLE_ALL).
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,7 @@ class Baseline:
         jitters: The outputs at ORT_DISABLE_ALL with weights and inputs moved by one ulp.
         nodes: Number of nodes by provider, at ORT_DISABLE_ALL.
         linear_nodes: The same for linear operators.
+        plain: The very runs, by optimization level, for what was executed and how long it took.
     """
 
     provider: str
@@ -67,6 +68,7 @@ class Baseline:
     jitters: list[Outputs] = field(default_factory=list)
     nodes: dict[str, int] = field(default_factory=dict)
     linear_nodes: dict[str, int] = field(default_factory=dict)
+    plain: dict[str, Run] = field(default_factory=dict)
 
     def variants(self, level: str) -> list[Outputs]:
         """Return everything that differs from the run at `level` by rounding only."""
@@ -78,6 +80,7 @@ class Originals:
 
     Attributes:
         path: Its file.
+        folder: Where ONNX Runtime may write.
         options: How to verify.
         announce: Called before every step that may take long.
         feeds: The inputs.
@@ -86,9 +89,12 @@ class Originals:
         random: The outputs that depend on numbers which it draws.
     """
 
-    def __init__(self, path: Path, options: VerifyOptions, announce: Callable[[str], None]) -> None:
+    def __init__(
+        self, path: Path, options: VerifyOptions, announce: Callable[[str], None], folder: Path
+    ) -> None:
         """Prepare; `announce` is called before every step that may take long."""
         self.path = path
+        self.folder = folder
         self.options = options
         self.announce = announce
         self.feeds: Sequence[Feed] = []
@@ -127,12 +133,13 @@ class Originals:
             return baseline
         try:
             plain = self._first_run(found.name, attempts)
-            full = self.run(self.path, ENABLE_ALL, found.name, "the original")
+            full = self.run(self.path, ENABLE_ALL, found.name, "the original", notes=True)
         except CannotRunError as error:
             baseline.state, baseline.reason = ProviderState.CANNOT_RUN, str(error)
             return baseline
         baseline.runs = {DISABLE_ALL: stacked(plain.outputs), ENABLE_ALL: stacked(full.outputs)}
         baseline.nodes, baseline.linear_nodes = plain.nodes, plain.linear_nodes
+        baseline.plain = {DISABLE_ALL: without_outputs(plain), ENABLE_ALL: without_outputs(full)}
         if found.name not in plain.providers:
             baseline.state = ProviderState.NO_DEVICE
             baseline.reason = "ONNX Runtime gave it up during the run"
@@ -143,11 +150,13 @@ class Originals:
     def _first_run(self, provider: str, attempts: Attempts) -> Run:
         """Run the original on the first inputs that it accepts."""
         if self.feeds:
-            return self.run(self.path, DISABLE_ALL, provider, "the original")
+            return self.run(self.path, DISABLE_ALL, provider, "the original", notes=True)
         first: CannotRunError | None = None
         for feeds in attempts:
             try:
-                result = self.run(self.path, DISABLE_ALL, provider, "the original", feeds=feeds)
+                result = self.run(
+                    self.path, DISABLE_ALL, provider, "the original", feeds=feeds, notes=True
+                )
             except CannotRunError as error:
                 first = first or error  # the one about the likeliest inputs
                 if error.loading:
@@ -166,8 +175,9 @@ class Originals:
         *,
         feeds: Sequence[Feed] | None = None,
         overrides: Mapping[str, Any] | None = None,
+        notes: bool = False,
     ) -> Run:
-        """Run a model on the feeds.
+        """Run a model on the feeds; with notes of what is executed, or without.
 
         Raises:
             CannotRunError: ONNX Runtime refuses it.
@@ -176,7 +186,7 @@ class Originals:
         with caught_stderr():
             return run(
                 runnable(path), level, provider, self.feeds if feeds is None else feeds,
-                overrides=overrides,
+                overrides=overrides, profile=self.folder if notes else None,
             )  # fmt: skip
 
     def measure_jitter(self, baseline: Baseline) -> None:
@@ -193,6 +203,11 @@ class Originals:
             except CannotRunError:  # a provider that takes no other weights: its noise stands
                 return
             baseline.jitters.append(stacked(moved.outputs))
+
+
+def without_outputs(run: Run) -> Run:
+    """Return a run without the arrays."""
+    return replace(run, outputs=[])
 
 
 def stacked(runs: Sequence[Mapping[str, Array]]) -> dict[str, Array]:

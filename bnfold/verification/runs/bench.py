@@ -7,7 +7,9 @@ by one ulp, which tells more where ONNX Runtime changes little between the level
 """
 
 import contextlib
+import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,10 @@ import numpy as np
 
 from bnfold.files import opened
 from bnfold.verification.comparison import OutputComparison, Outputs, OutputVerdict, encode
+from bnfold.verification.gain import Timing
 from bnfold.verification.operators.node import EvaluationError
 from bnfold.verification.options import VerifyOptions
-from bnfold.verification.runs.baseline import Baseline, Originals, stacked
+from bnfold.verification.runs.baseline import Baseline, Originals, stacked, without_outputs
 from bnfold.verification.runs.compare import (
     Rule,
     compare_all,
@@ -27,8 +30,19 @@ from bnfold.verification.runs.compare import (
 from bnfold.verification.runs.decisions import judge_flips
 from bnfold.verification.runs.float64 import true_outputs
 from bnfold.verification.runs.layers import compare_layers, shapes_inside
-from bnfold.verification.runs.providers import resolve
-from bnfold.verification.runs.sessions import DISABLE_ALL, ENABLE_ALL, CannotRunError
+from bnfold.verification.runs.loadable import runnable
+from bnfold.verification.runs.providers import caught_stderr, resolve, short_name
+from bnfold.verification.runs.sessions import (
+    DISABLE_ALL,
+    ENABLE_ALL,
+    CannotRunError,
+    Run,
+    load,
+)
+from bnfold.verification.runs.timing import DEFAULT_BUDGET, timed_in_turn
+
+_ROUNDS = 4
+"""Runs of each model without which timing is not begun: one to warm up, three that count."""
 
 _EXPECTED = Rule(hopeless="the original itself is that far from the output that was expected")
 
@@ -36,12 +50,15 @@ _EXPECTED = Rule(hopeless="the original itself is that far from the output that 
 class Bench:
     """The original and its outputs, and the candidates that are compared with it."""
 
-    def __init__(self, path: Path, options: VerifyOptions, announce: Callable[[str], None]) -> None:
+    def __init__(
+        self, path: Path, options: VerifyOptions, announce: Callable[[str], None], folder: Path
+    ) -> None:
         """Prepare; `announce` is called before every step that may take long."""
         self.path = path
         self.options = options
         self.announce = announce
-        self.originals = Originals(path, options, announce)
+        self.originals = Originals(path, options, announce, folder)
+        self._candidate: dict[tuple[str, str], Run] = {}
         self._truth: Outputs | None = None
 
     def start(self) -> dict[str, Any]:
@@ -63,6 +80,7 @@ class Bench:
             "linear_nodes": baseline.linear_nodes,
             "failure": "",
             "outputs": [],
+            "executed": [],
         }
         if not baseline.runs:
             return report
@@ -86,10 +104,17 @@ class Bench:
         if any(result.verdict is OutputVerdict.DIFFERS for result in results):
             results = self._flips_judged(candidate, baseline, runs, results)
         report["outputs"] = [encode(result) for result in results]
+        report["executed"] = [self._executed(baseline, level) for level in runs]
         return report
 
+    def _executed(self, baseline: Baseline, level: str) -> dict[str, Any]:
+        before, after = baseline.plain[level], self._candidate[baseline.provider, level]
+        return {"level": level, "before": before.executed, "after": after.executed}
+
     def _run(self, candidate: Path, level: str, baseline: Baseline) -> list[Outputs]:
-        return self.originals.run(candidate, level, baseline.provider, "the candidate").outputs
+        run = self.originals.run(candidate, level, baseline.provider, "the candidate", notes=True)
+        self._candidate[baseline.provider, level] = without_outputs(run)
+        return run.outputs
 
     def _results(self, baseline: Baseline, runs: Mapping[str, Outputs]) -> list[OutputComparison]:
         results = []
@@ -155,6 +180,52 @@ class Bench:
             else result
             for result in results
         ]  # fmt: skip
+
+    def times(self, candidate: Path) -> dict[str, Any]:
+        """Time the original and the candidate in turn, wherever both ran."""
+        ran = [baseline for baseline in self.originals.baselines if baseline.runs]
+        chosen = self.options.time
+        left = (DEFAULT_BUDGET if chosen is None else chosen) / max(len(ran), 1)
+        return {
+            "times": [
+                {"provider": baseline.provider, "levels": self._times(candidate, baseline, left)}
+                for baseline in ran
+            ]
+        }
+
+    def _times(self, candidate: Path, baseline: Baseline, budget: float) -> dict[str, Any]:
+        """Return the timings by level, of the deployed one first; both share the budget."""
+        found, asked = {}, self.options.time is not None
+        until = time.monotonic() + budget
+        for number, level in enumerate((ENABLE_ALL, DISABLE_ALL)):
+            left = until - time.monotonic()
+            runs = baseline.plain[level], self._candidate[baseline.provider, level]
+            needed = sum(load + _ROUNDS * once for load, once in (run.seconds for run in runs))
+            if needed > left and not asked:
+                continue
+            self.announce(f"timing both on {short_name(baseline.provider)} at {level}")
+            share = left / 2 if number == 0 else left
+            with contextlib.suppress(CannotRunError):
+                timing = self._timing(candidate, baseline.provider, level, share)
+                if timing is not None:
+                    found[level] = timing.to_dict()
+        return found
+
+    def _timing(self, candidate: Path, provider: str, level: str, budget: float) -> Timing | None:
+        """Time both models at one level; now two sessions are alive at a time."""
+        started = time.monotonic()
+        with caught_stderr():
+            before, after = (
+                load(runnable(path), level, provider) for path in (self.path, candidate)
+            )
+            feed = dict(self.originals.feeds[0])
+            left = budget - (time.monotonic() - started)
+            return timed_in_turn(
+                partial(before.run, None, feed),
+                partial(after.run, None, feed),
+                left,
+                asked=self.options.time is not None,
+            )
 
     def shapes(self, names: Sequence[str]) -> dict[str, Any]:
         """Return the shapes that tensors of the original have for the first feed."""

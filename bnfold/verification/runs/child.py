@@ -22,14 +22,19 @@ class Service:
             raise RuntimeError("there is no original to compare with")
         return self._bench
 
-    def original(self, path: str, options: dict[str, Any]) -> dict[str, Any]:
-        """Load and run the original."""
-        self._bench = Bench(Path(path), VerifyOptions.from_dict(options), self._announce)
+    def original(self, path: str, options: dict[str, Any], folder: str) -> dict[str, Any]:
+        """Load and run the original; ONNX Runtime may write into the folder."""
+        chosen = VerifyOptions.from_dict(options)
+        self._bench = Bench(Path(path), chosen, self._announce, Path(folder))
         return self._bench.start()
 
     def candidate(self, path: str) -> dict[str, Any]:
         """Run another model and compare."""
         return self._started.compare(Path(path))
+
+    def times(self, path: str) -> dict[str, Any]:
+        """Time both models in turn."""
+        return self._started.times(Path(path))
 
     def shapes(self, names: list[str]) -> dict[str, Any]:
         """Return the shapes of the original's tensors."""

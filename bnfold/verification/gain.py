@@ -1,0 +1,118 @@
+"""What was gained: the nodes that ONNX Runtime executes before and after, and how long it takes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import median, quantiles
+from typing import Any, Final
+
+from bnfold.plain import Plain, fields_of
+
+FUSED: Final = (
+    ("Gelu", "BiasGelu", "FastGelu", "QuickGelu"),
+    ("LayerNormalization", "SkipLayerNormalization", "EmbedLayerNormalization"),
+    ("SimplifiedLayerNormalization", "SkipSimplifiedLayerNormalization"),
+    ("Attention", "MultiHeadAttention"),
+)
+"""Operators that ONNX Runtime puts in the place of several nodes, by what they do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Times(Plain):
+    """How long a run takes, in seconds.
+
+    Attributes:
+        median: Half of the runs took longer.
+        low: A quarter of them took less.
+        high: A quarter of them took more.
+    """
+
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, seconds: Sequence[float]) -> "Times":
+        """Return the times of at least two runs."""
+        low, _, high = quantiles(seconds, n=4, method="inclusive")
+        return cls(median(seconds), low, high)
+
+
+@dataclass(frozen=True, slots=True)
+class Timing(Plain):
+    """How long runs of both models take that were made in turn.
+
+    Attributes:
+        runs: How many runs of each.
+        before: The original's.
+        after: The candidate's.
+    """
+
+    runs: int
+    before: Times
+    after: Times
+
+    @property
+    def verdict(self) -> str:
+        """Whether the candidate is faster or slower; neither where the spreads overlap."""
+        if self.after.high < self.before.low:
+            return "faster"
+        return "slower" if self.before.high < self.after.low else "no difference"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON-able data, with the verdict."""
+        return {**fields_of(self), "verdict": self.verdict}
+
+
+@dataclass(frozen=True, slots=True)
+class Executed(Plain):
+    """What ONNX Runtime executes of both models at one optimization level.
+
+    Attributes:
+        level: ORT_DISABLE_ALL or ORT_ENABLE_ALL.
+        before: Nodes of the original in one run, by operator; a node in a loop counts each time.
+        after: Those of the candidate.
+        timing: How long a run takes; None where it was not measured.
+    """
+
+    level: str
+    before: Mapping[str, int] = field(default_factory=dict)
+    after: Mapping[str, int] = field(default_factory=dict)
+    timing: Timing | None = None
+
+    @property
+    def nodes(self) -> tuple[int, int]:
+        """How many nodes are executed, before and after."""
+        return sum(self.before.values()), sum(self.after.values())
+
+    @property
+    def grown(self) -> dict[str, tuple[int, int]]:
+        """The operators that are executed more often after, where that is so in all."""
+        before, after = self.nodes
+        names = sorted(self.after) if after > before else []
+        pairs = {name: (self.before.get(name, 0), self.after[name]) for name in names}
+        return {name: pair for name, pair in pairs.items() if pair[1] > pair[0]}
+
+    @property
+    def lost(self) -> dict[str, tuple[int, int]]:
+        """The fused operators of which fewer are executed, and none of their kind instead."""
+        found = {}
+        for kind in FUSED:
+            totals = [sum(side.get(name, 0) for name in kind) for side in (self.before, self.after)]
+            if totals[1] >= totals[0]:
+                continue
+            for name in kind:
+                pair = (self.before.get(name, 0), self.after.get(name, 0))
+                if pair[1] < pair[0]:
+                    found[name] = pair
+        return found
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON-able data."""
+        before, after = self.nodes
+        return {
+            "level": self.level,
+            "before": {"nodes": before, "by_operator": dict(self.before)},
+            "after": {"nodes": after, "by_operator": dict(self.after)},
+            "lost": {name: list(pair) for name, pair in self.lost.items()},
+            "timing": None if self.timing is None else self.timing.to_dict(),
+        }

@@ -1,0 +1,46 @@
+"""How long runs of two models take, one after the other in turn.
+
+The two take turns, and which of them begins changes from round to round, so that what goes on
+beside them on the machine falls on both alike.
+"""
+
+import time
+from collections.abc import Callable
+
+from bnfold.verification.gain import Times, Timing
+
+_FEWEST = 3
+"""Rounds that say anything."""
+_MOST = 25
+"""Rounds that say enough, where nobody asked for more."""
+DEFAULT_BUDGET = 1.0
+"""Seconds for all of it, where nobody asked for more."""
+
+Runner = Callable[[], object]
+
+
+def timed_in_turn(before: Runner, after: Runner, budget: float, *, asked: bool) -> Timing | None:
+    """Return how long two runs take, or None where the budget is too short to tell.
+
+    Args:
+        before: Runs the original once.
+        after: Runs the candidate once.
+        budget: Seconds.
+        asked: Whether the budget was asked for, and so is to be used up.
+    """
+    started = time.perf_counter()
+    sides = (before, after)
+    seconds: tuple[list[float], list[float]] = ([], [])
+    for side in sides:  # the first run of a session allocates
+        side()
+    if 2 * _FEWEST * (time.perf_counter() - started) / 2 > budget and not asked:
+        return None
+    while len(seconds[0]) < _FEWEST or time.perf_counter() - started < budget:
+        if not asked and len(seconds[0]) >= _MOST:
+            break
+        order = (0, 1) if len(seconds[0]) % 2 == 0 else (1, 0)
+        for which in order:
+            begin = time.perf_counter()
+            sides[which]()
+            seconds[which].append(time.perf_counter() - begin)
+    return Timing(len(seconds[0]), Times.of(seconds[0]), Times.of(seconds[1]))
