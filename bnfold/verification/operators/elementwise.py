@@ -97,7 +97,11 @@ def batch_normalization(call: Call) -> Array:
     epsilon = float(np.float32(call.attributes.get("epsilon", 1e-5)))
     if X.ndim > 1 and gamma.shape[1] != X.shape[1]:
         raise ValueError(f"X {X.shape} does not have {gamma.shape[1]} channels")
-    return np.asarray(gamma * ((X - mean) / np.sqrt(variance + epsilon)) + beta)
+    Y = np.asarray(X - mean)  # and from here on in place: a picture can be large
+    Y /= np.sqrt(variance + epsilon)
+    Y *= gamma
+    Y += beta
+    return Y
 
 
 def dequantize(inputs: Inputs, attributes: Attributes) -> Array | None:

@@ -92,7 +92,9 @@ def track(node: onnx.NodeProto, opsets: Opsets, inputs: TrackedInputs) -> list[T
         raise UnsupportedError(f"{node.op_type} is not an operator that a fold passes")
     compute = partial(_computed, opsets)
     # A pad value may be negative, and it is the same in both models.
-    sizes = [np.abs(size) for size in row.magnitude(compute, node, inputs)]
+    sizes = [
+        np.abs(size) if (size < 0).any() else size for size in row.magnitude(compute, node, inputs)
+    ]
     try:
         return [
             Tracked(value, np.broadcast_to(size, value.shape) if value.dtype.kind == "f" else None)

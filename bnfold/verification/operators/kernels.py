@@ -61,9 +61,10 @@ def _geometry(attributes: Attributes, W: Array) -> tuple[int, list[int], list[in
 
 
 def _with_bias(Y: Array, b: Array | None) -> Array:
-    if b is None:
-        return Y
-    return Y + b.reshape(1, -1, *(1,) * (Y.ndim - 2))
+    """Add a bias to what is nobody else's yet."""
+    if b is not None:
+        Y += b.reshape(1, -1, *(1,) * (Y.ndim - 2))
+    return Y
 
 
 def conv(inputs: Inputs, attributes: Attributes) -> Array:

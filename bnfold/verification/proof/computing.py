@@ -1,5 +1,6 @@
 """Computing a cone in float64: its constants, its output, and the output's magnitude."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Generic, TypeVar
 
@@ -125,19 +126,31 @@ def value_of(cone: Cone, weights: Weights, leaves: Mapping[str, Array]) -> Array
 
 
 def tracked_of(
-    cone: Cone, constants: Mapping[str, Tracked], leaves: Mapping[str, Array]
+    cone: Cone,
+    weights: Weights,
+    leaves: Mapping[str, Array],
+    sizes: Mapping[str, Tracked] | None = None,
 ) -> Tracked:
     """Compute a cone's output and its magnitude for given leaves, all in float64.
+
+    Args:
+        cone: The cone.
+        weights: Its constants.
+        leaves: What enters.
+        sizes: Constants with other magnitudes than their absolute values.
 
     Raises:
         EvaluationError: A node cannot be computed.
     """
     varying = {name: Tracked(value, np.abs(value)) for name, value in leaves.items()}
+    constants = weights.tracked() if sizes is None else sizes
     return _computed(cone, {**constants, **varying}, _TRACKED)
 
 
 def _computed(cone: Cone, tensors: dict[str, _T], way: _Way[_T]) -> _T:
     scope, told = cone.scope, dict[str, Array]()
+    readers = Counter(name for index in cone.nodes for name in scope.nodes[index].input)
+    readers[cone.output] += 1
     for index in cone.nodes:
         node = scope.nodes[index]
         missing = [n for n in node.input if n and n not in tensors]
@@ -145,6 +158,10 @@ def _computed(cone: Cone, tensors: dict[str, _T], way: _Way[_T]) -> _T:
             raise EvaluationError(f"{missing[0]} is read before it is computed")
         inputs = [tensors[n] if n else None for n in node.input]
         outputs = [name for name in node.output if name]
+        readers.subtract(node.input)
+        for name in filter(None, node.input):
+            if not readers[name]:  # nobody needs it any more
+                tensors.pop(name, None)
         if index in cone.passed:
             tensors |= dict(zip(outputs, way.step(node, scope.opsets, inputs), strict=False))
             continue

@@ -27,7 +27,7 @@ the biases do not cover the weights. One is zero, so that the biases stand alone
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field, replace
 
 import numpy as np
@@ -73,6 +73,8 @@ _ONCE = 1.05
 """One rounding of each weight, and a little for what is of second order."""
 _TRIALS = 48
 _NO_FACTORS: Mapping[str, Factors] = {}
+_AT_A_TIME = 1 << 16
+"""Elements of two results that are compared together: they stay in a processor's cache."""
 _ROUNDS = 4
 """Sets of samples where they are restricted."""
 
@@ -145,7 +147,7 @@ def probe(
     # What is not negative leaves a Relu closed more often than open.
     rounds = _ROUNDS if never_negative else 1
     tries = itertools.islice(trials(leaves, shapes, demands, hints, least), _TRIALS)
-    for sizes, stacked in itertools.product(tries, (True, False)):
+    for sizes, stacked in ((sizes, stacked) for sizes in tries for stacked in (True, False)):
         try:
             finding = pair.compare_rounds(sizes, seed, rounds, stacked=stacked)
         except UnsupportedError:
@@ -194,6 +196,64 @@ _Made = tuple[Array, Array, Array, Array | float]
 
 
 @frozen
+class _Allowed:
+    """What the results may differ by.
+
+    Attributes:
+        u: Unit roundoff.
+        slack: Times the magnitude.
+        limit: What the fraction of that may be.
+    """
+
+    u: float
+    slack: float
+    limit: float
+
+    def fraction(self, made: _Made, factors: Factors | None = None) -> Finding:
+        """Return the worst difference as a fraction of its bound."""
+        old, new, magnitude, extra = made
+        if old.dtype.kind != "f":
+            unequal = int(np.count_nonzero(old != new))
+            return Finding(math.inf if unequal else 0.0, f"{unequal} integers differ")
+        if factors is not None:
+            old, magnitude = factors.times(old), factors.times(magnitude)
+            extra = factors.times(np.broadcast_to(extra, old.shape))
+        worst, place = 0.0, 0
+        for start in range(0, old.size, _AT_A_TIME):
+            part = slice(start, start + _AT_A_TIME)
+            fractions = self._fractions(
+                *(_stretch(array, old.shape, part) for array in (old, new, magnitude, extra))
+            )
+            largest = int(np.argmax(fractions))
+            if fractions[largest] > worst:
+                worst, place = float(fractions[largest]), start + largest
+        if not worst:
+            return Finding(0.0)
+        index = np.unravel_index(place, old.shape)
+        where = f" in channel {index[1]}" if len(index) > 1 else ""
+        return Finding(
+            worst,
+            f"{float(new[index]):.6g} instead of {float(old[index]):.6g}{where}, "
+            f"{worst:.3g} of the rounding bound",
+        )
+
+    @np.errstate(invalid="ignore", divide="ignore")
+    def _fractions(self, old: Array, new: Array, magnitude: Array, extra: Array) -> Array:
+        """Return |new − old| / bound, 0 / 0 being 0."""
+        bound = self.slack * magnitude + 4.0 * self.u * extra
+        same = (old == new) | (np.isnan(old) & np.isnan(new))
+        fractions = np.where(same, 0.0, np.abs(new - old) / bound)
+        return np.where(np.isnan(fractions), math.inf, fractions)
+
+
+def _stretch(array: Array | float, shape: tuple[int, ...], part: slice) -> Array:
+    """Return a stretch of the elements of what is broadcast to a shape."""
+    if np.ndim(array) == 0:
+        return np.asarray(array)
+    return np.broadcast_to(array, shape).reshape(-1)[part]
+
+
+@frozen
 class _Pair:
     old: Cone
     new: Cone
@@ -223,50 +283,59 @@ class _Pair:
         )
         return max(findings, key=lambda finding: finding.fraction)
 
-    def compare(self, inputs: Sequence[Mapping[str, Array]]) -> Finding:
-        """Return the worst of several inputs.
+    def compare(self, inputs: Iterable[Mapping[str, Array]]) -> Finding:
+        """Return the worst of several inputs, of which one is looked at after the other.
 
         Raises:
             EvaluationError: The original's region cannot be computed for such inputs.
         """
-        inputs = [self._possible(batch) for batch in inputs]
-        constants = self.old_weights.tracked()
-        results = [tracked_of(self.old, constants, batch) for batch in inputs]
-        constants.clear()
+        allowed = self._allowed()
+        underflow = self._underflow()
+        worst, zero = Finding(0.0), True
+        held_back: list[_Made] = []
+        for batch in map(self._possible, inputs):
+            made = self._made(batch, underflow)
+            if isinstance(made, Finding):
+                return made
+            zero &= not made[0].any()
+            if self.along is None:
+                worst = max(worst, allowed.fraction(made), key=lambda f: f.fraction)
+            else:
+                held_back.append(made)
+            del made  # before the next are made: those of pictures are large
+        factors = None
+        if self.along is not None:
+            factors = factors_between(
+                [m[0] for m in held_back], [m[1] for m in held_back], self.along
+            )
+            if factors is None:
+                return Finding(math.inf, "no factors for its channels", comparable=False)
+            findings = (allowed.fraction(made, factors) for made in held_back)
+            worst = max((worst, *findings), key=lambda f: f.fraction)
+        return replace(worst, limit=allowed.limit, zero=zero, factors=factors)
+
+    def _made(
+        self, batch: Mapping[str, Array], underflow: Mapping[str, Tracked] | None
+    ) -> "_Made | Finding":
+        """Return what both make of an input, or why that cannot be compared."""
+        before = tracked_of(self.old, self.old_weights, batch)
+        try:
+            found = self._candidate(before.magnitude, underflow, self._multiplied(batch))
+        except EvaluationError as error:
+            note = f"the candidate's part cannot be computed: {error}"
+            return Finding(math.inf, note, comparable=False)
+        if before.value.shape != found[0].shape:
+            shapes = f"{list(found[0].shape)} instead of {list(before.value.shape)}"
+            return Finding(math.inf, f"of shape {shapes}")
+        return (before.value, *found)
+
+    def _allowed(self) -> "_Allowed":
         u = self._roundoff()
         terms = max((_terms(array) for array in self.old_weights.values.values()), default=1)
         evaluation = (2.0 * terms + 8.0) * 2.0**-53
         series = self._series()
         slack = _ROUNDINGS * series * u + evaluation
-        limit = (self.roundings * series * u + evaluation) / slack
-        underflow = self._underflow()
-        zero = not any(before.value.any() for before in results)
-        made: list[_Made] = []
-        for batch, before in zip(inputs, results, strict=True):
-            try:
-                found = self._candidate(before.magnitude, underflow, self._multiplied(batch))
-            except EvaluationError as error:
-                note = f"the candidate's part cannot be computed: {error}"
-                return Finding(math.inf, note, comparable=False)
-            if before.value.shape != found[0].shape:
-                shapes = f"{list(found[0].shape)} instead of {list(before.value.shape)}"
-                return Finding(math.inf, f"of shape {shapes}")
-            made.append((before.value, *found))
-        factors = None
-        if self.along is not None:
-            factors = factors_between([m[0] for m in made], [m[1] for m in made], self.along)
-            if factors is None:
-                return Finding(math.inf, "no factors for its channels", comparable=False)
-        worst = Finding(0.0, limit=limit, zero=zero, factors=factors)
-        for value, after, magnitude, extra in made:
-            bound = np.asarray(slack * magnitude + 4.0 * u * extra)
-            expected = value
-            if factors is not None:
-                expected, bound = factors.times(value), factors.times(bound)
-            finding = _fraction(expected, after, bound)
-            if finding.fraction > worst.fraction:
-                worst = replace(finding, limit=limit, zero=zero, factors=factors)
-        return worst
+        return _Allowed(u, slack, (self.roundings * series * u + evaluation) / slack)
 
     def _multiplied(self, batch: Mapping[str, Array]) -> Mapping[str, Array]:
         """Return what enters the candidate's region."""
@@ -307,10 +376,10 @@ class _Pair:
         padding = brings_numbers_in(self.new) and self._is_like_a_fold()
         if not padding and underflow is None:
             return value_of(self.new, self.new_weights, batch), magnitude, 0.0
-        after = tracked_of(self.new, self.new_weights.tracked(), batch)
+        after = tracked_of(self.new, self.new_weights, batch)
         extra: Array | float = 0.0
         if underflow is not None:
-            more = tracked_of(self.new, underflow, batch).magnitude
+            more = tracked_of(self.new, self.new_weights, batch, underflow).magnitude
             extra = np.where(more > after.magnitude, more - after.magnitude, 0.0)
         if padding:
             alike = after.magnitude.shape == magnitude.shape
@@ -362,25 +431,3 @@ def _terms(weight: Array) -> int:
     """Return the number of terms in the sums that a weight can be part of, at most."""
     lengths = (*weight.shape[:2], weight.size)
     return max(int(weight.size // max(length, 1)) for length in lengths)
-
-
-def _fraction(old: Array, new: Array, bound: Array) -> Finding:
-    """Return the worst |new − old| / bound, 0 / 0 being 0."""
-    if old.dtype.kind != "f":
-        unequal = int(np.count_nonzero(old != new))
-        return Finding(math.inf if unequal else 0.0, f"{unequal} integers differ")
-    with np.errstate(invalid="ignore", divide="ignore"):
-        difference = np.abs(new - old)
-        same = (old == new) | (np.isnan(old) & np.isnan(new))
-        fraction = np.where(same, 0.0, difference / np.broadcast_to(bound, old.shape))
-    fraction = np.where(np.isnan(fraction), math.inf, fraction)
-    if not fraction.size:
-        return Finding(0.0)
-    place = np.unravel_index(int(np.argmax(fraction)), fraction.shape)
-    worst = float(fraction[place])
-    where = f" in channel {place[1]}" if len(place) > 1 else ""
-    return Finding(
-        worst,
-        f"{float(new[place]):.6g} instead of {float(old[place]):.6g}{where}, "
-        f"{worst:.3g} of the rounding bound",
-    )

@@ -13,8 +13,10 @@ from bnfold.verification.proof.computing import Weights
 from bnfold.verification.proof.cone import Cone
 from bnfold.verification.proof.demands import merged
 
-VOLUME = 1 << 24
-"""Elements that one input may have."""
+VOLUME = 1 << 22
+"""Elements that all inputs together may have in one sample; they are float64."""
+_STACKED = 1 << 18
+"""Elements of the samples that are computed together."""
 _RANKS = (4, 3, 2, 5, 1, 0)
 """Numbers of axes to try where it is not known, in this order."""
 _TARGETS = (6, 12, 24, 48, 1 << 20)
@@ -68,7 +70,7 @@ def trials(
             demands, channels, target, first, samples,
         )  # fmt: skip
         key = tuple(sizes.values())
-        if key not in seen and max(map(math.prod, key), default=0) <= VOLUME:
+        if key not in seen and sum(map(math.prod, key)) <= VOLUME:
             seen.add(key)
             yield sizes
 
@@ -130,8 +132,8 @@ def channel_hints(cone: Cone, weights: Weights) -> list[int]:
 
 def batches(
     sizes: Mapping[str, tuple[int, ...]], seed: int, *, stacked: bool
-) -> list[dict[str, Array]]:
-    """Return the samples; stacked along the batch where every input has one of length 1.
+) -> Iterator[dict[str, Array]]:
+    """Yield the samples; stacked along the batch where every input has one of length 1.
 
     One is zero, one is dense, one is nearly empty. The others share the indices of the longest axis
     among them, in stretches, with one nonzero element for each: a fault of any one channel shows in
@@ -139,41 +141,48 @@ def batches(
     the weights of a dead channel, and so unlike that in most sums one weight stands out; once with
     either sign, so that no Relu covers both.
     """
-    rng = np.random.default_rng(seed)
     longest = max((max(shape, default=1) for shape in sizes.values()), default=1)
-    volume = sum(map(math.prod, sizes.values()))
+    volume = max(sum(map(math.prod, sizes.values())), 1)
     fewest, most = _SPARSE
-    most = min(most, VOLUME // max(volume, 1))
-    wanted = max(math.ceil(longest / _TOGETHER), min(longest, _CHEAP // max(volume, 1)))
+    most = min(most, VOLUME // volume)
+    wanted = max(math.ceil(longest / _TOGETHER), min(longest, _CHEAP // volume))
     count = max(min(wanted, most), fewest)
-    made = {leaf: _samples(rng, shape, count) for leaf, shape in sizes.items()}
-    samples = [{leaf: made[leaf][k] for leaf in sizes} for k in range(count + 5)]
-    if stacked and all(shape and shape[0] == 1 for shape in sizes.values()):
-        return [{leaf: np.concatenate([s[leaf] for s in samples]) for leaf in sizes}]
-    return samples
+    generators = np.random.default_rng(seed).spawn(len(sizes))
+    leaves = [
+        _samples(rng, shape, count)
+        for rng, shape in zip(generators, sizes.values(), strict=True)
+    ]  # fmt: skip
+    samples = (dict(zip(sizes, sample, strict=True)) for sample in zip(*leaves, strict=True))
+    if not (stacked and all(shape and shape[0] == 1 for shape in sizes.values())):
+        yield from samples
+        return
+    while some := list(itertools.islice(samples, max(_STACKED // volume, 1))):
+        yield {leaf: np.concatenate([sample[leaf] for sample in some]) for leaf in sizes}
 
 
-def _samples(rng: np.random.Generator, shape: tuple[int, ...], count: int) -> list[Array]:
-    """Return numbers for one leaf: zeros, dense ones, a few, `count` sparse samples, huge ones."""
-    samples = [np.zeros(shape), rng.standard_normal(shape)]
-    samples += [_scattered(rng, shape, rng.integers(0, max(shape, default=1), 3)) * 256.0]
+def _samples(
+    rng: np.random.Generator, shape: tuple[int, ...], count: int
+) -> Iterator[Array]:  # fmt: skip
+    """Yield numbers for one leaf: zeros, dense ones, a few, `count` sparse samples, huge ones."""
+    yield np.zeros(shape)
+    yield rng.standard_normal(shape)
+    yield _scattered(rng, shape, rng.integers(0, max(shape, default=1), 3)) * 256.0
     every = np.arange(max(shape, default=1))
-    samples += [
-        _scattered(rng, shape, some) * 256.0 ** (2 + k % 3)
-        for k, some in enumerate(np.array_split(every, count))
-    ]
+    for k, some in enumerate(np.array_split(every, count)):
+        yield _scattered(rng, shape, some) * 256.0 ** (2 + k % 3)
     huge = _scattered(rng, shape, every)
     huge *= 2.0 ** rng.uniform(*_HUGE, shape)
-    return [*samples, huge, -huge]
+    yield huge
+    yield -huge
 
 
 def _scattered(rng: np.random.Generator, shape: tuple[int, ...], indices: Array) -> Array:
     """Return zeros but for one element at each of some indices of the longest axis."""
     sample = np.zeros(shape)
+    if not shape:
+        return np.asarray(rng.standard_normal())
     if sample.size:
-        longest = int(np.argmax(shape)) if shape else 0
-        place = [rng.integers(0, size, indices.size) for size in shape]
-        if shape:
-            place[longest] = indices
-        sample[tuple(place)] = rng.standard_normal(indices.size) if shape else rng.standard_normal()
+        place = list(rng.integers(0, np.array(shape)[:, None], (len(shape), indices.size)))
+        place[int(np.argmax(shape))] = indices
+        sample[tuple(place)] = rng.standard_normal(indices.size)
     return sample
