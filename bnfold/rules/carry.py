@@ -158,13 +158,18 @@ _WIDTH: Mapping[int, int] = {
 
 
 def _cast(op: Operator, affine: Affine, *, to_wider: bool) -> Affine:
-    """An affine may go to the wider side of a cast, where it loses nothing, never to the other."""
+    """An affine may go to the wider side of a cast, where it loses nothing.
+
+    To the narrower side it goes only where what it makes is cast back to that type at once: then
+    it is rounded to it either way.
+    """
     source, target = op.required(0).elem_type, op.integer("to", 0)
     widths = _WIDTH.get(source, 0), _WIDTH.get(target, 0)
     if not all(widths):
         raise Refusal(Reason.NOT_LINEAR, "it casts from or to no floating-point type")
     wider = widths[1] > widths[0] if to_wider else widths[0] > widths[1]
-    if not (wider or source == target):
+    back = not to_wider and op.output.ends_as() == {source}
+    if not (wider or source == target or back):
         raise Refusal(Reason.INEXACT_CAST)
     return affine
 
@@ -424,7 +429,7 @@ CARRY: Mapping[str, CarryRow] = {
     "Cast": Single(
         lambda op, affine: _cast(op, affine, to_wider=False),
         lambda op, affine: _cast(op, affine, to_wider=True),
-        "any affine, to the side of the wider type",
+        "any affine, to the side of the wider type, or where it is cast back",
     ),
     "Transpose": Single(moving.transpose_up, moving.transpose_down),
     "Reshape": Single(moving.reshape_up, moving.reshape_down),
@@ -473,6 +478,14 @@ CARRY: Mapping[str, CarryRow] = {
     "Size": Blind(),
     "CastLike": Blind(reads=1),
 }
+
+ROUNDED_LATER = frozenset(
+    {
+        "Flatten", "Identity", "MaxPool", "Relu", "Reshape", "Slice", "Squeeze", "Transpose",
+        "Unsqueeze",
+    }
+)  # fmt: skip
+"""Operators behind which a number may as well be rounded as before them: they choose or move it."""
 
 BARRIERS: Mapping[str, Reason] = {
     "QuantizeLinear": Reason.QUANTIZED_ACTIVATION,

@@ -39,6 +39,8 @@ class Value:
         elem_type: An `onnx.TensorProto.DataType`, 0 where unknown.
         constant: Reads its numbers, where they are known before any input is.
         used: Whether anyone reads it.
+        ends_as: Tells the element types that its numbers are cast to, if nothing happens to them
+            before but affines and what chooses or moves numbers; else none.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Value:
     elem_type: int = 0
     constant: Callable[[], NDArray[np.generic]] | None = None
     used: bool = True
+    ends_as: Callable[[], frozenset[int]] = frozenset
 
     @property
     def is_constant(self) -> bool:

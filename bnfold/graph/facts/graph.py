@@ -7,9 +7,14 @@ import onnx
 
 from bnfold.graph.facts.constants import Constants
 from bnfold.graph.facts.shapes import Shapes
-from bnfold.graph.index.view import NONE, View
-from bnfold.rules.affine_nodes import NORMALIZATION
+from bnfold.graph.index.view import NONE, Node, View
+from bnfold.rules.affine_nodes import AFFINE, NORMALIZATION
+from bnfold.rules.carry import ROUNDED_LATER
 from bnfold.rules.operator import Attribute, Operator, Value
+
+_CAST = "Cast"
+_FOLLOWED = 64
+"""Tensors that are followed at a time to where they are cast."""
 
 
 class Graph:
@@ -47,8 +52,35 @@ class Graph:
                 elem_type=self.shapes.elem_types.get(number, 0),
                 constant=partial(self.constants.value, number) if constant else None,
                 used=bool(tensor.readers or tensor.outputs),
+                ends_as=partial(self._ends_as, number),
             )
         return self._values[number]
+
+    def _ends_as(self, number: int) -> frozenset[int]:
+        """Return the element types that a tensor's numbers are cast to; see `Value`."""
+        types: set[int] = set()
+        waiting = [number]
+        while waiting:
+            tensor = self.view.tensors[waiting.pop()]
+            if tensor.outputs or len(waiting) > _FOLLOWED:
+                return frozenset()
+            for reader, _ in tensor.readers:
+                node = self.view.nodes[reader]
+                if node.proto.op_type == _CAST:
+                    types.add(self.operator(reader).integer("to", 0))
+                elif self._is_rounded_later(node):
+                    waiting.append(node.outputs[0])
+                else:
+                    return frozenset()
+        return frozenset(types)
+
+    def _is_rounded_later(self, node: Node) -> bool:
+        """Whether a node is an affine of one tensor, or only chooses and moves its numbers."""
+        op_type = node.proto.op_type
+        if node.proto.domain not in ("", "ai.onnx") or node.scopes or NONE in node.outputs[:1]:
+            return False
+        parameters = [t for t in node.inputs if t != NONE and t not in self.constants]
+        return len(parameters) == 1 and (op_type in AFFINE or op_type in ROUNDED_LATER)
 
     def makes_constants(self, number: int) -> bool:
         """Whether a node makes constants, whatever the numbers that it reads are."""
