@@ -7,6 +7,7 @@ return names of tensors, so that a test may put one of them somewhere else.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
@@ -145,32 +146,53 @@ def attention(w: Writer, x: str, width: int, heads: int, tokens: int, scaled: Sc
     return linear(w, w.op("Reshape", joined, w.integers(0, tokens, width)), width, width)
 
 
-def block(
-    w: Writer, x: str, activation: str, *, pre_norm: bool, scaled: Scaled, width: int, tokens: int
-) -> str:
-    def feed_forward(x: str) -> str:
-        hidden = ACTIVATIONS[activation](w, linear(w, x, width, 4 * width))
-        return linear(w, hidden, 4 * width, width)
+def block(w: Writer, x: str, kind: Kind) -> str:
+    width = kind.width
 
-    if pre_norm:
-        x = w.op("Add", x, attention(w, layer_norm(w, x, width), width, 2, tokens, scaled))
+    def scaled(x: str) -> str:
+        return w.op("Mul", x, w.random(width, spread=0.1)) if kind.layer_scales else x
+
+    def attend(x: str) -> str:
+        return scaled(attention(w, x, width, 2, kind.tokens, kind.scaled))
+
+    def feed_forward(x: str) -> str:
+        hidden = ACTIVATIONS[kind.activation](w, linear(w, x, width, 4 * width))
+        return scaled(linear(w, hidden, 4 * width, width))
+
+    if kind.pre_norm:
+        x = w.op("Add", x, attend(layer_norm(w, x, width)))
         return w.op("Add", x, feed_forward(layer_norm(w, x, width)))
-    x = layer_norm(w, w.op("Add", x, attention(w, x, width, 2, tokens, scaled)), width)
+    x = layer_norm(w, w.op("Add", x, attend(x)), width)
     return layer_norm(w, w.op("Add", x, feed_forward(x)), width)
 
 
-def blocks(
-    opset: int,
-    activation: str = "gelu",
-    *,
-    pre_norm: bool = True,
-    scaled: Scaled = "scores",
-    count: int = 2,
-) -> onnx.ModelProto:
-    """Several blocks of width 16 on six tokens, behind one another."""
-    width, tokens = 16, 6
+@dataclass(frozen=True)
+class Kind:
+    """What blocks are like.
+
+    Attributes:
+        activation: One of `ACTIVATIONS`.
+        pre_norm: Whether what a branch reads is normalized, or the sum.
+        scaled: Where attention is scaled.
+        layer_scales: Whether what a branch makes is scaled per channel.
+        batch: The first dimension of the input.
+        width: Of a token.
+        tokens: How many.
+    """
+
+    activation: str = "gelu"
+    pre_norm: bool = True
+    scaled: Scaled = "scores"
+    layer_scales: bool = False
+    batch: int | str = "batch"
+    width: int = 16
+    tokens: int = 6
+
+
+def blocks(opset: int, kind: Kind = Kind(), count: int = 2) -> onnx.ModelProto:
+    """Several blocks behind one another."""
     w = Writer(opset)
     x = "x"
     for _ in range(count):
-        x = block(w, x, activation, pre_norm=pre_norm, scaled=scaled, width=width, tokens=tokens)
-    return w.model({"x": (1, tokens, width)}, x)
+        x = block(w, x, kind)
+    return w.model({"x": (kind.batch, kind.tokens, kind.width)}, x)
