@@ -43,6 +43,7 @@ class Reason(Enum):
     CHANNELS_MIX = "channels-mix"
     BRANCHES_DISAGREE = "branches-disagree"
     PAD_VALUE = "pad-value"
+    CLIP_BOUND = "clip-bound"
     INEXACT_CAST = "inexact-cast"
     QUANTIZED_ACTIVATION = "quantized-activation"
 
@@ -96,6 +97,7 @@ _TEXTS = {
     Reason.CHANNELS_MIX: "the operator mixes channels that need different values",
     Reason.BRANCHES_DISAGREE: "the branches that meet here need different values",
     Reason.PAD_VALUE: "the pad value would have to differ between channels",
+    Reason.CLIP_BOUND: "the bounds of the clip would have to differ between channels",
     Reason.INEXACT_CAST: "the cast would round or overflow where it did not before",
     Reason.QUANTIZED_ACTIVATION: "the activation is quantized in between",
     Reason.OTHER_GEOMETRY: "it reads its input another way than the branches that it is added to",

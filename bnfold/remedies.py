@@ -114,6 +114,11 @@ sum needs one scale for all of its branches, for example.""",
     Reason.PAD_VALUE: """\
 A Pad fills with one number for all channels. Behind it each channel would need a number of its
 own, which a Pad cannot give.""",
+    Reason.CLIP_BOUND: """\
+A Clip has two bounds for all channels, such as 0 and 6. Behind it each channel would need bounds
+of its own, which a Clip cannot have. An infinite bound lets every affine pass, and 0 every scale
+of one sign; any other bound lets pass what is the same for all channels. Put the normalization
+in front of the Clip.""",
     Reason.INEXACT_CAST: """\
 A Cast to a narrower type stands between. Moved across it, the numbers would be rounded, or
 overflow, where they did not before.""",

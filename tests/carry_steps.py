@@ -396,6 +396,43 @@ def leaky_relu(site: Site) -> Step:
     return Step("LeakyRelu", attributes, axis=site.axis, positive=True, shiftless=True)
 
 
+_BOUNDS: Sequence[tuple[float | None, float | None]] = [
+    (None, None),
+    (0.0, None),
+    (None, 0.0),
+    (0.0, np.inf),
+    (-0.5, 0.75),
+    (0.0, 0.5),
+    (0.25, None),
+]
+
+
+def clip(site: Site) -> Step:
+    """Infinite bounds let every affine pass, 0 a scale of one sign, others what is uniform."""
+    low, high = site.dice.choose(_BOUNDS)
+    attributes: dict[str, Any] = {}
+    parameters: list[Array | None] = []
+    if site.opset < 11:
+        largest = float(np.finfo(np.float32).max)
+        stated = (("min", low), ("max", high))
+        attributes = {name: min(bound, largest) for name, bound in stated if bound is not None}
+    else:
+        parameters = [None if bound is None else np.asarray(bound) for bound in (low, high)]
+        while parameters and parameters[-1] is None:
+            parameters.pop()
+    finite = [bound for bound in (low, high) if bound is not None and np.isfinite(bound)]
+    halved = finite == [0.0]
+    return Step(
+        "Clip",
+        attributes,
+        tuple(parameters),
+        axis=site.axis,
+        positive=halved,
+        shiftless=halved,
+        uniform=any(finite),
+    )
+
+
 def prelu(site: Site) -> Step:
     shape = [1] * (site.rank - 1)
     if site.axis and site.dice.chance(0.7):
@@ -474,6 +511,7 @@ STRATEGIES: Mapping[str, Callable[[Site], Step]] = {
     "Relu": relu,
     "LeakyRelu": leaky_relu,
     "PRelu": prelu,
+    "Clip": clip,
     "Add": _sum("Add"),
     "Sub": _sum("Sub"),
     "Sum": _sum("Sum"),

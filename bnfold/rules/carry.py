@@ -35,12 +35,12 @@ class Passage:
     Attributes:
         inputs: The affine that each input becomes; others do not change.
         outputs: The affine that each output becomes; others do not change.
-        fill: The affine of the constant that the node itself brings in, a Pad's value, or None.
+        stated: The affine of the numbers that the node states itself, a Pad's value, or None.
     """
 
     inputs: Mapping[int, Affine] = field(default_factory=dict)
     outputs: Mapping[int, Affine] = field(default_factory=dict)
-    fill: Affine | None = None
+    stated: Affine | None = None
 
 
 class CarryRow(Protocol):
@@ -100,7 +100,7 @@ class Single:
     move_down: Move
     says: str = "any affine, moved as the elements are"
     takes_shift: Callable[[Iterable[bool]], bool] = all
-    fill: Callable[[Operator, Affine], Affine | None] = lambda *_: None
+    stated: Callable[[Operator, Affine], Affine | None] = lambda *_: None
     alone_up: Move | None = None
     every_input: bool = False
 
@@ -114,12 +114,12 @@ class Single:
         if output:
             raise Refusal(Reason.NOT_LINEAR, f"output {output}")
         move = self.alone_up if way and self.alone_up is not None else self.move_up
-        return Passage(inputs={0: move(op, affine)}, fill=self.fill(op, affine))
+        return Passage(inputs={0: move(op, affine)}, stated=self.stated(op, affine))
 
     def down(self, op: Operator, affines: Mapping[int, Affine]) -> Passage:
         """Move the affine from the input to the output."""
         moved = self.move_down(op, _only(op, affines))
-        return Passage(outputs={0: moved}, fill=self.fill(op, moved))
+        return Passage(outputs={0: moved}, stated=self.stated(op, moved))
 
 
 def _only(op: Operator, affines: Mapping[int, Affine]) -> Affine:
@@ -444,7 +444,7 @@ CARRY: Mapping[str, CarryRow] = {
         moving.pad_up,
         moving.pad_down,
         "any affine under which a constant fill stays one number",
-        fill=moving.pad_fill,
+        stated=moving.pad_stated,
     ),
     "DepthToSpace": Single(moving.depth_to_space_up, moving.depth_to_space_down),
     "SpaceToDepth": Single(moving.space_to_depth_up, moving.space_to_depth_down),
@@ -469,6 +469,12 @@ CARRY: Mapping[str, CarryRow] = {
     "Relu": _POSITIVE,
     "LeakyRelu": _POSITIVE,
     "PRelu": _POSITIVE,
+    "Clip": Single(
+        _anything,
+        _anything,
+        "any affine under which each finite bound stays one number",
+        stated=_anything,
+    ),
     "Add": Sum(),
     "Sub": Sum(signs=(1, -1)),
     "Sum": Sum(),

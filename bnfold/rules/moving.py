@@ -346,7 +346,7 @@ def _pads(op: Operator) -> dict[int, tuple[int, int]]:
     return {axis: (pads[i], pads[i + count]) for i, axis in enumerate(padded)}
 
 
-def pad_fill(op: Operator, affine: Affine) -> Affine | None:
+def pad_stated(op: Operator, affine: Affine) -> Affine | None:
     """Return the part of an affine on the output that falls on the Pad's own constant, if any."""
     if op.text("mode", "constant") != "constant":
         return None

@@ -44,34 +44,47 @@ class Applied:
     def results(self) -> list[Array]:
         return [self.values[name] for name in self.node.output]
 
-    def again(self, inputs: Mapping[int, Affine], fill: Affine | None) -> list[Array]:
-        """The results after affines on inputs, and on what a Pad fills with."""
+    def again(self, inputs: Mapping[int, Affine], stated: Affine | None) -> list[Array]:
+        """The results after affines on inputs, and on the numbers that the node states itself."""
         values, node = dict(self.values), onnx.NodeProto()
         node.CopyFrom(self.node)
         for index, affine in inputs.items():
             name = f"changed_{index}"
             values[name] = affine.apply(values[node.input[index]])
             node.input[index] = name
-        if fill is not None:
-            _refill(node, self.opset, values, fill)
+        if stated is not None:
+            _restate(node, self.opset, values, stated)
         return run_node(node, self.opset, values)
 
 
-def _refill(node: onnx.NodeProto, opset: int, values: dict[str, Array], fill: Affine) -> None:
-    if opset < 11:
-        attribute = next(a for a in node.attribute if a.name == "value")
-        old = np.asarray(attribute.f, dtype=np.float64)
-    else:
-        old = values[node.input[2]] if len(node.input) > 2 else np.asarray(0.0)
-    new = np.unique(fill.apply(old))
-    if new.size > 1:
-        pytest.skip("a fold refuses fills that differ")
-    if opset < 11:
-        attribute.f = new.item()
-        return
-    del node.input[2:]
-    node.input.append("fill")
-    values["fill"] = new[0]
+_STATED = {"Pad": {"value": (2, 0.0)}, "Clip": {"min": (1, -np.inf), "max": (2, np.inf)}}
+"""The attributes of numbers that a node states, the inputs of newer opsets, and the defaults."""
+
+
+def _restate(node: onnx.NodeProto, opset: int, values: dict[str, Array], affine: Affine) -> None:
+    places = _STATED[node.op_type]
+    with np.errstate(invalid="ignore"):
+        ends = [affine.apply(_stated(node, name, values)) for name in places]
+    new = [np.unique(end) for end in (np.minimum.reduce(ends), np.maximum.reduce(ends))]
+    if any(end.size > 1 or np.isnan(end).any() for end in new):
+        pytest.skip("a fold refuses numbers that differ")
+    for (name, (index, _)), number in zip(places.items(), new, strict=False):
+        if opset < 11:
+            kept = [attribute for attribute in node.attribute if attribute.name != name]
+            del node.attribute[:]
+            node.attribute.extend([*kept, helper.make_attribute(name, number.item())])
+        else:
+            node.input.extend([""] * (index + 1 - len(node.input)))
+            node.input[index] = name
+            values[name] = number[0]
+
+
+def _stated(node: onnx.NodeProto, name: str, values: Mapping[str, Array]) -> Array:
+    index, default = _STATED[node.op_type][name]
+    stated = [attribute.f for attribute in node.attribute if attribute.name == name]
+    if len(node.input) > index and node.input[index]:
+        return values[node.input[index]]
+    return np.asarray(stated[0] if stated else default, dtype=np.float64)
 
 
 def draw(op_type: str, dice: Dice) -> Applied:
@@ -105,7 +118,7 @@ def draw_affine(dice: Dice, shape: tuple[int, ...]) -> Affine:
 
 
 def _check(applied: Applied, passage: Passage, expected: Mapping[int, Affine]) -> None:
-    found = applied.again(passage.inputs, passage.fill)
+    found = applied.again(passage.inputs, passage.stated)
     wanted = [
         expected[index].apply(result) if index in expected else result
         for index, result in enumerate(applied.results)
@@ -114,8 +127,8 @@ def _check(applied: Applied, passage: Passage, expected: Mapping[int, Affine]) -
 
 
 def _precision(applied: Applied) -> int:
-    """A fill that is an attribute is a float32."""
-    is_attribute = applied.op.op_type == "Pad" and applied.opset < 11
+    """A number that is stated in an attribute is a float32."""
+    is_attribute = applied.op.op_type in _STATED and applied.opset < 11
     return onnx.TensorProto.FLOAT if is_attribute else onnx.TensorProto.DOUBLE
 
 
@@ -144,7 +157,7 @@ def _law_down(op_type: str, dice: Dice) -> bool:
     except Refusal:
         return False
     inputs = {**affines, **passage.inputs}
-    _check(applied, Passage(inputs, passage.outputs, passage.fill), passage.outputs)
+    _check(applied, Passage(inputs, passage.outputs, passage.stated), passage.outputs)
     return True
 
 

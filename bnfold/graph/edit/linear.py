@@ -19,9 +19,9 @@ from bnfold.graph.facts.graph import Graph
 from bnfold.graph.facts.quantized import find_quantized
 from bnfold.graph.index.view import NONE, Edge
 from bnfold.graph.plan.absorbed import Absorbed
-from bnfold.graph.plan.pads import PAD_INPUT_OPSET
 from bnfold.rules.affine import F64, any_nonzero
 from bnfold.rules.operator import Shape
+from bnfold.rules.stated import INPUTS_SINCE
 
 
 class LinearRewriter(Rewriter):
@@ -203,7 +203,7 @@ class LinearRewriter(Rewriter):
         padded = self._editor.names.fresh(f"{source}_padded")
         name = f"{proto.name}_pad" if proto.name else ""
         dtype = self._dtype(self._view.nodes[edit.node].inputs[edit.layout.weight])
-        if self._opset(edit.node) < PAD_INPUT_OPSET:
+        if self._opset(edit.node) < INPUTS_SINCE:
             pad = onnx.helper.make_node(
                 "Pad", [source], [padded], name=name, pads=full, value=value
             )

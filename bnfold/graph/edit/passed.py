@@ -1,4 +1,4 @@
-"""Rewriting what an affine passes: constant operands, and the values of Pads."""
+"""Rewriting what an affine passes: constant operands, and the numbers that a node states."""
 
 import numpy as np
 import onnx
@@ -6,8 +6,8 @@ import onnx
 from bnfold.files.recipe import Literal
 from bnfold.graph.edit.rewriter import Rewriter, set_attribute
 from bnfold.graph.index.view import NONE, Edge
-from bnfold.graph.plan.pads import PAD_INPUT_OPSET
 from bnfold.rules.affine import Affine
+from bnfold.rules.stated import INPUTS_SINCE, STATED, Numbers
 
 
 class PassedRewriter(Rewriter):
@@ -20,21 +20,28 @@ class PassedRewriter(Rewriter):
         new = self._rounded(node, affine.apply(old), old.dtype)
         self._editor.replace_constant(edge, Literal(new), ("branch", new.shape, new.tobytes()))
 
-    def fill(self, node: int, value: float) -> None:
-        """Give a Pad another value to fill with."""
+    def state(self, node: int, numbers: Numbers) -> None:
+        """Give a node other numbers than those that it states itself."""
+        stated = STATED[self._view.nodes[node].proto.op_type]
+        operator = self._graph.operator(node)
+        before = stated.numbers(operator)
+        for name, index, old, new in zip(stated.names, stated.inputs, before, numbers, strict=True):
+            if new != old:
+                self._state_one(node, name, index, stated.written(operator, new))
+
+    def _state_one(self, node: int, name: str, index: int, number: float) -> None:
         record = self._view.nodes[node]
-        proto = self._editor.proto(node)
-        if self._opset(node) < PAD_INPUT_OPSET:
-            set_attribute(proto, onnx.helper.make_attribute("value", value))
+        if self._opset(node) < INPUTS_SINCE:
+            attribute = onnx.helper.make_attribute(name, number)
+            set_attribute(self._editor.proto(node), attribute)
             return
         dtype = self._dtype(record.inputs[0])
-        recipe = Literal(self._rounded(node, np.asarray(value), dtype))
-        edge = (node, 2)
-        if len(record.inputs) > 2 and record.inputs[2] != NONE:  # noqa: PLR2004 - the value
-            self._editor.replace_constant(edge, recipe, ("fill", value))
+        recipe = Literal(self._rounded(node, np.asarray(number), dtype))
+        if len(record.inputs) > index and record.inputs[index] != NONE:
+            self._editor.replace_constant((node, index), recipe, ("stated", number))
         else:
-            wish = f"{self._editor.name(record.outputs[0])}_value"
-            self._editor.add_constant(edge, recipe, wish, (dtype, value))
+            wish = f"{self._editor.name(record.outputs[0])}_{name}"
+            self._editor.add_constant((node, index), recipe, wish, (dtype, number))
 
     def add_fewer(self, node: int, signs: tuple[int, ...]) -> None:
         """Let a sum add up what is left of it, with these signs."""

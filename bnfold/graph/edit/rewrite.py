@@ -48,8 +48,8 @@ def rewrite(opened: OpenedModel, graph: Graph, plan: Plan) -> Rewritten:
         runs.rewrite(run)
     for edge, affine in plan.constants.items():
         passed.constant(edge, affine)
-    for node, value in plan.fills.items():
-        passed.fill(node, value)
+    for node, numbers in plan.stated.items():
+        passed.state(node, numbers)
     for node, signs in plan.sums.items():
         passed.add_fewer(node, signs)
     proto = editor.finish()

@@ -50,7 +50,7 @@ class Draft:
         self.removed: set[int] = set()
         self.names: dict[int, str] = {}
         self.constants: dict[Edge, Affine] = {}
-        self.fills: dict[int, float] = {}
+        self.stated: dict[int, tuple[float, ...]] = {}
         self.sums: dict[int, tuple[int, ...]] = {}
         self.outputs = {t.number: t.outputs for t in self.view.tensors if t.outputs}
         self.budget = Budget(graph)
@@ -239,7 +239,7 @@ class Draft:
         for edge, affine in proposal.constants.items():
             earlier = self.constants.get(edge)
             self.constants[edge] = affine if earlier is None else earlier.then(affine)
-        self.fills.update(proposal.fills)
+        self.stated.update(proposal.stated)
         for number in proposal.widened:
             self._widen(number)
         for number, affine in proposal.left.items():

@@ -15,6 +15,7 @@ from bnfold.graph.plan.absorbed import Absorbed
 from bnfold.reasons import Obstacle, Reason
 from bnfold.region import Region
 from bnfold.rules.affine import Affine
+from bnfold.rules.stated import Numbers
 
 
 class How(Enum):
@@ -95,7 +96,7 @@ class Plan:
         same_as: For each removed node's output, the tensor that takes its place.
         names: The name that a tensor gets, where that changes.
         constants: For (node, input index) of a constant, the affine that it is put through.
-        fills: The new value that a Pad fills with, by node.
+        stated: The new numbers that a node states itself, as a Pad its value, by node.
         sums: The signs of what a sum still adds up, 0 for what it reads no longer, by node.
         composites: What stays whole, because runtimes know it as one operator.
         regions: Where to cut to see each connected group of folds.
@@ -109,7 +110,7 @@ class Plan:
     same_as: Mapping[int, int] = field(default_factory=dict)
     names: Mapping[int, str] = field(default_factory=dict)
     constants: Mapping[Edge, Affine] = field(default_factory=dict)
-    fills: Mapping[int, float] = field(default_factory=dict)
+    stated: Mapping[int, Numbers] = field(default_factory=dict)
     sums: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
     composites: tuple[Composite, ...] = ()
     regions: tuple[Region, ...] = ()
@@ -124,7 +125,7 @@ class Plan:
     def touched(self) -> frozenset[int]:
         """The nodes whose numbers change."""
         runs = {node for run in self.runs for node in run.nodes}
-        return frozenset({*self.linear, *runs, *self.fills, *(n for n, _ in self.constants)})
+        return frozenset({*self.linear, *runs, *self.stated, *(n for n, _ in self.constants)})
 
     @property
     def changes(self) -> bool:

@@ -115,7 +115,7 @@ class Planner:
             same_as=draft.same_as(),
             names=draft.names,
             constants=draft.constants,
-            fills=draft.fills,
+            stated=draft.stated,
             sums=draft.sums,
             composites=draft.roles.composites,
             regions=find_regions(draft),

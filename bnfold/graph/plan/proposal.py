@@ -8,6 +8,7 @@ from bnfold.graph.index.view import Edge
 from bnfold.graph.plan.absorbed import Absorbed
 from bnfold.graph.plan.plan import How
 from bnfold.rules.affine import Affine
+from bnfold.rules.stated import Numbers
 
 
 @dataclass(slots=True, eq=False)
@@ -22,7 +23,7 @@ class Proposal:
         after: What runs get merged in from below.
         constants: The affine that constant operands are put through.
         parameters: The nodes of normalizations that read these constants as their parameters.
-        fills: The new values of Pads.
+        stated: The new numbers that nodes state themselves.
         through: Nodes that are passed.
         widened: Runs that the fold passes; together with it they vary along two axes.
         left: What runs are from now on, of which only the scale goes.
@@ -35,7 +36,7 @@ class Proposal:
     after: dict[int, Affine] = field(default_factory=dict)
     constants: dict[Edge, Affine] = field(default_factory=dict)
     parameters: set[int] = field(default_factory=set)
-    fills: dict[int, float] = field(default_factory=dict)
+    stated: dict[int, Numbers] = field(default_factory=dict)
     through: set[int] = field(default_factory=set)
     widened: set[int] = field(default_factory=set)
     left: dict[int, Affine] = field(default_factory=dict)

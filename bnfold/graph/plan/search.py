@@ -29,14 +29,15 @@ from bnfold.graph.index.view import NONE, Edge, Node
 from bnfold.graph.plan.absorbed import Absorbed
 from bnfold.graph.plan.backtracking import Backtracking
 from bnfold.graph.plan.draft import Draft
-from bnfold.graph.plan.pads import changed_value, pad_value, require_storable
 from bnfold.graph.plan.plan import How
 from bnfold.graph.plan.proposal import Proposal
 from bnfold.graph.plan.run import Run, can_follow
+from bnfold.graph.plan.stated import require_storable
 from bnfold.limits import AFFINES, AXIS
 from bnfold.reasons import Reason, Refusal
 from bnfold.rules.affine import Affine, any_nonzero
 from bnfold.rules.carry import CarryRow, Passage, onto_branch
+from bnfold.rules.stated import STATED
 
 _WILLING_DEPTH = 64
 """Operators in a row above a sum that are asked before one of its branches is chosen. Without this
@@ -493,8 +494,8 @@ class Search:
     def _take_passage(self, node: Node, passage: Passage) -> None:
         """Assign the affines that a row answers to the node's constants, inputs and outputs."""
         self.proposal.through.add(node.number)
-        if passage.fill is not None:
-            self._refill(node, passage.fill)
+        if passage.stated is not None:
+            self._restate(node, passage.stated)
         for index, affine in passage.inputs.items():
             tensor = node.inputs[index]
             if tensor in self._draft.graph.constants:
@@ -524,18 +525,19 @@ class Search:
         if count > max(prod(shape), AXIS):
             raise Refusal(Reason.TOO_LARGE, f"{count} values", self._draft.label(tensor))
 
-    def _refill(self, node: Node, affine: Affine) -> None:
-        """Give a Pad the value that its own becomes under an affine."""
-        value = self.proposal.fills.get(node.number, self._fill_of(node))
-        sinks = self.proposal.how is How.OUTPUT
-        changed = changed_value(node, value, affine if sinks else affine.inverse())
-        if changed != value:
-            require_storable(self._draft.graph, node, changed)
-            self.proposal.fills[node.number] = changed
-
-    def _fill_of(self, node: Node) -> float:
-        fills = self._draft.fills
-        return fills[node.number] if node.number in fills else pad_value(self._draft.graph, node)
+    def _restate(self, node: Node, affine: Affine) -> None:
+        """Let the numbers that a node states become what they are under an affine."""
+        stated = STATED[node.proto.op_type]
+        with refusing_at(node):
+            before = stated.numbers(self._draft.graph.operator(node.number))
+            before = self._draft.stated.get(node.number, before)
+            before = self.proposal.stated.get(node.number, before)
+            sinks = self.proposal.how is How.OUTPUT
+            changed = stated.change(before, affine if sinks else affine.inverse())
+        if changed != before:
+            for number in changed:
+                require_storable(self._draft.graph, node, number)
+            self.proposal.stated[node.number] = changed
 
     def _check_names(self) -> None:
         """Refuse to make two graph outputs one tensor: ONNX gives each output a name of its own."""

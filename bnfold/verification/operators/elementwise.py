@@ -18,6 +18,7 @@ from bnfold.verification.operators.node import (
 
 _LEGACY_BROADCAST = 7  # the opset from which operands broadcast as in numpy
 _MODE_BY_OUTPUTS, _MODE_BY_ATTRIBUTE = 7, 14  # the opsets from which they tell of training
+_CLIP_INPUTS = 11  # the opset from which the bounds of a Clip are inputs
 _PAD_INPUTS = 11  # the opset from which a Pad is told by inputs how much
 
 
@@ -55,6 +56,17 @@ def division(call: Call) -> Array | None:
     if any(operand is not None and operand.dtype.kind != "f" for operand in call.inputs):
         return None
     return _divide(call)
+
+
+def clip(call: Call) -> Array:
+    """Return X between two bounds, which before opset 11 are attributes."""
+    if call.opset >= _CLIP_INPUTS:
+        low, high = optional(call.inputs, 1), optional(call.inputs, 2)
+    else:
+        low, high = (call.attributes.get(name) for name in ("min", "max"))
+    X = needed(call.inputs, 0)
+    X = X if low is None else np.maximum(X, low)
+    return np.asarray(X if high is None else np.minimum(X, high))
 
 
 def dropout(call: Call) -> Array:

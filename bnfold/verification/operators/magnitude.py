@@ -127,6 +127,15 @@ def passes(compute: Compute, node: onnx.NodeProto, inputs: TrackedInputs) -> lis
     return [_needed(inputs, 0).magnitude]
 
 
+def clipped(compute: Compute, node: onnx.NodeProto, inputs: TrackedInputs) -> list[Array]:
+    """Elementwise, and no two values leave further apart than they came, or than the bounds are.
+
+    What is clipped is a bound, which may have been rounded, too.
+    """
+    values = [None if tracked is None else tracked.value for tracked in inputs]
+    return [np.maximum(_needed(inputs, 0).magnitude, np.abs(compute(node, values)[0]))]
+
+
 def two_slopes(compute: Compute, node: onnx.NodeProto, inputs: TrackedInputs) -> list[Array]:
     """One slope is 1, for positive values, the other an attribute or an input."""
     del compute

@@ -226,7 +226,7 @@ TABLE: Mapping[str, Row] = {
     ),
     "LeakyRelu": _activation(magnitude.two_slopes),
     "PRelu": _activation(magnitude.two_slopes),
-    "Clip": _activation(magnitude.passes),
+    "Clip": _activation(magnitude.clipped, elementwise.clip),
     "Abs": _activation(magnitude.passes, _of_data(np.abs), never_negative=True),
     "Max": Row(Kind.ELEMENTWISE, magnitude.alike),
     "Min": Row(Kind.ELEMENTWISE, magnitude.as_by("Max")),
