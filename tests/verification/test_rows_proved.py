@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import linear_steps
 import onnx
 import pytest
 import rowcases
@@ -33,8 +34,8 @@ _MOVED = sorted(name for name, row in CARRY.items() if not isinstance(row, Blind
 _BUILDS: list[tuple[Build, list[str]]] = [
     (rowcases.carried_up, _MOVED),
     (rowcases.carried_down, _MOVED),
-    (rowcases.linear_output, sorted(LINEAR)),
-    (rowcases.linear_input, sorted(LINEAR)),
+    (rowcases.linear_output, sorted(linear_steps.SOURCES)),
+    (rowcases.linear_input, sorted(linear_steps.READERS)),
     (rowcases.affine_row, sorted(AFFINE)),
 ]
 _ROWS = [
