@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 _VERIFY = VerifyOptions()
 
 
+FOLDED = ".folded"
+"""Ends the stem of a folded model's default name."""
+
+
 @frozen
 class FileOptions:
     """How to fold a file; `fold_file` documents each option."""
@@ -53,7 +57,7 @@ def default_target(source: Path) -> Path:
     """
     if not source.name or source.is_dir():
         raise RequestError(f"{source}: this is a folder, not a model")
-    return source.with_name(f"{source.stem}.folded{source.suffix or '.onnx'}")
+    return source.with_name(f"{source.stem}{FOLDED}{source.suffix or '.onnx'}")
 
 
 def fold_file(  # noqa: PLR0913 - each is an option of the command line
@@ -126,7 +130,8 @@ def fold_with(
             "new statistics and shared data exclude each other: a model that refers to the data "
             "files of another is folded with the statistics of that other"
         )
-    job = _Job(source, _target(source, target, in_place=how.in_place), how, step)
+    named = target is not None or how.in_place
+    job = _Job(source, _target(source, target, in_place=how.in_place), how, step, named=named)
     _tidy_around(job.source, job.target)
     with _without_collection(), _naming(job.source, job.target):
         return job.check() if how.check else job.fold()
@@ -138,6 +143,7 @@ def verify(
     *,
     regions: Sequence[Region] = (),
     options: VerifyOptions = _VERIFY,
+    step: Callable[[str], None] = lambda _: None,
 ) -> "Verification":
     """Verify that `candidate` computes what `original` computes, but for rounding.
 
@@ -146,6 +152,7 @@ def verify(
         candidate: Another, made by anyone.
         regions: Where it is said to differ; without, that is sought by tensor names.
         options: How to verify.
+        step: Is told what is being done.
 
     Raises:
         RequestError: The inputs or providers that were asked for are not usable at all.
@@ -157,7 +164,7 @@ def verify(
         m if isinstance(m, onnx.ModelProto) else as_path(m) for m in (original, candidate)
     )
     _tidy_around(*(m for m in (first, second) if isinstance(m, Path)))
-    return verify_models(first, second, regions=regions, options=options)
+    return verify_models(first, second, regions=regions, options=options, step=step)
 
 
 def _tidy_around(*files: Path) -> None:
@@ -208,21 +215,33 @@ class _Job:
     target: Path
     how: FileOptions
     step: Callable[[str], None]
+    named: bool
     estimate: "Estimate | None" = None
 
     def check(self) -> Report:
         """Return what would be folded; write nothing."""
+        self.step("opening")
         with open_model(self.source) as source, self._basis(source) as (basis, _):
+            self._say_what_is_planned(basis)
             return carry_out(basis, self.how.fold, partial(self._report, source, checked_only=True))
 
     def fold(self) -> Report:
         """Fold, save, verify, publish."""
+        self.step("opening")
         with (
             open_model(self.source) as source,
             self._basis(source) as (basis, path),
             self._verifier(path) as verifier,
         ):
+            self._say_what_is_planned(basis)
             return carry_out(basis, self.how.fold, partial(self._save, source, basis, verifier))
+
+    def _say_what_is_planned(self, basis: OpenedModel) -> None:
+        counts = Counts.of(basis.proto)
+        self.step(
+            f"planning: {counts.nodes} nodes, of which {counts.batch_normalizations} are batch "
+            f"normalizations, {basis.size / 1e6:.1f} MB"
+        )
 
     @contextmanager
     def _basis(self, source: OpenedModel) -> Iterator[tuple[OpenedModel, Path]]:
@@ -250,7 +269,7 @@ class _Job:
             return nullcontext()
         from bnfold.verification import Verifier
 
-        return Verifier(original, self.how.verify)
+        return Verifier(original, self.how.verify, self.step)
 
     def _save(
         self,
@@ -263,6 +282,8 @@ class _Job:
         if self.how.max_kept is not None:
             self._require_good(self._report(source, decision))
         if not decision.plan.changes:
+            if not self.named and basis is source and self.source.stem.endswith(FOLDED):
+                self.target = self.source  # a folded model, folded again, is what it was
             # What is to be replaced by itself stays, unless it shall have another form.
             replaces_itself = self.target == self.source and basis is source
             written = not replaces_itself or self.how.external_data is True
@@ -270,6 +291,8 @@ class _Job:
                 copy_model(basis, self.target, external_data=external, share_data=sharing)
             return self._report(source, decision, written=written)
         made, verification = decision.rewritten, None
+        gone = len(decision.plan.removed)
+        self.step(f"writing: {gone} of {Counts.of(source.proto).nodes} nodes folded")
         with stage(
             decision.opened,
             made.proto,

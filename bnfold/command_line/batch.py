@@ -1,45 +1,23 @@
 """Several models, one after the other or so many at a time, each with its own outcome."""
 
-import os
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from shutil import copyfileobj
+from time import monotonic
 
-from bnfold.api import FileOptions, default_target, fold_with
-from bnfold.errors import BnfoldError, RequestError
+from bnfold.api import fold_with
+from bnfold.command_line.sources import PIPE, Request, Sources, find_targets, for_pipes
+from bnfold.errors import BnfoldError
 from bnfold.frozen import frozen
 from bnfold.processes.cleanup import removed_if_killed
 from bnfold.processes.fork import own_process
 from bnfold.reports.refused import ProviderError, TooManyKeptError, VerificationError
 from bnfold.reports.report import Entry, Exit, Failure, FileRecord, Report
-
-PIPE = Path("-")
-"""Stands for standard input or output."""
-
-
-@frozen
-class Request:
-    """What to do with every model.
-
-    Attributes:
-        output: Where the folded model goes, of one.
-        directory: The folder that the folded models go to.
-        how: What `bnfold.fold_file` takes besides.
-    """
-
-    output: Path | None
-    directory: Path | None
-    how: FileOptions
-
-    def writes_to_stdout(self, sources: Sequence[Path]) -> bool:
-        """Whether the folded model goes to standard output."""
-        piped = PIPE in sources if self.output is None else self.output == PIPE
-        return piped and not self.how.check
-
 
 Step = Callable[[str], None]
 """Is told what is being done."""
@@ -59,6 +37,7 @@ class Outcome:
         report: What was done; None where the model could not even be read.
         error: What went wrong, in one line.
         trace: Where it went wrong, if bnfold itself is to blame.
+        seconds: How long it took.
     """
 
     source: Path
@@ -66,6 +45,7 @@ class Outcome:
     report: Report | None = None
     error: str = ""
     trace: str = ""
+    seconds: float = 0.0
 
     @property
     def entry(self) -> Entry:
@@ -74,46 +54,70 @@ class Outcome:
 
 
 def run_all(
-    sources: Sequence[Path],
+    sources: Sources,
     request: Request,
     *,
     jobs: int = 1,
     step: Step = _silent,
+    done: Callable[[Outcome], None] = lambda _: None,
 ) -> list[Outcome]:
     """Fold every source; one that fails does not keep the others from being folded.
 
-    Raises:
-        RequestError: The request makes no sense for these sources.
-    """
-    request = _for_pipes(sources, request)
-    targets = _targets(sources, request)
-    work = [(source, target, request) for source, target in zip(sources, targets, strict=True)]
-    if jobs == 1 or len(work) == 1:
-        outcomes = []
-        for source, target, each in work:
-            step(f"{source}")
-            outcomes.append(_run(source, target, each, step))
-        return outcomes
-    from bnfold.processes.pool import in_processes
+    Args:
+        sources: The models.
+        request: What to do with each.
+        jobs: How many at a time.
+        step: Is told what is being done, where that is one thing at a time.
+        done: Is told each outcome as soon as it is there.
 
-    step(f"{len(work)} models")
-    return in_processes(_run_job, work, jobs, _died)
-
-
-def files_of(sources: Sequence[Path], request: Request) -> list[Path]:
-    """Return the model files that will be read and written.
+    Returns:
+        The outcomes in the order of the sources.
 
     Raises:
         RequestError: The request makes no sense for these sources.
     """
-    request = _for_pipes(sources, request)
-    files = [*sources]
-    for source, target in zip(sources, _targets(sources, request), strict=True):
-        if target is not None:
-            files.append(target)
-        elif not source.is_dir():  # which is refused when its turn comes
-            files.append(default_target(source))
-    return [file for file in files if file != PIPE]
+    request = for_pipes(sources, request)
+    targets = find_targets(sources, request)
+    work = [(path, target, request) for path, target in zip(sources.paths, targets, strict=True)]
+    pace = _Pace(len(work))
+    if jobs > 1 and len(work) > 1:
+        from bnfold.processes.pool import in_processes
+
+        def finished(outcome: Outcome) -> None:
+            pace.done += 1
+            done(outcome)
+            step(f"{pace}")
+
+        step(f"{pace}")
+        return in_processes(_run_job, work, jobs, _died, finished)
+    outcomes = []
+    for source, target, each in work:
+        before = f"{pace}: " if len(work) > 1 else ""
+        outcomes.append(_run(source, target, each, partial(_prefixed, step, f"{before}{source}")))
+        pace.done += 1
+        done(outcomes[-1])
+    return outcomes
+
+
+def _prefixed(step: Step, before: str, what: str) -> None:
+    """Say of which model something is told."""
+    step(f"{before}: {what}")
+
+
+@dataclass(slots=True)
+class _Pace:
+    """How many of several models are done, and how long the others will take."""
+
+    total: int
+    done: int = 0
+    began: float = field(default_factory=monotonic)
+
+    def __str__(self) -> str:
+        told = f"{self.done} of {self.total} models done"
+        if not self.done:
+            return told
+        left = (monotonic() - self.began) / self.done * (self.total - self.done)
+        return f"{told}, about {left:.0f} s left"
 
 
 _Job = tuple[Path, Path | None, Request]
@@ -128,83 +132,6 @@ def _run_job(job: _Job) -> Outcome:
 def _died(job: _Job, how: str) -> Outcome:
     source, _, _ = job
     return Outcome(source, Exit.BAD_REQUEST, None, f"{source}: the process that folded it {how}")
-
-
-def _for_pipes(sources: Sequence[Path], request: Request) -> Request:
-    """A model that comes from a pipe goes to a pipe, unless it is told otherwise."""
-    if PIPE in sources:
-        if sys.stdin is None:
-            raise RequestError("standard input is closed")
-        if len(sources) > 1:
-            raise RequestError("standard input is one model; it cannot be one of several")
-        if request.how.in_place or request.directory is not None:
-            raise RequestError(
-                "a model from standard input goes to --output or standard output,"
-                " not to --directory or --in-place"
-            )
-        request = request if request.output is not None else replace(request, output=PIPE)
-    if request.output != PIPE or request.how.check:
-        return request
-    if sys.stdout is None:
-        raise RequestError("standard output is closed")
-    if sys.stdout.isatty():
-        raise RequestError("a model is not written to a terminal: redirect standard output")
-    if request.how.external_data or request.how.share_data:
-        raise RequestError("a model on standard output has no data file beside it")
-    return replace(request, how=replace(request.how, external_data=False))
-
-
-def _targets(sources: Sequence[Path], request: Request) -> list[Path | None]:
-    """Return where each folded model goes; None where its source tells."""
-    targets = _chosen_targets(sources, request)
-    if not request.how.check:
-        _require_apart(sources, targets, request)
-    return targets
-
-
-def _require_apart(
-    sources: Sequence[Path], targets: Sequence[Path | None], request: Request
-) -> None:
-    """Refuse to write over what another model of the same run is read from or written to."""
-    read = {os.path.realpath(source) for source in sources}
-    written: dict[str, Path] = {}
-    for source, chosen in zip(sources, targets, strict=True):
-        if PIPE in (source, chosen) or source.is_dir():
-            continue
-        target = chosen or (source if request.how.in_place else default_target(source))
-        real = os.path.realpath(target)
-        if real in written:
-            raise RequestError(f"{target}: both {written[real]} and {source} would be written here")
-        written[real] = source
-        if real in read and real != os.path.realpath(source):
-            raise RequestError(
-                f"{target}: the folded {source} would overwrite this, which is to be folded, too"
-            )
-
-
-def _chosen_targets(sources: Sequence[Path], request: Request) -> list[Path | None]:
-    chosen = [request.output is not None, request.directory is not None, request.how.in_place]
-    if sum(chosen) > 1:
-        raise RequestError("--output, --directory and --in-place exclude each other")
-    if request.output is not None:
-        return _one_target(sources, request)
-    if len(set(sources)) < len(sources):
-        raise RequestError("a model is named twice")
-    if request.directory is None:
-        return [None] * len(sources)
-    if not request.directory.is_dir() and not request.how.check:
-        why = "this is not a folder" if request.directory.exists() else "this folder does not exist"
-        raise RequestError(f"{request.directory}: {why}")
-    targets = [request.directory / source.name for source in sources]
-    if len(set(targets)) < len(targets):
-        raise RequestError("two models of the same name cannot go into one folder")
-    return list(targets)
-
-
-def _one_target(sources: Sequence[Path], request: Request) -> list[Path | None]:
-    if len(sources) > 1:
-        raise RequestError("--output takes one model; use --directory for several")
-    return [request.output]
 
 
 def _run(source: Path, target: Path | None, request: Request, step: Step = _silent) -> Outcome:
@@ -246,7 +173,13 @@ def _run_in(folder: Path, source: Path, target: Path | None, request: Request) -
 
 
 def _outcome(source: Path, target: Path | None, request: Request, step: Step = _silent) -> Outcome:
-    """Fold one model, whatever may happen."""
+    """Fold one model, whatever may happen, and take the time."""
+    began = monotonic()
+    outcome = _attempt(source, target, request, step)
+    return replace(outcome, seconds=monotonic() - began)
+
+
+def _attempt(source: Path, target: Path | None, request: Request, step: Step) -> Outcome:
     try:
         report = fold_with(source, target, request.how, step)
     except (VerificationError, ProviderError, TooManyKeptError) as error:

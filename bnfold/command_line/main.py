@@ -7,7 +7,6 @@ imported until there is something to do, so that `--help` answers at once.
 import atexit
 import gc
 import os
-import shutil
 import signal
 import sys
 import traceback
@@ -153,8 +152,8 @@ def _with_verify_options(command: Any) -> Any:  # noqa: ANN401 - a click decorat
 @click.option(
     "--report",
     type=_Path(),
-    metavar="R.json|R.html",
-    help="Write a report, as JSON or HTML.",
+    metavar="R.json|R.jsonl|R.html",
+    help="Write a report, as JSON, JSON lines or HTML.",
 )
 @_with_verify_options
 @click.option("--no-verify", is_flag=True, help="Do not verify the folded model.")
@@ -232,9 +231,12 @@ def fold(models: Sequence[Path], **options: Any) -> None:  # noqa: ANN401 - clic
         _check_names(models)
         with interrupts_held_back():
             from bnfold.api import FileOptions
-            from bnfold.command_line.batch import Request, files_of, run_all
+            from bnfold.command_line.batch import run_all
+            from bnfold.command_line.progress import progress
+            from bnfold.command_line.sources import Request, files_of, find_sources
+            from bnfold.command_line.telling import Accounts, Telling
             from bnfold.graph.options import FoldOptions
-            from bnfold.reports.report import write_reports
+            from bnfold.reports.report import ReportFile
 
         _resume_collecting()
         request = Request(
@@ -254,17 +256,33 @@ def fold(models: Sequence[Path], **options: Any) -> None:  # noqa: ANN401 - clic
                 digest=options["report"] is not None,
             ),
         )
+        sources = find_sources(models)
         if options["report"] is not None:
-            _check_report(options, files_of(models, request))
-        with _progress(quiet=options["quiet"]) as step:
-            results = run_all(models, request, jobs=options["jobs"], step=step)
-        with _saying_what_was_written(results):
+            _check_report(options, files_of(sources, request))
+        telling = Telling(
+            sources.paths,
+            options["quiet"],
+            options["verbose"],
+            options["check"],
+            request.writes_to_stdout(sources.paths),
+        )
+        with progress(quiet=options["quiet"]) as shown:
+            several = len(sources.models) > 1
+            report = None
+            if options["report"] is not None:
+                report = ReportFile(options["report"], several=several)
+            accounts = Accounts(telling, report, shown)
             try:
-                _print_results(results, options, to_stderr=request.writes_to_stdout(models))
-            finally:
-                if options["report"] is not None:
-                    write_reports(options["report"], [result.entry for result in results])
-        sys.exit(max(result.exit_code for result in results))
+                run_all(sources, request, jobs=options["jobs"], step=shown.show, done=accounts.take)
+            except KeyboardInterrupt:
+                if accounts.outcomes:
+                    accounts.close()
+                    done = f"{len(accounts.outcomes)} of {len(sources.models)} models were done"
+                    _fail(f"interrupted; {done}", _INTERRUPTED)
+                raise
+        with _saying_what_was_written(accounts.outcomes):
+            accounts.close(sources.passed_over)
+        sys.exit(max(outcome.exit_code for outcome in accounts.outcomes))
 
 
 @click.command(name="bnfold verify", context_settings={"help_option_names": ["-h", "--help"]})
@@ -284,8 +302,8 @@ def fold(models: Sequence[Path], **options: Any) -> None:  # noqa: ANN401 - clic
 @click.option(
     "--report",
     type=_Path(),
-    metavar="R.json|R.html",
-    help="Write a report, as JSON or HTML.",
+    metavar="R.json|R.jsonl|R.html",
+    help="Write a report, as JSON, JSON lines or HTML.",
 )
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
 @click.option("-v", "--verbose", is_flag=True, help="Print every output and every region.")
@@ -299,15 +317,19 @@ def verify(original: Path, candidate: Path, **options: Any) -> None:  # noqa: AN
         _check_together(options)
         with interrupts_held_back():
             from bnfold.api import verify as verify_models
+        from bnfold.command_line.progress import progress
+        from bnfold.command_line.telling import width
         from bnfold.command_line.text import verification_text
         from bnfold.reports.report import Comparison, FileRecord, write_reports
 
         _resume_collecting()
         if options["report"] is not None:
             _check_report(options, [original, candidate])
-        with _progress(quiet=options["quiet"]) as step:
-            step("verifying")
-            found = verify_models(original, candidate, options=_verify_options(options))
+        with progress(quiet=options["quiet"]) as shown:
+            shown.show("verifying")
+            found = verify_models(
+                original, candidate, step=shown.show, options=_verify_options(options)
+            )
         comparison = Comparison(
             FileRecord.of(original, digest=True), FileRecord.of(candidate, digest=True), found
         )
@@ -315,9 +337,9 @@ def verify(original: Path, candidate: Path, **options: Any) -> None:  # noqa: AN
             write_reports(options["report"], [comparison])
         if not options["quiet"]:
             failed = bool(comparison.error)
-            text = verification_text(found, verbose=options["verbose"], width=_width(err=failed))
+            text = verification_text(found, verbose=options["verbose"], width=width(err=failed))
             click.echo(text, err=failed)
-        if comparison.error and (options["quiet"] or found.ok):
+        if comparison.error and (options["quiet"] or found.verdict.ok):
             click.echo(f"bnfold: {one_line(f'{candidate}: {comparison.error}')}", err=True)
         sys.exit(comparison.exit_code)
 
@@ -508,31 +530,6 @@ def _shape(text: str) -> tuple[str, tuple[int, ...]]:
     return name, shape
 
 
-def _print_results(
-    results: "Sequence[Outcome]", options: dict[str, Any], *, to_stderr: bool
-) -> None:
-    from bnfold.command_line.text import report_text, summary
-
-    for result in results:
-        if result.error:
-            click.echo(f"bnfold: {one_line(result.error)}", err=True)
-        if result.trace and options["verbose"]:
-            click.echo(printable_lines(result.trace), err=True)
-        if result.report is not None and not options["quiet"]:
-            err = to_stderr or bool(result.error)
-            text = report_text(result.report, verbose=options["verbose"], width=_width(err=err))
-            click.echo(text, err=err)
-    if len(results) > 1 and not options["quiet"]:
-        click.echo(summary([(result.exit_code, result.report) for result in results]))
-
-
-def _width(*, err: bool) -> int | None:
-    """Return the width of the terminal that is written to, if it is one."""
-    stream = sys.stderr if err else sys.stdout
-    shown = stream is not None and stream.isatty()
-    return shutil.get_terminal_size().columns if shown else None
-
-
 @contextmanager
 def _one_line_errors(*, verbose: bool) -> Iterator[None]:
     """Say in one line what is wrong, and exit with 2."""
@@ -575,19 +572,3 @@ def _let_go_of(stream: Any) -> None:  # noqa: ANN401
     """Let what is buffered go nowhere, or it would fail once more when the interpreter ends."""
     with suppress(OSError, ValueError, AttributeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-
-
-@contextmanager
-def _progress(*, quiet: bool) -> Iterator[Any]:
-    """Show the current step on a terminal's last line, and nothing elsewhere."""
-    shown = sys.stderr is not None and sys.stderr.isatty() and not quiet
-
-    def step(text: str) -> None:
-        if shown:
-            click.echo(f"\r\x1b[K{one_line(text)} …", err=True, nl=False)
-
-    try:
-        yield step
-    finally:
-        if shown:
-            click.echo("\r\x1b[K", err=True, nl=False)

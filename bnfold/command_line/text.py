@@ -134,14 +134,14 @@ def _done_lines(report: Report, *, verbose: bool) -> Iterator[str]:
     ways = Counter(fold.how for fold in report.folds)
     only = f" {_WAYS[next(iter(ways))]}" if len(ways) == 1 else ""
     folded = f"{'would be folded' if report.checked_only else 'folded'}{only}"
-    yield f"{_taken(report)} {folded}, {report.before.nodes} → {report.after.nodes} nodes"
+    yield f"{taken(report)} {folded}, {report.before.nodes} → {report.after.nodes} nodes"
     if not only:
         yield ", ".join(f"{number} {_WAYS[way]}" for way, number in ways.items())
     if verbose:
         yield from _indented(_fold_text(fold) for fold in report.folds)
 
 
-def _taken(report: Report) -> str:
+def taken(report: Report) -> str:
     """Count what went: batch normalizations, and what else."""
     total = report.before.batch_normalizations
     gone = total - report.after.batch_normalizations
@@ -154,7 +154,7 @@ def _taken(report: Report) -> str:
     named = ", ".join(f"{number} {op_type}" for op_type, number in others.items())
     if not total:
         return named
-    return f"{gone} of {_count(total, 'batch normalization')}" + (f" and {named}" if named else "")
+    return f"{gone} of {counted(total, 'batch normalization')}" + (f" and {named}" if named else "")
 
 
 def _fold_text(fold: FoldRecord) -> str:
@@ -174,16 +174,16 @@ def _kept_lines(kept: Sequence[KeptRecord], *, verbose: bool) -> Iterator[str]:
     """Tell what was kept and why: one of each kind, or all."""
     normalizations = [record for record in kept if record.is_normalization]
     if normalizations:
-        yield f"{_count(len(normalizations), 'batch normalization')} kept:"
+        yield f"{counted(len(normalizations), 'batch normalization')} kept:"
         yield from _indented(_reasons(normalizations, verbose=verbose))
     apart = [record for record in kept if record.beside is not None]
     if apart:
-        yield f"{_count(len(apart), 'branch', 'branches')} kept apart from what they are added to:"
+        yield f"{counted(len(apart), 'branch', 'branches')} kept apart from what they are added to:"
         yield from _indented(_apart_texts(apart, verbose=verbose))
     others = [record for record in kept if not record.is_normalization and record.beside is None]
     if others and verbose:
         arithmetic = ("run of other per-channel arithmetic", "runs of other per-channel arithmetic")
-        yield f"{_count(len(others), *arithmetic)} kept:"
+        yield f"{counted(len(others), *arithmetic)} kept:"
         yield from _indented(_reasons(others, verbose=True))
 
 
@@ -231,7 +231,7 @@ def _composite_lines(composites: Sequence[CompositeRecord]) -> Iterator[str]:
     """Tell what was left whole."""
     if not composites:
         return
-    yield f"{_count(len(composites), 'composite')} left whole, known to runtimes as one operator:"
+    yield f"{counted(len(composites), 'composite')} left whole, known to runtimes as one operator:"
     for composite in composites:
         yield f"{_INDENT}{composite.name}: {_run_text(composite.nodes)}"
 
@@ -239,20 +239,20 @@ def _composite_lines(composites: Sequence[CompositeRecord]) -> Iterator[str]:
 def _side_effects(report: Report) -> Iterator[str]:
     if report.inlined:
         names = ", ".join(report.inlined)
-        yield f"{_count(len(report.inlined), 'local function')} inlined: {names}"
+        yield f"{counted(len(report.inlined), 'local function')} inlined: {names}"
     if report.left_files:
         names = ", ".join(report.left_files)
         yield f"no longer read by the model, and as before: {names}"
     if report.unlisted:
         yield (
-            f"{_count(len(report.unlisted), 'initializer')} no longer listed as graph inputs"
+            f"{counted(len(report.unlisted), 'initializer')} no longer listed as graph inputs"
             " (folded; --keep-overridable leaves such alone)"
         )
 
 
 def _verification_lines(found: "Verification", reason: str, *, verbose: bool) -> Iterator[str]:
     """Tell the verdict, then the evidence; the reason only where the evidence does not say it."""
-    colour = "green" if found.ok else "yellow" if found.verdict == "inconclusive" else "red"
+    colour = "green" if found.verdict.ok else "yellow" if found.verdict == "inconclusive" else "red"
     verdict = click.style(f"verification {found.verdict}", fg=colour, bold=True)
     yield f"{verdict}: {reason}" if reason and found.verdict != "passed" else verdict
     if found.first_divergence:
@@ -281,7 +281,7 @@ def _proof_lines(found: "Verification", *, verbose: bool) -> Iterator[str]:
     rest = "; all else is identical" if found.structure.proved else ""
     if held:
         worst = max(probe.fraction for probe in held)
-        total = _count(len(found.probes), "fold")
+        total = counted(len(found.probes), "fold")
         folds = total if len(held) == len(found.probes) else f"{len(held)} of {total}"
         yield f"float64 probe: {folds} within {worst:.2f} of the rounding bound{rest}"
     elif rest and not found.probes:
@@ -338,5 +338,6 @@ def _remarks(output: "OutputComparison") -> str:
     return f"{missing}{verdict}{note}"
 
 
-def _count(number: int, noun: str, plural: str | None = None) -> str:
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """Return a number with its noun."""
     return f"{number} {noun if number == 1 else plural or noun + 's'}"

@@ -34,6 +34,7 @@ def in_processes(
     tasks: Sequence[Task],
     jobs: int,
     died: Callable[[Task, str], Result],
+    done: Callable[[Result], None] = lambda _: None,
 ) -> list[Result]:
     """Return `do(task)` for every task, in their order.
 
@@ -42,8 +43,9 @@ def in_processes(
         tasks: What to do it with.
         jobs: How many at a time.
         died: What to return for a task whose process died, and how it did.
+        done: Is told each result as soon as it is there.
     """
-    team = _Team(do, deque(range(len(tasks))), tasks, died)
+    team = _Team(do, deque(range(len(tasks))), tasks, died, done)
     try:
         ensure_running()  # else the first process would start it, and let Ctrl-C through
         with interrupts_held_back():
@@ -72,6 +74,7 @@ class _Team(Generic[Task, Result]):
     waiting: deque[int]
     tasks: Sequence[Task]
     died: Callable[[Task, str], Result]
+    done: Callable[[Result], None]
     workers: dict[Connection, _Worker] = field(default_factory=dict)
     results: dict[int, Result] = field(default_factory=dict)
 
@@ -92,13 +95,17 @@ class _Team(Generic[Task, Result]):
             self._bury(connection)
             return
         if worker.task is not None:
-            self.results[worker.task] = result
+            self._finish(worker.task, result)
         worker.task = self.waiting.popleft() if self.waiting else None
         if worker.task is None:
             self._part(connection)
         else:
             with suppress(BrokenPipeError):  # it died, and is heard of next
                 connection.send(self.tasks[worker.task])
+
+    def _finish(self, task: int, result: Result) -> None:
+        self.results[task] = result
+        self.done(result)
 
     def _bury(self, connection: Connection) -> None:
         """Record that a dead worker's task failed, and start another worker if one is needed."""
@@ -110,7 +117,7 @@ class _Team(Generic[Task, Result]):
             return
         if task in self.waiting:
             self.waiting.remove(task)
-        self.results[task] = self.died(self.tasks[task], how_it_ended(worker.process.exitcode or 0))
+        self._finish(task, self.died(self.tasks[task], how_it_ended(worker.process.exitcode or 0)))
         if len(self.waiting) > sum(other.task is None for other in self.workers.values()):
             with interrupts_held_back():
                 self.hire()

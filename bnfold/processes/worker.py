@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Callable
 from typing import IO, Any
 
 from bnfold.errors import RequestError
@@ -41,14 +42,18 @@ class ChildDiedError(Exception):
 class Worker:
     """A child process that answers commands in order."""
 
-    def __init__(self, module: str, timeout: float) -> None:
+    def __init__(
+        self, module: str, timeout: float, step: Callable[[str], None] = lambda _: None
+    ) -> None:
         """Start the child.
 
         Args:
             module: What it runs; it calls `bnfold.processes.child.serve`.
             timeout: Seconds that each step may take.
+            step: Is told which step is being waited for.
         """
         self._timeout = timeout
+        self._step = step
         self._doing = "starting"
         self._died: ChildDiedError | None = None
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed in `close`
@@ -101,6 +106,7 @@ class Worker:
                 self._give_up(f"{how_it_ended(self._process.wait())} while {self._doing}")
             elif "doing" in message:
                 self._doing = message["doing"]
+                self._step(self._doing)
             elif "refused" in message:
                 raise RequestError(message["refused"])
             else:

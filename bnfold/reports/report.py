@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 
 _HTML = frozenset({".html", ".htm"})
+_LINES = ".jsonl"
 _RUNTIMES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml")
 
 
@@ -232,8 +233,8 @@ def check_report_path(path: Path, used: Iterable[Path] = ()) -> None:
     Raises:
         RequestError: It cannot, or HTML needs the extra `bnfold[html]`.
     """
-    if path.suffix.lower() not in {".json", *_HTML}:
-        raise RequestError(f"{path}: a report is written to a .json or .html file")
+    if path.suffix.lower() not in {".json", _LINES, *_HTML}:
+        raise RequestError(f"{path}: a report is written to a .json, .jsonl or .html file")
     with os_errors_as_requests(path):
         real = real_target(path)
         if not os.access(real.parent, os.W_OK):
@@ -256,7 +257,50 @@ def _is_same(one: Path, other: Path) -> bool:
         return False
 
 
-def write_reports(path: Path, entries: Sequence[Entry]) -> None:
+class ReportFile:
+    """A report file, to which what was done is added as it is done.
+
+    In JSON lines (`.jsonl`) each entry is a line that is written at once. JSON and HTML are written
+    as a whole when the file is closed; in JSON, one model is an object, several are a list.
+    """
+
+    def __init__(self, path: Path, *, several: bool = False) -> None:
+        """Begin.
+
+        Args:
+            path: The path; its suffix tells the form.
+            several: Write a list even of one entry.
+
+        Raises:
+            OSError: The file cannot be written.
+        """
+        self._path = path
+        self._several = several
+        self._entries: list[Entry] = []
+        self._lines = path.suffix.lower() == _LINES
+        if self._lines:
+            path.write_text("", encoding="utf-8")
+
+    def add(self, entry: Entry) -> None:
+        """Add an entry."""
+        if not self._lines:
+            self._entries.append(entry)
+            return
+        line = json.dumps(entry.to_dict(), ensure_ascii=False) + "\n"
+        with self._path.open("ab") as file:
+            file.write(line.encode("utf-8", "backslashreplace"))
+
+    def close(self) -> None:
+        """Write what is still to be written.
+
+        Raises:
+            RequestError: HTML needs the extra `bnfold[html]`, or the file cannot be written.
+        """
+        if not self._lines:
+            write_reports(self._path, self._entries, several=self._several)
+
+
+def write_reports(path: Path, entries: Sequence[Entry], *, several: bool = False) -> None:
     """Write what was done: HTML to a path that ends so, else JSON.
 
     In JSON, one model is an object, several are a list of objects.
@@ -264,13 +308,14 @@ def write_reports(path: Path, entries: Sequence[Entry]) -> None:
     Raises:
         RequestError: HTML needs the extra `bnfold[html]`, or the file cannot be written.
     """
+    several = several or len(entries) != 1
     data = [entry.to_dict() for entry in entries]
     if path.suffix.lower() in _HTML:
         from bnfold.reports.page import render
 
         text = render(data)
     else:
-        text = json.dumps(data[0] if len(data) == 1 else data, indent=2, ensure_ascii=False) + "\n"
+        text = json.dumps(data if several else data[0], indent=2, ensure_ascii=False) + "\n"
     write_whole(path, text.encode("utf-8", "backslashreplace"))
 
 

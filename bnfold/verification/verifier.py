@@ -2,7 +2,7 @@
 
 import contextlib
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -31,9 +31,15 @@ class Verifier:
     caller is still making the candidate.
     """
 
-    def __init__(self, original: Path, options: VerifyOptions = _NO_OPTIONS) -> None:
-        """Name the original; nothing is started yet."""
+    def __init__(
+        self,
+        original: Path,
+        options: VerifyOptions = _NO_OPTIONS,
+        step: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """Name the original; nothing is started yet. `step` is told what is being done."""
         self._original = original
+        self._step = step
         self._options = options
         self._worker: Worker | None = None
         self._awaiting_original = True
@@ -41,7 +47,7 @@ class Verifier:
 
     def __enter__(self) -> Self:
         """Start running the original."""
-        self._worker = Worker(_CHILD, self._options.timeout)
+        self._worker = Worker(_CHILD, self._options.timeout, self._step)
         self._folder = tempfile.TemporaryDirectory(prefix="bnfold-")
         self._worker.send(
             "original", path=str(self._original.absolute()), options=self._options.to_dict(),
@@ -74,7 +80,12 @@ class Verifier:
             raise RuntimeError("a Verifier is a context manager: use it in a with statement")
         self._worker.send("candidate", path=str(candidate.absolute()))
         proof = prove(
-            self._original, candidate, regions, seed=self._options.seed, options=self._options
+            self._original,
+            candidate,
+            regions,
+            seed=self._options.seed,
+            options=self._options,
+            step=self._step,
         )
         providers: tuple[ProviderReport, ...] = ()
         crash, blameless = None, False
@@ -204,6 +215,7 @@ def verify(
     *,
     regions: Sequence[Region] = (),
     options: VerifyOptions = _NO_OPTIONS,
+    step: Callable[[str], None] = lambda _: None,
 ) -> Verification:
     """Verify that `candidate` computes what `original` computes, but for rounding.
 
@@ -212,6 +224,7 @@ def verify(
         candidate: Another, made by anyone.
         regions: Where it is said to differ from the original; see `Verifier.verify`.
         options: How to verify.
+        step: Is told what is being done.
 
     Raises:
         RequestError: The inputs or providers that were asked for are not usable at all.
@@ -220,7 +233,7 @@ def verify(
     with (
         _as_file(original, "original") as first,
         _as_file(candidate, "candidate") as second,
-        Verifier(first, options) as verifier,
+        Verifier(first, options, step) as verifier,
     ):
         return verifier.verify(second, regions)
 

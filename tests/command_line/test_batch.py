@@ -8,7 +8,8 @@ from commandline import convolution, files, model_in, write
 
 import bnfold
 from bnfold.api import FileOptions
-from bnfold.command_line.batch import PIPE, Outcome, Request, run_all
+from bnfold.command_line.batch import Outcome, run_all
+from bnfold.command_line.sources import PIPE, Request, find_sources
 from bnfold.reports.report import Exit, Failure, Report
 
 
@@ -28,7 +29,7 @@ def test_outcomes_come_in_the_order_of_the_sources(tmp_path: Path) -> None:
     sources = [write(convolution(), tmp_path / f"{name}.onnx") for name in names]
     sources.insert(2, tmp_path / "missing.onnx")
     for jobs in (1, 3):
-        outcomes = run_all(sources, asked(), jobs=jobs)
+        outcomes = run_all(find_sources(sources), asked(), jobs=jobs)
         assert [outcome.source for outcome in outcomes] == sources
         assert [int(outcome.exit_code) for outcome in outcomes] == [0, 0, 2, 0, 0]
         assert "missing.onnx" in outcomes[2].error
@@ -36,7 +37,7 @@ def test_outcomes_come_in_the_order_of_the_sources(tmp_path: Path) -> None:
 
 def test_every_outcome_has_an_entry(tmp_path: Path) -> None:
     source = write(convolution(), tmp_path / "net.onnx")
-    good, bad = run_all([source, tmp_path / "missing.onnx"], asked(check=True))
+    good, bad = run_all(find_sources([source, tmp_path / "missing.onnx"]), asked(check=True))
     assert isinstance(good.entry, Report)
     assert isinstance(bad.entry, Failure)
     assert bad.entry.to_dict()["exit_code"] == 2
@@ -46,16 +47,26 @@ def test_every_outcome_has_an_entry(tmp_path: Path) -> None:
 def test_every_step_is_told(tmp_path: Path) -> None:
     steps: list[str] = []
     source = write(convolution(), tmp_path / "net.onnx")
-    run_all([source], asked(check=True), step=steps.append)
-    assert steps == [str(source)]
+    run_all(find_sources([source]), asked(check=True), step=steps.append)
+    assert all(step.startswith(f"{source}: ") for step in steps)
+    assert any("2 nodes, of which 1 are" in step for step in steps)
+
+
+def test_each_outcome_is_told_at_once(tmp_path: Path) -> None:
+    sources = [write(convolution(), tmp_path / f"{name}.onnx") for name in "abc"]
+    for jobs in (1, 2):
+        told: list[Outcome] = []
+        outcomes = run_all(find_sources(sources), asked(check=True), jobs=jobs, done=told.append)
+        assert sorted(o.source for o in told) == [o.source for o in outcomes] == sources
+        assert all(outcome.seconds > 0 for outcome in outcomes)
 
 
 def test_where_models_go(tmp_path: Path) -> None:
     source = write(convolution(), tmp_path / "net.onnx")
     folder = tmp_path / "out"
     folder.mkdir()
-    run_all([source], asked(directory=folder))
-    run_all([source], asked(output=tmp_path / "other.onnx"))
+    run_all(find_sources([source]), asked(directory=folder))
+    run_all(find_sources([source]), asked(output=tmp_path / "other.onnx"))
     assert files(tmp_path) == {"net.onnx", "out", "out/net.onnx", "other.onnx"}
 
 
@@ -70,7 +81,7 @@ def test_where_models_go(tmp_path: Path) -> None:
 def test_requests_that_make_no_sense(tmp_path: Path, request_: Request) -> None:
     sources = [write(convolution(), tmp_path / f"{name}.onnx") for name in "ab"]
     with pytest.raises(bnfold.RequestError):
-        run_all(sources, request_)
+        run_all(find_sources(sources), request_)
 
 
 @pytest.mark.parametrize(
@@ -97,7 +108,7 @@ def test_what_the_system_refuses_is_told(tmp_path: Path, monkeypatch: pytest.Mon
     ]
     for error, text in raised:
         monkeypatch.setattr("bnfold.command_line.batch.fold_with", _raising(error))
-        (outcome,) = run_all([source], asked())
+        (outcome,) = run_all(find_sources([source]), asked())
         assert outcome.exit_code is Exit.BAD_REQUEST
         assert text in outcome.error
         assert "\n" not in outcome.error
@@ -113,7 +124,7 @@ def _raising(error: BaseException) -> object:
 
 def test_outcomes_travel_between_processes(tmp_path: Path) -> None:
     source = write(convolution(), tmp_path / "net.onnx")
-    (outcome,) = run_all([source], asked())
+    (outcome,) = run_all(find_sources([source]), asked())
     again = pickle.loads(pickle.dumps(outcome))  # noqa: S301 - our own
     assert isinstance(again, Outcome)
     assert again.entry.to_dict() == outcome.entry.to_dict()

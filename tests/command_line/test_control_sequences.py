@@ -19,7 +19,7 @@ from bnfold.frozen import frozen
 
 EVIL = "\x1b]0;owned\x07\x1b[2J\r\n\u202e\x9b31mbnfold: all is well\n"
 
-_OURS = re.compile(r"\x1b\[(0|1|3[0-7])m|\r\x1b\[K|\r?\n")
+_OURS = re.compile(r"\x1b\[(0|1|3[0-7])m|\x1b\[\?25[lh]|(\r(\x1b\[1A)?)?\x1b\[2K|\r?\n")
 """Colours, the line of progress, and ends of lines (to which a terminal adds a carriage return)."""
 
 

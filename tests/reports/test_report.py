@@ -145,7 +145,7 @@ def test_versions_are_told() -> None:
 
 @pytest.mark.parametrize("name", ["r.txt", "r", "model.onnx", "r.json.bak"])
 def test_a_report_has_a_known_suffix(tmp_path: Path, name: str) -> None:
-    with pytest.raises(bnfold.RequestError, match=r"\.json or \.html"):
+    with pytest.raises(bnfold.RequestError, match=r"\.json, \.jsonl or \.html"):
         check_report_path(tmp_path / name)
 
 

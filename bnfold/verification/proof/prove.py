@@ -1,6 +1,6 @@
 """The proof from the two files alone: folds are probed, all else must be identical."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -70,6 +70,7 @@ def prove(
     seed: int,
     shapes: Mapping[str, Shape] | None = None,
     options: VerifyOptions = _NO_OPTIONS,
+    step: Callable[[str], None] = lambda _: None,
 ) -> Proof:
     """Try to prove that `candidate` computes what `original` does.
 
@@ -80,6 +81,7 @@ def prove(
         seed: Seed of the probes' inputs.
         shapes: Shapes of tensors that were seen when the original ran.
         options: What else is accepted.
+        step: Is told how far it is.
 
     Raises:
         ModelError: One of the files is not an ONNX model, or the original not a valid one.
@@ -93,7 +95,7 @@ def prove(
             require_valid(first.proto)
         first = inlined_alike(first, second)  # noqa: PLW2901 - the same files behind it
         try:
-            return _Prover(first, second, regions, seed, shapes or {}, options).prove()
+            return _Prover(first, second, regions, seed, shapes or {}, options, step).prove()
         except RecursionError as error:
             raise ModelError(f"{original}: its functions call one another too deep") from error
 
@@ -107,7 +109,9 @@ class _Prover:
         seed: int,
         shapes: Mapping[str, Shape],
         options: VerifyOptions,
+        step: Callable[[str], None],
     ) -> None:
+        self.step = step
         self.first, self.second, self.regions = first, second, regions
         self.by_output = {(r.scope, name): r for r in regions for name in r.outputs}
         self.findings: dict[tuple[Region, str], Finding | str] = {}
@@ -247,6 +251,8 @@ class _Prover:
             old_cone, new_cone = (cut(n.scope, name, where, _NO_LIMIT) for n in (old, new))
             assert old_cone is not None  # noqa: S101  # there is no limit
             assert new_cone is not None  # noqa: S101
+            proved = len({each for each, _ in self.findings})
+            self.step(f"proving in float64: {proved} of {len(self.regions)} regions")
             self.findings[region, name] = finding = self.prober.probe(
                 old_cone, new_cone, tight=True
             )

@@ -1,0 +1,201 @@
+"""Which models a command line means, and where each of them goes."""
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from bnfold.api import FOLDED, FileOptions, default_target
+from bnfold.errors import RequestError
+from bnfold.frozen import frozen
+
+PIPE = Path("-")
+"""Stands for standard input or output."""
+
+
+@frozen
+class Request:
+    """What to do with every model.
+
+    Attributes:
+        output: Where the folded model goes, of one.
+        directory: The folder that the folded models go to.
+        how: What `bnfold.fold_file` takes besides.
+    """
+
+    output: Path | None
+    directory: Path | None
+    how: FileOptions
+
+    def writes_to_stdout(self, sources: Sequence[Path]) -> bool:
+        """Whether the folded model goes to standard output."""
+        piped = PIPE in sources if self.output is None else self.output == PIPE
+        return piped and not self.how.check
+
+
+@frozen
+class Source:
+    """A model that was meant.
+
+    Attributes:
+        path: Where it is.
+        place: Its path within the folder that was named, or its name; it goes there within
+            `--directory`.
+    """
+
+    path: Path
+    place: Path
+
+
+@frozen
+class Sources:
+    """The models that were meant.
+
+    Attributes:
+        models: The models.
+        passed_over: Folded models of an earlier run whose originals lie beside them.
+    """
+
+    models: tuple[Source, ...]
+    passed_over: int = 0
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Where they are."""
+        return tuple(source.path for source in self.models)
+
+
+def find_sources(named: Sequence[Path]) -> Sources:
+    """Return the models that are named, and those in folders that are named.
+
+    Raises:
+        RequestError: A folder holds no model.
+    """
+    found: list[Source] = []
+    passed_over = 0
+    for path in named:
+        if path == PIPE or not path.is_dir():
+            found.append(Source(path, Path(path.name)))
+            continue
+        within = sorted(file for file in path.rglob("*.onnx") if _is_visible(file, path))
+        originals = [file for file in within if not _is_output(file)]
+        if not originals:
+            raise RequestError(f"{path}: this folder holds no .onnx file")
+        passed_over += len(within) - len(originals)
+        found += [Source(file, file.relative_to(path)) for file in originals]
+    return Sources(tuple(found), passed_over)
+
+
+def _is_visible(file: Path, folder: Path) -> bool:
+    parts = file.relative_to(folder).parts
+    return file.is_file() and not any(part.startswith(".") for part in parts)
+
+
+def _is_output(file: Path) -> bool:
+    """Whether a file is what folding another one in its folder gave."""
+    stem = file.stem.removesuffix(FOLDED)
+    return stem != file.stem and file.with_name(f"{stem}{file.suffix}").exists()
+
+
+def for_pipes(sources: Sources, request: Request) -> Request:
+    """Let a model that comes from a pipe go to a pipe, unless it is told otherwise.
+
+    Raises:
+        RequestError: The request makes no sense for a pipe.
+    """
+    if PIPE in sources.paths:
+        if sys.stdin is None:
+            raise RequestError("standard input is closed")
+        if len(sources.models) > 1:
+            raise RequestError("standard input is one model; it cannot be one of several")
+        if request.how.in_place or request.directory is not None:
+            raise RequestError(
+                "a model from standard input goes to --output or standard output,"
+                " not to --directory or --in-place"
+            )
+        request = request if request.output is not None else replace(request, output=PIPE)
+    if request.output != PIPE or request.how.check:
+        return request
+    if sys.stdout is None:
+        raise RequestError("standard output is closed")
+    if sys.stdout.isatty():
+        raise RequestError("a model is not written to a terminal: redirect standard output")
+    if request.how.external_data or request.how.share_data:
+        raise RequestError("a model on standard output has no data file beside it")
+    return replace(request, how=replace(request.how, external_data=False))
+
+
+def find_targets(sources: Sources, request: Request) -> list[Path | None]:
+    """Return where each folded model goes; None where its source tells.
+
+    Raises:
+        RequestError: Two models would be written to one place, or over one that is read.
+    """
+    targets = _chosen(sources, request)
+    if not request.how.check:
+        _require_apart(sources.paths, targets, request)
+    return targets
+
+
+def files_of(sources: Sources, request: Request) -> list[Path]:
+    """Return the model files that will be read and written.
+
+    Raises:
+        RequestError: The request makes no sense for these sources.
+    """
+    request = for_pipes(sources, request)
+    files = [*sources.paths]
+    for source, target in zip(sources.paths, find_targets(sources, request), strict=True):
+        files.append(default_target(source) if target is None else target)
+    return [file for file in files if file != PIPE]
+
+
+def _require_apart(
+    sources: Sequence[Path], targets: Sequence[Path | None], request: Request
+) -> None:
+    """Refuse to write over what another model of the same run is read from or written to."""
+    read = {os.path.realpath(source) for source in sources}
+    written: dict[str, Path] = {}
+    for source, chosen in zip(sources, targets, strict=True):
+        if PIPE in (source, chosen):
+            continue
+        target = chosen or (source if request.how.in_place else default_target(source))
+        real = os.path.realpath(target)
+        if real in written:
+            raise RequestError(f"{target}: both {written[real]} and {source} would be written here")
+        written[real] = source
+        if real in read and real != os.path.realpath(source):
+            raise RequestError(
+                f"{target}: the folded {source} would overwrite this, which is to be folded, too"
+            )
+
+
+def _chosen(sources: Sources, request: Request) -> list[Path | None]:
+    chosen = [request.output is not None, request.directory is not None, request.how.in_place]
+    if sum(chosen) > 1:
+        raise RequestError("--output, --directory and --in-place exclude each other")
+    if request.output is not None:
+        if len(sources.models) > 1:
+            raise RequestError("--output takes one model; use --directory for several")
+        return [request.output]
+    if len(set(sources.paths)) < len(sources.paths):
+        raise RequestError("a model is named twice")
+    if request.directory is None:
+        return [None] * len(sources.models)
+    return list(_within(request.directory, sources, request))
+
+
+def _within(directory: Path, sources: Sources, request: Request) -> list[Path]:
+    """Return the targets in a folder; folders of what was found in folders are made."""
+    if not directory.is_dir() and not request.how.check:
+        why = "this is not a folder" if directory.exists() else "this folder does not exist"
+        raise RequestError(f"{directory}: {why}")
+    targets = [directory / source.place for source in sources.models]
+    if len(set(targets)) < len(targets):
+        raise RequestError("two models of the same name cannot go into one folder")
+    if not request.how.check:
+        for target in targets:
+            if len(target.parts) > len(directory.parts) + 1:
+                target.parent.mkdir(parents=True, exist_ok=True)
+    return targets

@@ -1,0 +1,148 @@
+"""Printing what became of each model, as soon as it is known, and of all in the end."""
+
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import click
+
+from bnfold.command_line.batch import Outcome
+from bnfold.command_line.foreign import printable_lines
+from bnfold.command_line.progress import Progress
+from bnfold.command_line.text import counted, report_text, summary, taken
+from bnfold.errors import BnfoldError, one_line
+from bnfold.frozen import frozen
+from bnfold.reports.report import Exit, Report, ReportFile
+
+_WIDEST = 48
+"""Characters of a name beyond which lines are not aligned any more."""
+
+
+@frozen
+class Telling:
+    """How outcomes are told.
+
+    Attributes:
+        models: The models, all of them.
+        quiet: Print errors only, and what `--check` found.
+        verbose: Print everything about each model.
+        check: Whether only a check was asked for.
+        to_stderr: A model goes to standard output, so the text must not.
+    """
+
+    models: tuple[Path, ...]
+    quiet: bool
+    verbose: bool
+    check: bool
+    to_stderr: bool
+
+    def tell(self, outcome: Outcome) -> None:
+        """Print what became of one model: all of it for one, a line for one of several."""
+        if outcome.error:
+            click.echo(f"bnfold: {one_line(outcome.error)}", err=True)
+        if outcome.trace and self.verbose:
+            click.echo(printable_lines(outcome.trace), err=True)
+        report = outcome.report
+        if report is None:
+            return
+        if self.quiet:
+            if self.check and report.folds:
+                click.echo(f"{one_line(report.source.path)}: {taken(report)} would be folded")
+            return
+        err = self.to_stderr or bool(outcome.error)
+        if len(self.models) == 1 or self.verbose or outcome.error:
+            click.echo(report_text(report, verbose=self.verbose, width=width(err=err)), err=err)
+        else:
+            click.echo(self._line(report, outcome.seconds))
+
+    def sum_up(self, outcomes: Sequence[Outcome], passed_over: int) -> None:
+        """Print what became of several models: which failed, which kept something, how many."""
+        if self.quiet or len(self.models) == 1:
+            return
+        failed = [o.source for o in outcomes if o.exit_code not in (Exit.DONE, Exit.FOLDABLE)]
+        if failed:
+            click.echo(f"failed: {_names(failed)}")
+        kept = {
+            o.source: o.report.after.batch_normalizations for o in outcomes if o.report is not None
+        }
+        keeping = [f"{one_line(str(path))} ({number})" for path, number in kept.items() if number]
+        if keeping:
+            click.echo(f"batch normalizations kept: {', '.join(keeping)}")
+        if passed_over:
+            click.echo(f"passed over: {counted(passed_over, 'folded model')} of an earlier run")
+        click.echo(summary([(o.exit_code, o.report) for o in outcomes]))
+
+    def _line(self, report: Report, seconds: float) -> str:
+        name = one_line(report.source.path)
+        names = min(max(len(one_line(str(path))) for path in self.models), _WIDEST)
+        before, after = report.before, report.after
+        parts = [
+            f"{name:<{names}}",
+            f"BN {before.batch_normalizations:>3} → {after.batch_normalizations:<3}",
+            f"nodes {before.nodes:>4} → {after.nodes:<4}",
+            f"{_verdict(report):<17}",
+            f"{seconds:.1f} s",
+        ]
+        return "  ".join(parts)
+
+
+class Accounts:
+    """Takes outcomes as they come: prints each, reports it, and keeps it.
+
+    Where nothing can be printed any more the work goes on; what went wrong is raised in the end.
+    """
+
+    def __init__(self, telling: Telling, report: ReportFile | None, progress: Progress) -> None:
+        """Print with `telling` above `progress`, and add to `report`."""
+        self.outcomes: list[Outcome] = []
+        self._telling, self._report, self._progress = telling, report, progress
+        self._failure: OSError | BnfoldError | None = None
+
+    def take(self, outcome: Outcome) -> None:
+        """Take one outcome."""
+        self.outcomes.append(outcome)
+        with self._progress.aside():
+            self._attempt(lambda: self._telling.tell(outcome))
+        report = self._report
+        if report is not None:
+            self._attempt(lambda: report.add(outcome.entry))
+
+    def close(self, passed_over: int = 0) -> None:
+        """Sum up, and finish the report.
+
+        Raises:
+            OSError: Something could not be printed or written.
+            RequestError: Likewise.
+        """
+        if self._failure is None:
+            self._attempt(lambda: self._telling.sum_up(self.outcomes, passed_over))
+        if self._report is not None:
+            self._attempt(self._report.close)
+        if self._failure is not None:
+            raise self._failure
+
+    def _attempt(self, write: Callable[[], None]) -> None:
+        try:
+            write()
+        except (OSError, BnfoldError) as error:
+            self._failure = self._failure or error
+
+
+def _names(paths: Sequence[Path]) -> str:
+    return ", ".join(one_line(str(path)) for path in paths)
+
+
+def _verdict(report: Report) -> str:
+    if report.checked_only:
+        return "can be folded" if report.folds else "nothing to fold"
+    if report.verification is not None:
+        return str(report.verification.verdict)
+    return "not verified" if report.folds else "nothing to fold"
+
+
+def width(*, err: bool) -> int | None:
+    """Return the width of the terminal that is written to, if it is one."""
+    stream = sys.stderr if err else sys.stdout
+    shown = stream is not None and stream.isatty()
+    return shutil.get_terminal_size().columns if shown else None

@@ -1,0 +1,80 @@
+"""Which models are meant, and where they go."""
+
+import json
+from pathlib import Path
+
+import pytest
+from commandline import MODELS, convolution, files, model_in, run, write
+
+import bnfold
+from bnfold.command_line.sources import find_sources
+
+
+def test_a_folder_is_walked(tmp_path: Path) -> None:
+    for name in ("b.onnx", "deep/a.onnx", "b.folded.onnx", ".hidden/c.onnx", "alone.folded.onnx"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        write(convolution(), tmp_path / name)
+    (tmp_path / "notes.txt").write_text("no model")
+    found = find_sources([tmp_path])
+    names = [str(source.place) for source in found.models]
+    assert names == ["alone.folded.onnx", "b.onnx", "deep/a.onnx"]
+    assert found.passed_over == 1
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(bnfold.RequestError, match=r"this folder holds no \.onnx file"):
+        find_sources([tmp_path / "empty"])
+
+
+def test_a_folder_is_folded_into_another(tmp_path: Path) -> None:
+    for name in ("zoo/a.onnx", "zoo/deep/a.onnx"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        write(convolution(), tmp_path / name)
+    (tmp_path / "out").mkdir()
+    done = run("zoo", "-d", "out", "--no-verify", cwd=tmp_path)
+    assert done.code == 0, done.err
+    assert {"out/a.onnx", "out/deep/a.onnx"} <= files(tmp_path)
+
+
+def test_several_are_a_line_each_and_a_sum(tmp_path: Path) -> None:
+    model_in(tmp_path)
+    model_in(tmp_path, "kept")
+    (tmp_path / "broken.onnx").write_bytes(b"no model")
+    done = run(".", "--no-verify", "--report", "r.jsonl", cwd=tmp_path)
+    assert done.code == 2
+    lines = done.text.splitlines()
+    assert lines[0].split()[:6] == ["digits.onnx", "BN", "8", "→", "0", "nodes"]
+    assert lines[1].startswith("kept.onnx")
+    assert lines[2:] == [
+        "failed: broken.onnx",
+        "batch normalizations kept: kept.onnx (4)",
+        "3 models: 2 written, 1 failed",
+    ]
+    entries = [json.loads(line) for line in (tmp_path / "r.jsonl").read_text().splitlines()]
+    assert [entry["source"]["path"] for entry in entries] == [
+        "broken.onnx", "digits.onnx", "kept.onnx",
+    ]  # fmt: skip
+    again = run(".", "--no-verify", cwd=tmp_path)
+    assert "passed over: 2 folded models of an earlier run" in again.text
+
+
+def test_a_quiet_check_lists_what_would_be_folded(tmp_path: Path) -> None:
+    model_in(tmp_path)
+    write(convolution(), tmp_path / "net.onnx")
+    run("net.onnx", "--no-verify", "--in-place", cwd=tmp_path)
+    done = run(".", "--check", "-q", cwd=tmp_path)
+    assert done.code == 1
+    assert done.text == "digits.onnx: 8 of 8 batch normalizations would be folded\n"
+
+
+def test_a_folded_model_is_what_it_was(tmp_path: Path) -> None:
+    write(convolution(), tmp_path / "net.onnx")
+    run("net.onnx", "-q", cwd=tmp_path)
+    done = run("net.folded.onnx", cwd=tmp_path)
+    assert done.code == 0
+    assert "nothing to fold" in done.text or "no batch normalization to fold" in done.text
+    assert files(tmp_path) == {"net.onnx", "net.folded.onnx"}
+    run("net.folded.onnx", "-o", "other.onnx", "-q", cwd=tmp_path)
+    assert (tmp_path / "other.onnx").exists()
+
+
+def test_models_of_this_project_are_found() -> None:
+    assert len(find_sources([MODELS]).models) == len(list(MODELS.glob("*.onnx")))
