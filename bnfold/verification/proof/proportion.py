@@ -226,12 +226,24 @@ def worst_of(
         outputs_only: Inputs were not multiplied.
     """
     worst = 0.0
-    for old, new in zip(before, after, strict=True):
+    for old, new in zip(*_finite(before, after), strict=True):
         fraction = _along_rows(old, new, rounding, stop=not outputs_only)
         if fraction > 1 and not outputs_only:
             fraction = _of_rank_one(old, new, rounding)
         worst = max(worst, fraction)
     return worst
+
+
+def _finite(before: Array, after: Array) -> tuple[Array, Array]:
+    """Return both weights, zero where either is no number or infinite.
+
+    Nothing can be said of such a weight by itself. It makes all that it meets NaN or infinite, and
+    a probe has shown that both models do so in the same places.
+    """
+    if np.isfinite(before.sum()) and np.isfinite(after.sum()):
+        return before, after
+    finite = np.isfinite(before) & np.isfinite(after)
+    return np.where(finite, before, 0.0), np.where(finite, after, 0.0)
 
 
 def _along_rows(before: Array, after: Array, rounding: Rounding, *, stop: bool) -> float:
