@@ -1,0 +1,154 @@
+"""What is said of what ONNX Runtime executes, and of how long it takes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import onnx
+import pytest
+import realmodels
+import transformer
+from executed import executed, feeds_for
+
+import bnfold
+from bnfold.command_line.gain_text import gain_lines
+from bnfold.verification import ProviderReport, VerifyOptions
+from bnfold.verification.gain import Executed, Times, Timing
+from bnfold.verification.runs.timing import timed_in_turn
+from bnfold.verification.verdict import ProviderState
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CPU = VerifyOptions(("cpu",))
+LEVELS = ["ORT_DISABLE_ALL", "ORT_ENABLE_ALL"]
+
+
+def test_it_is_what_onnxruntime_executes(tmp_path: Path) -> None:
+    source = realmodels.committed("visformer")
+    report = bnfold.fold_file(source, tmp_path / "folded.onnx", verify=CPU)
+    assert report.verification is not None
+    [provider] = report.verification.providers
+    assert [each.level for each in provider.executed] == LEVELS
+    for each in provider.executed:
+        for path, told in ((source, each.before), (tmp_path / "folded.onnx", each.after)):
+            model = onnx.ModelProto.FromString(path.read_bytes())
+            assert dict(told) == executed(model, each.level, feeds_for(model))
+        assert each.timing is not None
+        assert each.timing.runs >= 3
+        for times in (each.timing.before, each.timing.after):
+            assert 0 < times.low <= times.median <= times.high
+
+
+def test_composites_are_named(tmp_path: Path) -> None:
+    source = realmodels.committed("visformer")
+    report = bnfold.fold_file(source, tmp_path / "folded.onnx", verify=None).to_dict()
+    names = [composite["name"] for composite in report["composites"]]
+    assert names.count("GELU") == 4
+    assert names.count("attention scores") == 2
+    within = {n["output"] for composite in report["composites"] for n in composite["nodes"]}
+    kept = {n["output"] for kept in report["kept"] for n in kept["nodes"]}
+    assert not within & kept
+
+
+@pytest.mark.parametrize("time", [0.0, None])
+def test_no_time_is_measured_where_none_is_given(tmp_path: Path, time: float | None) -> None:
+    options = VerifyOptions(("cpu",), time=time)
+    target = tmp_path / "folded.onnx"
+    report = bnfold.fold_file(realmodels.committed("waveform"), target, verify=options)
+    assert report.verification is not None
+    [provider] = report.verification.providers
+    assert all((each.timing is None) == (time == 0) for each in provider.executed)
+
+
+def test_a_negative_time_is_refused() -> None:
+    with pytest.raises(bnfold.RequestError, match="must be 0 or more"):
+        VerifyOptions(time=-1)
+
+
+def level(before: dict[str, int], after: dict[str, int], timing: Timing | None = None) -> Executed:
+    return Executed("ORT_ENABLE_ALL", before, after, timing)
+
+
+def told(*levels: Executed) -> list[str]:
+    return list(gain_lines(ProviderReport("cpu", ProviderState.RAN, executed=levels)))
+
+
+def test_what_was_lost_is_a_warning() -> None:
+    each = level({"Gelu": 5, "MatMul": 3}, {"Erf": 5, "Mul": 9, "MatMul": 3})
+    line, warning = told(each)
+    assert "8 → 17" in line
+    assert "warning: at ENABLE_ALL more is executed after than before, 8 → 17 nodes" in warning
+    assert "Erf 0 → 5, Mul 0 → 9" in warning
+    assert "fused operators were lost: Gelu 5 → 0" in warning
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({"Gelu": 5, "Add": 5}, {"BiasGelu": 5}),
+        (
+            {"LayerNormalization": 2, "Add": 1},
+            {"SkipLayerNormalization": 1, "LayerNormalization": 1},
+        ),
+        ({"Conv": 3, "BatchNormalization": 3}, {"Conv": 3}),
+        ({"FusedConv": 4, "Conv": 1}, {"FusedConv": 2, "Conv": 1}),
+    ],
+)
+def test_what_others_of_its_kind_replace_is_not_lost(
+    before: dict[str, int], after: dict[str, int]
+) -> None:
+    assert len(told(level(before, after))) == 1
+
+
+def times(*milliseconds: float) -> Times:
+    return Times.of([m / 1000 for m in milliseconds])
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "verdict"),
+    [
+        (times(10, 11, 12), times(5, 6, 7), "faster"),
+        (times(5, 6, 7), times(10, 11, 12), "slower"),
+        (times(5, 8, 11), times(6, 7, 8), "no difference"),
+        (times(5, 5, 5), times(5, 5, 5), "no difference"),
+    ],
+)
+def test_no_claim_where_the_spread_covers_the_difference(
+    before: Times, after: Times, verdict: str
+) -> None:
+    timing = Timing(3, before, after)
+    assert timing.verdict == verdict
+    [line] = told(level({"Conv": 2}, {"Conv": 1}, timing))
+    assert verdict in line
+    assert ("%" in line.split(":")[-1]) == (verdict != "no difference")
+
+
+def test_the_two_take_turns_and_which_begins_changes() -> None:
+    ran: list[str] = []
+    timing = timed_in_turn(
+        lambda: ran.append("before"), lambda: ran.append("after"), 60, asked=False
+    )
+    assert timing is not None
+    rounds = [tuple(ran[i : i + 2]) for i in range(2, len(ran), 2)]
+    assert len(rounds) == timing.runs == 25
+    assert rounds[:2] == [("before", "after"), ("after", "before")]
+    assert set(rounds[0::2]) == {("before", "after")}
+
+
+def test_what_was_asked_for_is_measured_however_long_a_run_takes() -> None:
+    def nothing() -> None:
+        pass
+
+    assert timed_in_turn(nothing, nothing, 0, asked=False) is None
+    timing = timed_in_turn(nothing, nothing, 0, asked=True)
+    assert timing is not None
+    assert timing.runs == 3
+
+
+def test_a_network_without_anything_to_fold_is_told_nothing(tmp_path: Path) -> None:
+    source = tmp_path / "blocks.onnx"
+    source.write_bytes(transformer.blocks(13, count=1).SerializeToString())
+    report = bnfold.fold_file(source, verify=CPU)
+    assert report.verification is None
+    assert len(report.composites) == 4
