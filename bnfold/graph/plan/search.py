@@ -18,30 +18,30 @@ subgraph captures.
 
 import heapq
 from collections.abc import Mapping
-from math import prod
 
 import numpy as np
 
 from bnfold.graph.facts.composites import Composite
-from bnfold.graph.facts.quantized import find_quantized, rescaled
 from bnfold.graph.facts.roles import refusing_at
 from bnfold.graph.index.view import NONE, Edge, Node
 from bnfold.graph.plan.absorbed import Absorbed
+from bnfold.graph.plan.absorbing import (
+    absorbed_on_input,
+    absorbed_on_output,
+    require_recomputable,
+)
 from bnfold.graph.plan.backtracking import Backtracking
 from bnfold.graph.plan.draft import Draft
+from bnfold.graph.plan.likeliest import likeliest_first
 from bnfold.graph.plan.plan import How
 from bnfold.graph.plan.proposal import Proposal
 from bnfold.graph.plan.run import Run, can_follow
 from bnfold.graph.plan.stated import require_storable
-from bnfold.limits import AFFINES, AXIS
+from bnfold.limits import AFFINES
 from bnfold.reasons import Reason, Refusal
-from bnfold.rules.affine import Affine, any_nonzero
+from bnfold.rules.affine import Affine
 from bnfold.rules.carry import CarryRow, Passage, onto_branch
 from bnfold.rules.stated import STATED
-
-_WILLING_DEPTH = 64
-"""Operators in a row above a sum that are asked before one of its branches is chosen. Without this
-limit planning would take time quadratic in the length of a residual network's trunk."""
 
 
 class Search:
@@ -226,45 +226,10 @@ class Search:
         self.proposal.through.update(composite.behind)
 
     def _absorb_output(self, node: int, affine: Affine) -> None:
-        operator = self._view.nodes[node]
-        with refusing_at(operator):
-            state = self._state(node).on_output(affine)
-            self._check_bias(operator, state)
-            self._check_weight(operator, state)
-        self.proposal.linear[node] = state
+        self.proposal.linear[node] = absorbed_on_output(self._draft, self._state(node), affine)
 
     def _state(self, node: int) -> Absorbed:
         return self.proposal.linear.get(node) or self._draft.state(node)
-
-    def _check_bias(self, node: Node, state: Absorbed) -> None:
-        """Refuse where a bias that would have to change is not constant, or does not fit."""
-        index = state.layout.bias
-        if index is None or index >= len(node.inputs) or node.inputs[index] == NONE:
-            return
-        if not (state.has_shift or any_nonzero(state.out_scale != 1)):
-            return
-        bias = node.inputs[index]
-        label = self._draft.label(bias)
-        if bias not in self._draft.graph.constants:
-            raise Refusal(Reason.BIAS_NOT_CONSTANT, label)
-        shape = self._draft.graph.constants.value(bias).shape
-        if not state.layout.fits_bias(shape):
-            raise Refusal(Reason.INVALID_NODE, f"{label} has shape {list(shape)}")
-
-    def _check_weight(self, node: Node, state: Absorbed) -> None:
-        """Refuse where a quantized weight cannot be rescaled, or a weight cannot be computed."""
-        graph = self._draft.graph
-        weight = node.inputs[state.layout.weight]
-        # A stored weight is read when the model is written; here that would double the reading.
-        if graph.constants.stored(weight) is not None:
-            return
-        graph.constants.value(weight)
-        rank = len(graph.shapes.shapes[weight])
-        factor = state.layout.factor(state.out_scale, state.in_scale, rank)
-        if any_nonzero(factor != 1):
-            quantized = find_quantized(graph, weight)
-            if quantized is not None:
-                rescaled(quantized, factor)
 
     def _carry_up(self, node: Node, tensor: int, affine: Affine) -> None:
         row = self._row(node.number)
@@ -286,24 +251,9 @@ class Search:
         offered = row.ways_up(self._draft.graph.operator(node.number), affine)
         if len(offered) <= 1:
             return next(iter(offered), 0)
-        # The shift of a sum goes to one branch. Which it is decides whether the fold succeeds, so
-        # the branches that probably absorb it come first.
         if row.every_input:
-            offered = sorted(offered, key=lambda index: self._reluctance(node.inputs[index]))
+            offered = likeliest_first(self._draft, node, offered)
         return offered[self._forks.choose(len(offered))]
-
-    def _reluctance(self, tensor: int) -> int:
-        """Return a rank for the order in which the branches of a sum are tried, the lowest first.
-
-        A constant branch absorbs a shift at no cost; a run may need a node more for it.
-        """
-        if tensor in self._draft.graph.constants:
-            return 0
-        if not self._is_willing(tensor, _WILLING_DEPTH):
-            return 3
-        return (
-            2 if self._view.tensors[self._draft.root(tensor)].producer in self._draft.run_of else 1
-        )
 
     def _run_at(self, node: int) -> Run:
         return self._draft.runs[self._draft.run_of[node]]
@@ -320,28 +270,6 @@ class Search:
             return Refusal(Reason.NOT_LINEAR, at=node.label)
         detail = " ".join(part for part in (obstacle.at, obstacle.detail) if part)
         return Refusal(obstacle.reason, detail, node.label)
-
-    def _is_willing(self, tensor: int, depth: int) -> bool:
-        """Whether a shift on a tensor can probably be absorbed above it.
-
-        This only decides the order of attempts, so it looks at operators and not at numbers.
-        """
-        if tensor == NONE or not depth:
-            return False
-        tensor = self._draft.root(tensor)
-        if tensor in self._draft.graph.constants:
-            return True
-        maker = self._view.producer(tensor)
-        shared = len(self._draft.readers(tensor)) != 1 or self._draft.outputs.get(tensor)
-        if maker is None or shared:
-            return False
-        if self._draft.linear_behind(tensor) is not None or maker.number in self._draft.run_of:
-            return True
-        row = self._draft.roles.carry.get(maker.number)
-        if row is None:
-            return False
-        inputs = maker.inputs if row.every_input else maker.inputs[:1]
-        return row.takes_shift(self._is_willing(t, depth - 1) for t in inputs)
 
     # -- down ---------------------------------------------------------------------------------
 
@@ -481,13 +409,8 @@ class Search:
         # A tensor may be data for one node and the weight of the next.
         if index != self._draft.roles.linear[node.number].data:
             raise Refusal(Reason.NOT_LINEAR, "it is read as a parameter", node.label)
-        with refusing_at(node):
-            state = self._state(node.number).on_input(affine)
-            self._check_bias(node, state)
-            self._check_weight(node, state)
-            if state.pad is not None:
-                require_storable(self._draft.graph, node, state.pad)
-        self.proposal.linear[node.number] = state
+        state = self._state(node.number)
+        self.proposal.linear[node.number] = absorbed_on_input(self._draft, state, affine)
 
     # -- both ---------------------------------------------------------------------------------
 
@@ -510,20 +433,9 @@ class Search:
         """Sinking, a constant c becomes A(c); hoisting, c was A(c'), so it becomes A⁻¹(c)."""
         if affine.is_identity:
             return
-        self._check_recomputed(self._view.nodes[edge[0]], edge[1], affine)
+        require_recomputable(self._draft, edge, affine)
         sinks = self.proposal.how is How.OUTPUT
         self.proposal.constants[edge] = affine if sinks else affine.inverse()
-
-    def _check_recomputed(self, node: Node, index: int, affine: Affine) -> None:
-        """Refuse a constant that cannot be computed, or that its affine makes too large."""
-        tensor = node.inputs[index]
-        constants = self._draft.graph.constants
-        stored = constants.stored(tensor)
-        shape = constants.value(tensor).shape if stored is None else tuple(stored.dims)
-        with refusing_at(node):
-            count = prod(np.broadcast_shapes(shape, affine.scale.shape))
-        if count > max(prod(shape), AXIS):
-            raise Refusal(Reason.TOO_LARGE, f"{count} values", self._draft.label(tensor))
 
     def _restate(self, node: Node, affine: Affine) -> None:
         """Let the numbers that a node states become what they are under an affine."""
