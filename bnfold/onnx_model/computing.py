@@ -1,6 +1,8 @@
 """How much memory computing one node may take: ONNX says how large its outputs are."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from math import prod
 from typing import Final
 
@@ -66,7 +68,9 @@ def require_computable(
 def require_room_for_outputs(
     node: onnx.NodeProto, opset: int, inputs: Sequence[NDArray[np.generic] | None], room: int
 ) -> None:
-    """Refuse a node whose outputs are known to have no room; what is unknown is let pass.
+    """Refuse a node whose outputs are known to have no room, or, in `limited_work`, to take long.
+
+    What is unknown is let pass.
 
     Args:
         node: A node of the default domain, without subgraphs.
@@ -82,6 +86,7 @@ def require_room_for_outputs(
     except TooLargeError:
         return
     _check_room(sizes, room)
+    _spend(node, _elements(inputs, sizes))
 
 
 def _check_room(sizes: Sequence[tuple[int, int]], room: int) -> None:
@@ -90,14 +95,57 @@ def _check_room(sizes: Sequence[tuple[int, int]], room: int) -> None:
         raise TooLargeError(f"it would have {sum(count for count, _ in sizes)} elements")
 
 
+def _elements(
+    inputs: Sequence[NDArray[np.generic] | None], sizes: Sequence[tuple[int, int]]
+) -> int:
+    """Return how many elements are read and made."""
+    return sum(a.size for a in inputs if a is not None) + sum(count for count, _ in sizes)
+
+
+def _check_work(node: onnx.NodeProto, elements: int, limit: int) -> None:
+    """Refuse so many elements where the reference evaluator goes through them one by one."""
+    if node.op_type not in _BY_ARRAYS and elements > limit:
+        raise TooLargeError(f"{node.op_type} of {elements} elements")
+
+
+_BY_AXES: Final = {"Resize": 16}
+"""Operators that the reference evaluator computes axis by axis, so many times faster."""
+
+_left: ContextVar[int] = ContextVar("_left")
+"""Elements that the reference evaluator may still go through one by one, where that is limited."""
+
+
+@contextmanager
+def limited_work(elements: int) -> Iterator[None]:
+    """Let the nodes of `require_room_for_outputs` come to so many elements in this context."""
+    token = _left.set(elements)
+    try:
+        yield
+    finally:
+        _left.reset(token)
+
+
+def _spend(node: onnx.NodeProto, elements: int) -> None:
+    left = _left.get(None)
+    if left is None or node.op_type in _BY_ARRAYS:
+        return
+    elements //= _BY_AXES.get(node.op_type, 1)
+    if elements > left:
+        raise TooLargeError(f"{elements} elements more would take too long")
+    _left.set(left - elements)
+
+
 def _output_sizes(
     node: onnx.NodeProto, opset: int, inputs: Sequence[NDArray[np.generic] | None]
 ) -> list[tuple[int, int]]:
     """Return how many elements each output has, and the bytes that one takes."""
     named = {n: a for n, a in zip(node.input, inputs, strict=False) if n and a is not None}
-    types = {name: _type_of(array) for name, array in named.items()}
+    wide = any(map(_is_wide, named.values()))
+    # Some inputs are float32 by definition, as scales are, also where a verifier has float64.
+    dtypes = {n: np.dtype(np.float32) if _is_wide(a) else a.dtype for n, a in named.items()}
+    types = {name: _type_of(array.shape, dtypes[name]) for name, array in named.items()}
     small = {
-        name: onnx.numpy_helper.from_array(array)
+        name: onnx.numpy_helper.from_array(array.astype(dtypes[name]))
         for name, array in named.items()
         if array.size <= _TOLD and array.dtype.kind in "biuf"
     }
@@ -110,7 +158,12 @@ def _output_sizes(
     except Exception as error:
         raise TooLargeError(f"its size is unknown: {first_sentence(error)}") from error
     largest = max((array.size * max(array.ndim, 1) for array in named.values()), default=0)
-    return [_size(node, told.get(name), largest) for name in node.output if name]
+    sizes = [_size(node, told.get(name), largest) for name in node.output if name]
+    return [(count, width * (2 if wide else 1)) for count, width in sizes]
+
+
+def _is_wide(array: NDArray[np.generic]) -> bool:
+    return array.dtype == np.float64
 
 
 def _size(node: onnx.NodeProto, told: onnx.TypeProto | None, largest: int) -> tuple[int, int]:
@@ -130,9 +183,9 @@ def _width(told: onnx.TypeProto | None) -> int:
         return 16  # that of the widest type there is
 
 
-def _type_of(array: NDArray[np.generic]) -> onnx.TypeProto:
-    elem_type = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
-    return onnx.helper.make_tensor_type_proto(elem_type, array.shape)
+def _type_of(shape: Sequence[int], dtype: np.dtype[np.generic]) -> onnx.TypeProto:
+    elem_type = onnx.helper.np_dtype_to_tensor_dtype(dtype)
+    return onnx.helper.make_tensor_type_proto(elem_type, shape)
 
 
 def _growth(node: onnx.NodeProto) -> int:

@@ -9,6 +9,8 @@ import onnx
 
 from bnfold.errors import ModelError
 from bnfold.files.opened import OpenedModel, naming, open_model
+from bnfold.limits import VERIFIED
+from bnfold.onnx_model.computing import limited_work
 from bnfold.onnx_model.validity import require_valid
 from bnfold.region import Region
 from bnfold.verification.operators.demands import Shape
@@ -95,7 +97,8 @@ def prove(
             require_valid(first.proto)
         first = inlined_alike(first, second)  # noqa: PLW2901 - the same files behind it
         try:
-            return _Prover(first, second, regions, seed, shapes or {}, options, step).prove()
+            with limited_work(VERIFIED):
+                return _Prover(first, second, regions, seed, shapes or {}, options, step).prove()
         except RecursionError as error:
             raise ModelError(f"{original}: its functions call one another too deep") from error
 
