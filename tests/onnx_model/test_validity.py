@@ -80,7 +80,7 @@ _WRONG: dict[str, tuple[Callable[[], onnx.ModelProto], str]] = {
     "auto_pad": (lambda: _net({"auto_pad": "FULL"}), "auto_pad is 'FULL'"),
     "no groups": (lambda: _net({"group": 0}), r"\[4, 3, 3, 3\], in 0 groups"),
     "groups": (lambda: _net({"group": 2}), "input has 3 channels, its weight 6"),
-    "type": (lambda: _net({"pads": [1.0] * 4}), "Expected: 'INTS', actual: 'FLOATS'"),
+    "type": (lambda: _net({"pads": [1.0] * 4}), "Mismatched attribute type in 'conv : pads'"),
     "unknown attribute": (lambda: _net({"padding": 1}), "Unrecognized attribute: padding"),
     "no weight": (lambda: _inputs(0, "x"), "Conv 'conv'.* input size 1 not in range"),
     "no statistics": (lambda: _inputs(1, "c", "g", "b"), "'bn'.* input size 3 not in range"),
