@@ -254,6 +254,8 @@ def _verification_lines(found: "Verification", reason: str, *, verbose: bool) ->
     """Tell the verdict, then the evidence; the reason only where the evidence does not say it."""
     colour = "green" if found.verdict.ok else "yellow" if found.verdict == "inconclusive" else "red"
     verdict = click.style(f"verification {found.verdict}", fg=colour, bold=True)
+    if found.shown_for:
+        verdict += f" for {' and '.join(found.shown_for)}"
     yield f"{verdict}: {reason}" if reason and found.verdict != "passed" else verdict
     if found.first_divergence:
         yield f"{_INDENT}first layer that differs: {found.first_divergence}"

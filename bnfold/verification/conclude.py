@@ -23,6 +23,7 @@ def conclude(
     layers: Sequence[OutputComparison],
     options: VerifyOptions,
     strict: bool,
+    fed: Sequence[str] = (),
 ) -> Verification:
     """Weigh the evidence.
 
@@ -33,12 +34,14 @@ def conclude(
         blameless: It was busy with the original, which says nothing about the candidate.
         layers: What the tensors inside say.
         options: How the verification was to be done.
+        fed: The shapes of the inputs of every run, in words.
         strict: The differences were named in advance, so everything else must be identical and
             an incomplete proof is no pass.
     """
-    verdict, reason = _weigh(proof, providers, None if blameless else crash, strict=strict)
+    verdict, reason = _weigh(proof, providers, None if blameless else crash, options, strict=strict)
     if blameless and verdict is not Verdict.FAILED:
         verdict, reason = _not_run(proof, crash)
+    proved = proof.structure.proved
     asked = {name.lower().removesuffix("executionprovider") for name in options.providers}
     failed = [
         f"{report.name}: {report.state}" + (f" ({report.reason})" if report.reason else "")
@@ -55,6 +58,7 @@ def conclude(
         "; ".join(failed) or None,
         crash,
         tuple(layers),
+        tuple(fed) if verdict.ok and proof.free and not (proved and proof.general) else (),
     )
 
 
@@ -64,9 +68,14 @@ def _not_run(proof: Proof, crash: str | None) -> tuple[Verdict, str]:
 
 
 def _weigh(
-    proof: Proof, providers: Sequence[ProviderReport], crash: str | None, *, strict: bool
+    proof: Proof,
+    providers: Sequence[ProviderReport],
+    crash: str | None,
+    options: VerifyOptions,
+    *,
+    strict: bool,
 ) -> tuple[Verdict, str]:
-    failure = _failure(proof, providers, crash, strict=strict)
+    failure = _failure(proof, providers, crash, options, strict=strict)
     if failure:
         return Verdict.FAILED, failure
     if proof.broken:
@@ -83,25 +92,38 @@ def _weigh(
 
 
 def _failure(
-    proof: Proof, providers: Sequence[ProviderReport], crash: str | None, *, strict: bool
+    proof: Proof,
+    providers: Sequence[ProviderReport],
+    crash: str | None,
+    options: VerifyOptions,
+    *,
+    strict: bool,
 ) -> str:
     """Return the strongest evidence against the candidate, or nothing."""
+    by_files = _wrong_by_the_files(proof, strict=strict)
+    if by_files:
+        return by_files
+    for report in providers:
+        if report.verdict is OutputVerdict.DIFFERS and (report.outputs or report.failure):
+            return f"on {report.name} {report.failure or _differs(report)}"
+    if proof.structure.narrowed and not options.allow_narrowed:
+        return f"{proof.structure.narrowed[0]} (--allow-narrowed accepts that)"
+    return crash or ""
+
+
+def _wrong_by_the_files(proof: Proof, *, strict: bool) -> str:
+    """Return what the files say against the candidate."""
     named = [p for p in proof.probes if p.verdict is ProbeVerdict.BROKEN and not p.found]
     if named:
         worst = max(named, key=lambda probe: probe.fraction)
         where = ", ".join(worst.region.outputs)
         return f"the fold at {where} is wrong: {worst.note}"
-    if proof.interface:
-        return proof.interface
-    if proof.contradiction:
-        return proof.contradiction
+    if proof.interface or proof.contradiction:
+        return proof.interface or proof.contradiction or ""
     unchecked = any(probe.verdict is ProbeVerdict.UNCHECKED for probe in proof.probes)
     if strict and not proof.structure.proved and not unchecked:
         return f"the models differ outside the folds: {proof.structure.reason}"
-    for report in providers:
-        if report.verdict is OutputVerdict.DIFFERS and (report.outputs or report.failure):
-            return f"on {report.name} {report.failure or _differs(report)}"
-    return crash or ""
+    return ""
 
 
 def _differs(report: ProviderReport) -> str:

@@ -159,6 +159,8 @@ class Verification(Shown):
             the original; None where all did.
         crash: What became of the child process; None where it did its work.
         layers: The error of every layer, in the order of computation; only in a thorough run.
+        shown_for: The shapes of the inputs for which it is shown; none where it is for all that
+            the original takes.
     """
 
     verdict: Verdict
@@ -170,6 +172,7 @@ class Verification(Shown):
     asked_provider_failed: str | None = None
     crash: str | None = None
     layers: tuple[OutputComparison, ...] = ()
+    shown_for: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:

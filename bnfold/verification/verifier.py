@@ -2,7 +2,7 @@
 
 import contextlib
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -15,6 +15,7 @@ from bnfold.region import Region
 from bnfold.verification.comparison import OutputComparison, OutputVerdict, decode
 from bnfold.verification.conclude import conclude
 from bnfold.verification.gain import Executed, Times, Timing
+from bnfold.verification.operators.demands import Shape
 from bnfold.verification.options import VerifyOptions
 from bnfold.verification.proof.prove import Proof, prove
 from bnfold.verification.runs.providers import short_name
@@ -79,18 +80,12 @@ class Verifier:
         if self._worker is None:
             raise RuntimeError("a Verifier is a context manager: use it in a with statement")
         self._worker.send("candidate", path=str(candidate.absolute()))
-        proof = prove(
-            self._original,
-            candidate,
-            regions,
-            seed=self._options.seed,
-            options=self._options,
-            step=self._step,
-        )
+        proof = self._proof(candidate, regions)
         providers: tuple[ProviderReport, ...] = ()
         crash, blameless = None, False
+        fed: tuple[str, ...] = ()
         try:
-            providers = self._provider_reports(self._worker)
+            providers, fed = self._provider_reports(self._worker)
             if any(report.outputs for report in providers):
                 proof = self._surer(self._worker, candidate, regions, proof)
         except ChildDiedError as died:
@@ -99,7 +94,7 @@ class Verifier:
         layers = self._layers(self._worker, candidate, proof, providers)
         found = conclude(
             proof, providers, crash=crash, blameless=blameless, layers=layers,
-            options=self._options, strict=bool(regions),
+            options=self._options, strict=bool(regions), fed=fed,
         )  # fmt: skip
         if not found.verdict.ok or crash or self._options.time == 0:
             return found
@@ -119,11 +114,25 @@ class Verifier:
         times = {short_name(told["provider"]): told["levels"] for told in answered}
         return tuple(_with_times(report, times.get(report.name, {})) for report in providers)
 
-    def _provider_reports(self, worker: Worker) -> tuple[ProviderReport, ...]:
+    def _proof(
+        self, candidate: Path, regions: Sequence[Region], shapes: Mapping[str, Shape] | None = None
+    ) -> Proof:
+        return prove(
+            self._original, candidate, regions, seed=self._options.seed, shapes=shapes,
+            options=self._options, step=self._step,
+        )  # fmt: skip
+
+    def _provider_reports(
+        self, worker: Worker
+    ) -> tuple[tuple[ProviderReport, ...], tuple[str, ...]]:
+        """Return what happened on each provider, and the shapes of the inputs of every run."""
         if self._awaiting_original:
             worker.answer()
             self._awaiting_original = False
-        return tuple(_provider_report(data) for data in worker.answer()["providers"])
+        answer = worker.answer()
+        fed = (", ".join(f"{name} {list(shape)}" for name, shape in each.items())
+               for each in answer["fed"])  # fmt: skip
+        return tuple(map(_provider_report, answer["providers"])), tuple(fed)
 
     def _surer(
         self, worker: Worker, candidate: Path, regions: Sequence[Region], proof: Proof
@@ -135,22 +144,20 @@ class Verifier:
         holds may lead to another that needs shapes.
         """
         asked: dict[str, None] = {}
-        shapes: dict[str, tuple[int, ...]] = {}
+        shapes: list[dict[str, tuple[int, ...]]] = []
         while unsure := [name for name in proof.unsure if name not in asked]:
             asked |= dict.fromkeys(unsure)
             worker.send("shapes", names=unsure)
-            shapes |= {name: tuple(shape) for name, shape in worker.answer()["shapes"].items()}
-            before, proof = (
-                proof,
-                prove(
-                    self._original,
-                    candidate,
-                    regions,
-                    seed=self._options.seed,
-                    shapes=shapes,
-                    options=self._options,
-                ),
-            )
+            answer = worker.answer()["shapes"]
+            seen = [{name: tuple(shape) for name, shape in each.items()} for each in answer]
+            shapes = [a | b for a, b in zip(shapes or [{}] * len(seen), seen, strict=True)]
+            before = proof
+            for known in shapes:  # what is not proved for one feed is not proved
+                proof = self._proof(candidate, regions, known)
+                if not proof.structure.proved:
+                    break
+            if proof.structure.proved:
+                return replace(proof, general=False)
             if _held(proof) <= _held(before):
                 break
         return proof

@@ -109,3 +109,22 @@ def _dims(value: onnx.ValueInfoProto) -> list[int | str] | None:
 def _shown(value: onnx.ValueInfoProto) -> str:
     dims = _dims(value)
     return "any shape" if dims is None else f"[{', '.join(map(str, dims))}]"
+
+
+def has_free_lengths(graph: onnx.GraphProto) -> bool:
+    """Tell whether an input may have several shapes."""
+    return any(
+        dims is None or not all(isinstance(dim, int) and dim > 0 for dim in dims)
+        for dims in map(_dims, _fed(graph))
+    )
+
+
+def with_inputs_of(original: onnx.ModelProto, candidate: onnx.ModelProto) -> onnx.ModelProto:
+    """Return the original as it is for the inputs that the candidate takes."""
+    model = onnx.ModelProto()
+    model.CopyFrom(original)
+    taken = {value.name: value for value in candidate.graph.input}
+    for value in model.graph.input:
+        if value.name in taken:
+            value.type.CopyFrom(taken[value.name].type)
+    return model

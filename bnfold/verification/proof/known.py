@@ -1,6 +1,6 @@
 """What helps a proof without being part of it: shapes, layers, functions to inline."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 
 import onnx
@@ -92,13 +92,3 @@ def function_calls(model: onnx.ModelProto) -> set[tuple[str, str]]:
         called.add((node.domain, node.op_type))
         pending += [inner for a in node.attribute for inner in a.g.node]
     return called & local
-
-
-def joined(first: Mapping[str, Shape], second: Mapping[str, Shape]) -> dict[str, Shape]:
-    """Return the shapes of `first`, completed by those of `second`."""
-    joined = {**second, **first}
-    for name in first.keys() & second.keys():
-        if None in first[name] and len(first[name]) == len(second[name]):
-            pairs = zip(first[name], second[name], strict=True)
-            joined[name] = tuple(a if a is not None else b for a, b in pairs)
-    return joined

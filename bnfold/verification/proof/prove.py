@@ -1,6 +1,6 @@
 """The proof from the two files alone: folds are probed, all else must be identical."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,17 +15,21 @@ from bnfold.onnx_model.validity import require_valid
 from bnfold.region import Region
 from bnfold.verification.operators.demands import Shape
 from bnfold.verification.options import VerifyOptions
+from bnfold.verification.proof.comparing import Finding
 from bnfold.verification.proof.cone import cut
 from bnfold.verification.proof.identity import Key
-from bnfold.verification.proof.interface import narrowed_inputs, unlike_interface
+from bnfold.verification.proof.interface import (
+    has_free_lengths,
+    narrowed_inputs,
+    unlike_interface,
+    with_inputs_of,
+)
 from bnfold.verification.proof.known import (
     inlined_alike,
-    joined,
     known_shapes,
     taps,
 )
 from bnfold.verification.proof.matching import Matcher, Numbered, equal_constants
-from bnfold.verification.proof.probe import Finding
 from bnfold.verification.proof.scopes import all_names, function_name, graph_scope
 from bnfold.verification.proof.seek import Prober, Seeker
 from bnfold.verification.verdict import Probe, ProbeVerdict, Structure
@@ -51,6 +55,8 @@ class Proof:
         unsure: Tensors whose shapes, were they known, might let a failed probe hold.
         interface: How inputs or outputs differ; nothing where they do not.
         broken: Why a probe failed whose inputs are the same in both models; nothing if none did.
+        free: The inputs may have several shapes.
+        general: What is proved is proved for all of them.
     """
 
     structure: Structure
@@ -61,6 +67,8 @@ class Proof:
     unsure: tuple[str, ...] = ()
     interface: str = ""
     broken: str = ""
+    free: bool = False
+    general: bool = True
 
 
 @np.errstate(all="ignore")  # what is not finite is told by what it is compared with
@@ -120,14 +128,17 @@ class _Prover:
         self.findings: dict[tuple[Region, str], Finding | str] = {}
         self.assumed: set[str] = set()
         self.differing: list[str] = []
-        # Shapes only choose the inputs of probes, so the candidate may add what it knows.
-        known, self.integers = known_shapes(first.proto)
+        self.narrowed = narrowed_inputs(first.proto, second.proto)
+        if self.narrowed and options.allow_narrowed:
+            fed = with_inputs_of(first.proto, second.proto)
+        else:  # what the candidate says of shapes that the original leaves open is no fact
+            fed = first.proto
+        known, self.integers = known_shapes(fed)
         self.ranks = {name: len(shape) for name, shape in known.items()}
-        self.prober = Prober({**joined(known, known_shapes(second.proto)[0]), **shapes}, seed)
+        self.prober = Prober({**known, **shapes}, seed, free=has_free_lengths(fed.graph))
         self.interface = unlike_interface(
             first.proto.graph, second.proto.graph, by_name=options.match_outputs_by_name
         )
-        self.narrowed = narrowed_inputs(first.proto, second.proto)
         self.taps = taps(first.proto.graph, second.proto.graph)
         self.taken: set[str] | None = None
         if not regions:  # tensors may be renamed
@@ -150,9 +161,13 @@ class _Prover:
             difference, contradiction = self._blame(difference)
         return Proof(
             structure, probes, None if structure.proved else difference, contradiction,
-            self.taps, self.prober.asked() if not structure.proved else (), self.interface,
-            broken,
+            self.taps, self._asked(structure), self.interface,
+            broken, self.prober.free,
         )  # fmt: skip
+
+    def _asked(self, structure: Structure) -> tuple[str, ...]:
+        """Return the tensors whose shapes might let more be proved."""
+        return () if structure.proved and not self.prober.narrowed else self.prober.asked()
 
     def _broken(self) -> str:
         """Say which tensor the candidate computes otherwise, though from the same tensors."""
@@ -191,8 +206,13 @@ class _Prover:
         reason = self._reason(unproved)
         return Structure(
             proved=not reason, reason=reason, identical=self.matcher.identical, unproved=unproved,
-            narrowed=self.narrowed,
+            narrowed=(*self.narrowed, *self._narrowed_within()),
         )  # fmt: skip
+
+    def _narrowed_within(self) -> Iterator[str]:
+        """Yield a sentence for each region that is right for some shapes only."""
+        for name, what in self.prober.narrowed.items():
+            yield f"tensor {name!r} is right for {what}"
 
     def _reason(self, unproved: Sequence[str]) -> str:
         if self.interface:

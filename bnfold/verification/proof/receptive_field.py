@@ -5,6 +5,7 @@ its weights but the middle one meet padding only, and whatever they are, a probe
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from bnfold.verification.operators.table import Window, row_of
 from bnfold.verification.proof.computing import Weights
 from bnfold.verification.proof.cone import Cone
 
+_STEPS = 32
 _LEAST = 2
 """Shorter axes than this would look like axes that are broadcast."""
 
@@ -37,6 +39,37 @@ def reach(cone: Cone, weights: Weights) -> int:
         for name in node.input:
             wanted[name] = max(wanted.get(name, 0), here)
     return max((wanted.get(leaf, _LEAST) for leaf in cone.leaves), default=_LEAST)
+
+
+def steps(cone: Cone) -> int:
+    """Return a number of elements after which windows meet the same again, at most `_STEPS`.
+
+    A length that is cut down by a multiple of it leaves as much behind the last window as before.
+    """
+    found = 1
+    for index in cone.nodes:
+        node = cone.scope.nodes[index]
+        if row_of(node).window is not None:
+            strides = attributes_of(node).get("strides") or [1]
+            found = math.lcm(found * max(strides), 1)
+    return found if 0 < found <= _STEPS else 1
+
+
+def windows(cone: Cone, weights: Weights) -> "Counter[tuple[object, ...]]":
+    """Count the windows that go over what enters, by how they go."""
+    counted: Counter[tuple[object, ...]] = Counter()
+    for index in cone.nodes:
+        node = cone.scope.nodes[index]
+        if row_of(node).window is None:
+            continue
+        attributes = attributes_of(node)
+        weight = weights.values.get(node.input[1]) if len(node.input) > 1 else None
+        kernel = weight.shape[2:] if weight is not None else attributes.get("kernel_shape", ())
+        ones, nothing = [1] * len(kernel), [0] * len(kernel)
+        how = {"strides": ones, "dilations": ones, "pads": 2 * nothing, "output_padding": nothing}
+        told = (tuple(attributes.get(name) or usual) for name, usual in how.items())
+        counted[node.op_type, tuple(kernel), *told] += 1
+    return counted
 
 
 def _entering(

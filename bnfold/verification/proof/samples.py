@@ -13,13 +13,15 @@ from bnfold.verification.proof.computing import Weights
 from bnfold.verification.proof.cone import Cone
 from bnfold.verification.proof.demands import merged
 
+Sizes = Mapping[str, tuple[int, ...]]
+
 VOLUME = 1 << 22
 """Elements that all inputs together may have in one sample; they are float64."""
 _STACKED = 1 << 18
 """Elements of the samples that are computed together."""
 _RANKS = (4, 3, 2, 5, 1, 0)
 """Numbers of axes to try where it is not known, in this order."""
-_TARGETS = (6, 12, 24, 48, 1 << 20)
+_TARGETS = (6, 12, 24, 48, 96, 1 << 20)
 """Lengths to which the longest spatial axis is cut down, in the order of trying."""
 _TOGETHER = 64
 """Indices of the longest axis that have nonzero elements in the same sparse sample, at most …"""
@@ -37,6 +39,9 @@ def trials(
     demands: Mapping[str, Shape],
     hints: Sequence[int],
     least: int,
+    *,
+    step: int = 1,
+    both: bool = False,
 ) -> Iterator[dict[str, tuple[int, ...]]]:
     """Yield shapes for all leaves, small ones first; the batch comes on top (`batches`).
 
@@ -47,6 +52,8 @@ def trials(
         hints: Numbers of channels to try where none is known, and of samples where one is not
             enough: a Gemm may read its channels there, a Reshape may say how many there are.
         least: The length to which spatial axes are cut down first.
+        step: Known lengths are cut down by a multiple of it.
+        both: Try unknown lengths that are even and odd.
     """
     seen: set[tuple[tuple[int, ...], ...]] = set()
     if any(len(shapes.get(leaf, ())) > limits.RANK for leaf in leaves):
@@ -60,14 +67,18 @@ def trials(
     # well be computed, of elements that do not belong together.
     for samples, target, channels, rank, first in itertools.product(
         dict.fromkeys((1, *hints)) if batch_is_free else [1],
-        (least, *(target for target in _TARGETS if target > least)),
+        [
+            target + more
+            for target in (least, *(t for t in _TARGETS if t > least))
+            for more in ((0, 1) if both else (0,))
+        ],
         hints if any(shape is None or None in shape[1:] for shape in known.values()) else [1],
         _RANKS if None in known.values() else _RANKS[:1],
         (2, 1),
     ):
         sizes = _shrunk(
             {leaf: (None,) * rank if shape is None else shape for leaf, shape in known.items()},
-            demands, channels, target, first, samples,
+            demands, channels, target, first, samples, step,
         )  # fmt: skip
         key = tuple(sizes.values())
         if key not in seen and sum(map(math.prod, key)) <= VOLUME:
@@ -78,6 +89,7 @@ def trials(
 def _shrunk(
     shapes: Mapping[str, Shape], demands: Mapping[str, Shape],
     channels: int, target: int, first: int, samples: int,
+    step: int,
 ) -> dict[str, tuple[int, ...]]:  # fmt: skip
     """Cut the axes from `first` on down in proportion, until the shortest has `target`.
 
@@ -91,7 +103,8 @@ def _shrunk(
         for axis in axes[leaf]:
             dim, end = shape[axis], len(shape) - axis
             if dim is not None and dim > target:
-                factors[end] = min(factors.get(end, math.inf), dim / target)
+                near = min(dim, target + (dim - target) % step)
+                factors[end] = min(factors.get(end, math.inf), dim / near)
     sizes: dict[str, tuple[int, ...]] = {}
     for leaf, shape in shapes.items():
         spatial, dims = axes[leaf], []
@@ -99,7 +112,7 @@ def _shrunk(
             if axis not in spatial:
                 dims.append(dim if dim is not None else (channels if axis else samples))
             elif dim is None:
-                dims.append(min(target, _TARGETS[-2]))
+                dims.append(target if target < _TARGETS[-1] else _TARGETS[-2])
             else:
                 factor = factors.get(len(shape) - axis, 1.0)
                 dims.append(max(math.ceil(dim / factor), min(dim, 2)))

@@ -6,7 +6,8 @@ the original's, and not wrong either, as long as all that is computed from it ta
 exactly. What they are nobody says; they show in what a probe computes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import field
 
 import numpy as np
 
@@ -43,6 +44,22 @@ class Factors:
         return np.asarray(array * self.values.reshape(shape))
 
 
+@frozen
+class Multiplied:
+    """What of a candidate's region is the original's times factors.
+
+    Attributes:
+        entering: By which the tensors that enter are multiplied.
+        along: The axis along which the output may be multiplied; None where it may not.
+    """
+
+    entering: Mapping[str, Factors] = field(default_factory=dict)
+    along: int | None = None
+
+
+NOTHING_MULTIPLIED = Multiplied()
+
+
 @np.errstate(all="ignore")  # what is not finite is no factor
 def factors_between(before: Sequence[Array], after: Sequence[Array], axis: int) -> Factors | None:
     """Return the factors by which arrays differ if they differ by nothing else; None if not so.
@@ -57,7 +74,8 @@ def factors_between(before: Sequence[Array], after: Sequence[Array], axis: int) 
     squares: Array | float = 0.0
     products: Array | float = 0.0
     for one, other in zip(before, after, strict=True):
-        if one.shape != other.shape or one.ndim <= max(axis, 0) or one.dtype.kind != "f":
+        alike = one.shape == other.shape and one.size and one.ndim > max(axis, 0)
+        if not alike or one.dtype.kind != "f":
             return None
         # So scaled that no square leaves the range of float64.
         rows = [

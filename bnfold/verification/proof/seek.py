@@ -15,11 +15,12 @@ from bnfold.region import Region, ScopePath
 from bnfold.verification.operators.demands import Shape
 from bnfold.verification.operators.node import EvaluationError
 from bnfold.verification.operators.table import row_of
+from bnfold.verification.proof.comparing import Finding
 from bnfold.verification.proof.cone import Cone, cut
 from bnfold.verification.proof.facts import is_straight, linear_depth
 from bnfold.verification.proof.matching import Matcher, Numbered
-from bnfold.verification.proof.probe import Finding, probe
-from bnfold.verification.proof.scaling import AXES, Factors
+from bnfold.verification.proof.probe import probe
+from bnfold.verification.proof.scaling import AXES, NOTHING_MULTIPLIED, Factors, Multiplied
 from bnfold.verification.proof.scopes import Scope
 from bnfold.verification.verdict import Probe, ProbeVerdict
 
@@ -38,10 +39,13 @@ class Prober:
         shapes: What is known of the shapes of tensors.
         seed: Seed of the probes' inputs.
         unsure: Tensors whose shapes, were they known, might let a failed probe hold.
+        free: What is not known of shapes may be anything.
+        narrowed: For what a probe holds that does not hold for all, by the region's output.
     """
 
-    def __init__(self, shapes: Mapping[str, Shape], seed: int) -> None:
-        self.shapes, self.seed = shapes, seed
+    def __init__(self, shapes: Mapping[str, Shape], seed: int, *, free: bool = False) -> None:
+        self.shapes, self.seed, self.free = shapes, seed, free
+        self.narrowed: dict[str, str] = {}
         self.unsure: dict[str, None] = {}
 
     def probe(
@@ -51,18 +55,20 @@ class Prober:
         *,
         tight: bool = False,
         never_negative: frozenset[str] = frozenset(),
-        factors: Mapping[str, Factors] | None = None,
-        along: int | None = None,
+        multiplied: Multiplied = NOTHING_MULTIPLIED,
     ) -> Finding | str:
         """Return what a probe finds, or why there is none; see `probe.probe`."""
         try:
             finding: Finding | str = probe(
                 before, after, self.shapes, self.seed, tight=tight, never_negative=never_negative,
-                factors=factors or {}, along=along,
+                multiplied=multiplied, free=self.free,
             )  # fmt: skip
         except EvaluationError as error:
             finding = str(error)
-        if along is None and (isinstance(finding, str) or not finding.held):
+        if isinstance(finding, Finding) and finding.held and finding.only:
+            self.narrowed[before.output] = finding.only
+        partly = isinstance(finding, str) or not finding.held or finding.only
+        if multiplied.along is None and partly:
             leaves = (*before.leaves, *after.leaves)
             self.unsure |= dict.fromkeys(n for n in leaves if None in self.shapes.get(n, (None,)))
         return finding
@@ -318,19 +324,18 @@ class Seeker:
             return None
         leaves = tuple(dict.fromkeys((*before.leaves, *after.leaves)))
         factors = {leaf: found for leaf in leaves if (found := self._factors(new, leaf))}
+        multiplied = Multiplied(factors, along)
         if not all(leaf in factors or self.matcher.same(new, leaf) for leaf in leaves):
             return None
         sought = _Sought(
-            self.prober.probe(before, after, factors=factors, along=along),
+            self.prober.probe(before, after, multiplied=multiplied),
             leaves,
             set(before.leaves) == set(after.leaves),
         )
         bound = frozenset(n for n in leaves if self._is_never_negative(old, n))
         straight = is_straight(before) and is_straight(after)
         if bound and not straight and isinstance(sought.finding, Finding) and not sought.held:
-            finding = self.prober.probe(
-                before, after, never_negative=bound, factors=factors, along=along
-            )
+            finding = self.prober.probe(before, after, never_negative=bound, multiplied=multiplied)
             sought = replace(sought, finding=finding)
         return sought
 

@@ -17,8 +17,9 @@ from bnfold.verification.comparison import Outputs
 from bnfold.verification.dtypes import Array
 from bnfold.verification.options import VerifyOptions
 from bnfold.verification.proof.drawing import random_outputs
-from bnfold.verification.runs.feeds import generated
-from bnfold.verification.runs.inputs import Feed, input_specs
+from bnfold.verification.runs.compare import is_telling
+from bnfold.verification.runs.feeds import generated, of_other_sizes
+from bnfold.verification.runs.inputs import Feed, InputSpec, input_specs
 from bnfold.verification.runs.jitter import jittered_feeds, jittered_weights
 from bnfold.verification.runs.loadable import runnable
 from bnfold.verification.runs.providers import (
@@ -41,6 +42,8 @@ from bnfold.verification.runs.userdata import load_inputs
 from bnfold.verification.verdict import ProviderState
 
 _JITTERS = 2
+_UNTOLD = 3
+"""Further inputs that are tried where outputs are empty or the same everywhere."""
 
 Attempts = Iterable[list[Feed]]
 """Lists of feeds to try."""
@@ -98,6 +101,8 @@ class Originals:
         self.options = options
         self.announce = announce
         self.feeds: Sequence[Feed] = []
+        self.labels: list[str] | None = None
+        self._specs: Sequence[InputSpec] = ()
         self.expected: Sequence[Outputs] = []
         self.baselines: list[Baseline] = []
         self.random: frozenset[str] = frozenset()
@@ -120,7 +125,7 @@ class Originals:
 
     def _attempts(self, model: onnx.ModelProto) -> Attempts:
         """Return lists of feeds to try until the original takes one."""
-        specs = input_specs(model)
+        self._specs = specs = input_specs(model)
         if self.options.inputs is not None:
             names = [output.name for output in model.graph.output]
             fed, self.expected = load_inputs(Path(self.options.inputs), specs, names)
@@ -137,7 +142,10 @@ class Originals:
         except CannotRunError as error:
             baseline.state, baseline.reason = ProviderState.CANNOT_RUN, str(error)
             return baseline
-        baseline.runs = {DISABLE_ALL: stacked(plain.outputs), ENABLE_ALL: stacked(full.outputs)}
+        baseline.runs = {
+            level: self.stacked(result.outputs)
+            for level, result in ((DISABLE_ALL, plain), (ENABLE_ALL, full))
+        }
         baseline.nodes, baseline.linear_nodes = plain.nodes, plain.linear_nodes
         baseline.plain = {DISABLE_ALL: without_outputs(plain), ENABLE_ALL: without_outputs(full)}
         if found.name not in plain.providers:
@@ -152,19 +160,43 @@ class Originals:
         if self.feeds:
             return self.run(self.path, DISABLE_ALL, provider, "the original", notes=True)
         first: CannotRunError | None = None
+        likeliest: tuple[Run, Sequence[Feed]] | None = None
+        untold = 0
         for feeds in attempts:
+            more = self._of_other_sizes(feeds[0])
             try:
                 result = self.run(
-                    self.path, DISABLE_ALL, provider, "the original", feeds=feeds, notes=True
+                    self.path,
+                    DISABLE_ALL,
+                    provider,
+                    "the original",
+                    feeds=feeds,
+                    notes=True,
+                    more=more,
                 )
             except CannotRunError as error:
                 first = first or error  # the one about the likeliest inputs
                 if error.loading:
                     break
                 continue
-            self.feeds = feeds
-            return result
-        raise first or CannotRunError("no inputs could be made up for it")
+            if likeliest is None or _telling(result) > _telling(likeliest[0]):
+                likeliest = result, feeds
+            untold += 1
+            if _telling(likeliest[0]) == 1 or untold > _UNTOLD:
+                break
+        if likeliest is None:
+            raise first or CannotRunError("no inputs could be made up for it")
+        result, self.feeds = likeliest
+        if result.taken is not None:
+            self.feeds = [*self.feeds, result.taken]
+            self.labels = ["", f" for {_described(self.feeds)}"]
+        return result
+
+    def _of_other_sizes(self, feed: Feed) -> list[Feed]:
+        """Return feeds of other sizes, of which the original may take one; none for the user's."""
+        if self.options.inputs is not None:
+            return []
+        return list(of_other_sizes(self._specs, self.options.shapes, feed, seed=self.options.seed))
 
     def run(
         self,
@@ -176,8 +208,11 @@ class Originals:
         feeds: Sequence[Feed] | None = None,
         overrides: Mapping[str, Any] | None = None,
         notes: bool = False,
+        more: Sequence[Feed] = (),
     ) -> Run:
-        """Run a model on the feeds; with notes of what is executed, or without.
+        """Run a model on the feeds, and on the first of `more` that it takes.
+
+        With notes of what is executed, or without.
 
         Raises:
             CannotRunError: ONNX Runtime refuses it.
@@ -186,8 +221,12 @@ class Originals:
         with caught_stderr():
             return run(
                 runnable(path), level, provider, self.feeds if feeds is None else feeds,
-                overrides=overrides, profile=self.folder if notes else None,
+                overrides=overrides, profile=self.folder if notes else None, more=more,
             )  # fmt: skip
+
+    def stacked(self, runs: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
+        """Join what one model gave for the feeds; see `stacked`."""
+        return stacked(runs, self.labels)
 
     def measure_jitter(self, baseline: Baseline) -> None:
         """Run the original with its weights and inputs moved by one ulp."""
@@ -202,7 +241,7 @@ class Originals:
                 )  # fmt: skip
             except CannotRunError:  # a provider that takes no other weights: its noise stands
                 return
-            baseline.jitters.append(stacked(moved.outputs))
+            baseline.jitters.append(self.stacked(moved.outputs))
 
 
 def without_outputs(run: Run) -> Run:
@@ -210,8 +249,34 @@ def without_outputs(run: Run) -> Run:
     return replace(run, outputs=[])
 
 
-def stacked(runs: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
-    """Join the outputs of several feeds, so that noise and difference are of all of them."""
+def _telling(run: Run) -> float:
+    """Return the share of outputs that have elements, not all of them the same."""
+    values = [array for outputs in run.outputs for array in outputs.values()]
+    return sum(is_telling(array) for array in values) / max(len(values), 1)
+
+
+def _described(feeds: Sequence[Feed]) -> str:
+    """Return the shape of the first input that is of another in the last feed."""
+    shapes = [{name: np.shape(value) for name, value in feed.items()} for feed in feeds]
+    name = next((n for n in shapes[-1] if shapes[-1][n] != shapes[0].get(n)), "")
+    return f"{name} {list(shapes[-1].get(name, ()))}"
+
+
+def stacked(
+    runs: Sequence[Mapping[str, Array]], labels: Sequence[str] | None = None
+) -> dict[str, Array]:
+    """Join the outputs of several feeds, so that noise and difference are of all of them.
+
+    Args:
+        runs: The outputs for each feed.
+        labels: What to add to the names of each feed's outputs, which are not joined then.
+    """
+    if labels is not None:
+        return {
+            f"{name}{label}": array
+            for run, label in zip(runs, labels, strict=True)
+            for name, array in run.items()
+        }
     joined: dict[str, Array] = {}
     for name in runs[0] if runs else ():
         arrays = [run[name] for run in runs if name in run]

@@ -25,6 +25,7 @@ from bnfold.verification.runs.compare import (
     Rule,
     compare_all,
     compare_with_truth,
+    with_evidence_elsewhere,
     without_evidence,
 )
 from bnfold.verification.runs.decisions import judge_flips
@@ -69,7 +70,13 @@ class Bench:
     def compare(self, candidate: Path) -> dict[str, Any]:
         """Run `candidate` wherever the original ran, and compare."""
         baselines = self.originals.baselines
-        return {"providers": [self._compared(candidate, baseline) for baseline in baselines]}
+        return {
+            "providers": [self._compared(candidate, baseline) for baseline in baselines],
+            "fed": [
+                {name: np.shape(value) for name, value in feed.items()}
+                for feed in self.originals.feeds
+            ],
+        }
 
     def _compared(self, candidate: Path, baseline: Baseline) -> dict[str, Any]:
         report: dict[str, Any] = {
@@ -86,7 +93,7 @@ class Bench:
             return report
         try:
             runs = {
-                level: stacked(self._run(candidate, level, baseline))
+                level: self.originals.stacked(self._run(candidate, level, baseline))
                 for level in (DISABLE_ALL, ENABLE_ALL)
             }
         except CannotRunError as error:
@@ -121,7 +128,7 @@ class Bench:
         for level, outputs in runs.items():
             original, variants = baseline.runs[level], baseline.variants(level)
             results += compare_all(level, original, variants, outputs)
-        return results
+        return with_evidence_elsewhere(results, self.originals.labels or [""])
 
     def _against_expected(
         self, baseline: Baseline, runs: Mapping[str, Outputs]
@@ -150,7 +157,7 @@ class Bench:
             self.announce("computing the original in float64")
             try:
                 with opened.open_model(self.path) as model:
-                    self._truth = stacked(
+                    self._truth = self.originals.stacked(
                         [true_outputs(model, feed) for feed in self.originals.feeds]
                     )
             except EvaluationError:
@@ -168,12 +175,15 @@ class Bench:
         """Look again at differing outputs that lie behind a decision."""
         with opened.open_model(self.path) as model:
             graph = model.proto.graph
-        if len(self.originals.feeds) != 1:
+        feeds, labels = self.originals.feeds, self.originals.labels or [""]
+        if len(feeds) != len(labels):
             return list(results)
         self.announce("judging decisions by their margins")
         return [
             judge_flips(
-                result, graph, (self.path, candidate), baseline.provider, self.originals.feeds,
+                result, graph, (self.path, candidate), baseline.provider,
+                *next((feed, label) for feed, label in zip(feeds[::-1], labels[::-1], strict=True)
+                      if result.name.endswith(label)),
                 baseline.runs[result.level], runs[result.level],
             )
             if result.verdict is OutputVerdict.DIFFERS and result.level in runs
@@ -228,19 +238,18 @@ class Bench:
             )
 
     def shapes(self, names: Sequence[str]) -> dict[str, Any]:
-        """Return the shapes that tensors of the original have for the first feed."""
-        found: dict[str, tuple[int, ...]] = {
-            name: np.shape(value)
-            for name, value in self.originals.feeds[0].items()
-            if name in names
-        }
+        """Return the shapes that tensors of the original have, for each generated feed."""
+        feeds = self.originals.feeds if self.originals.labels else self.originals.feeds[:1]
         with opened.open_model(self.path) as model:
             computed = {name for node in model.proto.graph.node for name in node.output}
         rest = [name for name in names if name in computed]
         provider = next(base.provider for base in self.originals.baselines if base.runs)
         self.announce("looking at the shapes of the original's tensors")
-        with contextlib.suppress(CannotRunError):
-            found |= shapes_inside(self.path, rest, provider, self.originals.feeds[0])
+        found: list[dict[str, tuple[int, ...]]] = []
+        for feed in feeds:
+            found.append({name: np.shape(feed[name]) for name in names if name in feed})
+            with contextlib.suppress(CannotRunError):
+                found[-1] |= shapes_inside(self.path, rest, provider, feed)
         return {"shapes": found}
 
     def layers(

@@ -39,6 +39,9 @@ FACTOR = 16.0
 TRUE_FACTOR = 5.0
 """Largest ratio of errors against float64 seen over 388 correct folds: 1.75."""
 
+_EMPTY = "it has no elements here"
+_CONSTANT = "all its elements are the same here, which shows nothing"
+
 HOPELESS = 1e-3
 """Relative noise above which an agreement says nothing."""
 
@@ -119,8 +122,10 @@ def compare_output(
     elif hopeless:
         verdict, note = OutputVerdict.INCONCLUSIVE, rule.hopeless
     if not both.any():
-        note = "no element is finite in both models" if A.size else "it has no elements here"
+        note = "no element is finite in both models" if A.size else _EMPTY
         verdict = OutputVerdict.INCONCLUSIVE
+    elif verdict is OutputVerdict.AGREES and not is_telling(original):
+        verdict, note = OutputVerdict.INCONCLUSIVE, _CONSTANT
     if broken:
         verdict = OutputVerdict.DIFFERS
         note = f"{broken} elements are NaN or infinite in one model only"
@@ -128,6 +133,36 @@ def compare_output(
     return OutputComparison(
         name, level, verdict, difference, noise, magnitude, allowance, A.size, missing, note
     )
+
+
+def is_telling(values: Array) -> bool:
+    """Tell whether an output can show anything: it has elements, and they are not all the same."""
+    return values.size == 1 or (values.size > 0 and bool((values != values.flat[0]).any()))
+
+
+def with_evidence_elsewhere(
+    results: Sequence[OutputComparison], labels: Sequence[str]
+) -> list[OutputComparison]:
+    """Let an output that shows nothing for one feed agree where it does so for another.
+
+    Args:
+        results: The comparisons of all outputs for all feeds.
+        labels: What was added to the names of outputs for each feed.
+    """
+
+    def plain(result: OutputComparison) -> tuple[str, str]:
+        label = next(each for each in reversed(labels) if result.name.endswith(each))
+        return result.name.removesuffix(label) if label else result.name, result.level
+
+    shown = {plain(r) for r in results if r.verdict is OutputVerdict.AGREES}
+    return [
+        replace(result, verdict=OutputVerdict.AGREES)
+        if result.note in (_EMPTY, _CONSTANT)
+        and result.verdict is OutputVerdict.INCONCLUSIVE
+        and plain(result) in shown
+        else result
+        for result in results
+    ]
 
 
 def _kind(values: Array) -> Array:
@@ -161,6 +196,8 @@ def _exact(
         verdict = OutputVerdict.INCONCLUSIVE if noise else OutputVerdict.DIFFERS
         own = f"; rounding alone flips {noise:.0f} in the original" if noise else ""
         note = f"{flips:.0f} of {original.size} values differ{own}"
+    elif not is_telling(original):
+        verdict, note = OutputVerdict.INCONCLUSIVE, _CONSTANT if original.size else _EMPTY
     return OutputComparison(name, level, verdict, flips, noise, 0.0, 0.0, original.size, note=note)
 
 
@@ -227,7 +264,9 @@ def without_evidence(
 
 def _is_part(name: str, output: str) -> bool:
     """Tell whether a comparison of that name is about an output, or an element of its sequence."""
-    return name == output or name.startswith((f"{output}[", f"{output}.", f"{output} (input "))
+    return name == output or name.startswith(
+        (f"{output}[", f"{output}.", f"{output} (input ", f"{output} for ")
+    )
 
 
 def compare_with_truth(

@@ -7,7 +7,6 @@ choices. Within twice the allowance of the scores the flip is rounding. Of other
 the inputs can be compared; where they agree the output proves nothing in either direction.
 """
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -62,7 +61,8 @@ def judge_flips(
     graph: onnx.GraphProto,
     models: tuple[Path, Path],
     provider: str,
-    feeds: Sequence[Feed],
+    feed: Feed,
+    label: str,
     original: Outputs,
     candidate: Outputs,
 ) -> OutputComparison:
@@ -73,20 +73,22 @@ def judge_flips(
         graph: The original's graph.
         models: The original's file and the candidate's.
         provider: ONNX Runtime's name of the provider.
-        feeds: The one feed.
+        feed: The feed for which it differs.
+        label: What was added to the names of outputs for it.
         original: The original's outputs.
         candidate: The candidate's outputs.
     """
-    decisions = decisions_before(graph, result.name)
+    name = result.name.removesuffix(label) if label else result.name
+    decisions = decisions_before(graph, name)
     if not decisions:
         return result
     data = list(dict.fromkeys(node.input[0] for node in decisions))
     falls = list(dict.fromkeys(name for node in decisions for name in node.output if name))
     names = list(dict.fromkeys([*data, *falls]))
     try:
-        old, new = (tap(model, names, result.level, provider, feeds[0]) for model in models)
+        old, new = (tap(model, names, result.level, provider, feed) for model in models)
         level = ENABLE_ALL if result.level == DISABLE_ALL else DISABLE_ALL
-        other = tap(models[0], data, level, provider, feeds[0])
+        other = tap(models[0], data, level, provider, feed)
     except CannotRunError:
         return result
     flipped = [node for node in decisions if _fell_differently(node, old, new)]
@@ -99,7 +101,7 @@ def judge_flips(
     if wrong:
         return replace(result, note=f"the input of {wrong[0].op_type} differs already")
     direct = flipped[0]
-    if direct.op_type in _CHOICES and result.name == direct.output[_CHOICES[direct.op_type]]:
+    if direct.op_type in _CHOICES and name == direct.output[_CHOICES[direct.op_type]]:
         return _by_margin(result, direct, old[direct.input[0]], scores[direct.input[0]],
                           (original[result.name], candidate[result.name]))  # fmt: skip
     return replace(

@@ -54,6 +54,60 @@ def generated(
             ]
 
 
+def of_other_sizes(
+    specs: Sequence[InputSpec],
+    shapes: Mapping[str, tuple[int, ...]],
+    feed: Mapping[str, Any],
+    *,
+    seed: int,
+) -> Iterator[Feed]:
+    """Yield feeds of other sizes than one that the model takes, where its inputs leave some open.
+
+    A batch of two comes first, with odd lengths, then one of the two alone.
+
+    Args:
+        specs: The model's inputs.
+        shapes: Shapes that the user gave, by input name; they stay.
+        feed: What the model takes.
+        seed: Seed of all values.
+    """
+    given = _given_sizes(specs, shapes)
+    taken = _taken_sizes(specs, feed)
+    batch = _batch(specs)
+    free = [symbol for symbol in taken if symbol not in given]
+    for several, odd in ((True, True), (True, False), (False, True)):
+        sizes = dict(taken)
+        for symbol in free:
+            if symbol in batch:
+                sizes[symbol] += several
+            elif odd:
+                sizes[symbol] = _odd(sizes[symbol])
+        if sizes != taken and all(_volume(spec, sizes) <= _VOLUME for spec in specs):
+            rng = np.random.default_rng(seed)
+            yield {spec.name: _value(spec, sizes, rng, "any") for spec in specs}
+
+
+def _odd(size: int) -> int:
+    """Return a size a little larger, and odd."""
+    return size + 3 - size % 2
+
+
+def _taken_sizes(specs: Sequence[InputSpec], feed: Mapping[str, Any]) -> dict[str, int]:
+    """Return the sizes of the symbolic dimensions."""
+    return {
+        dim: int(size)
+        for spec in specs
+        if isinstance(feed.get(spec.name), np.ndarray)
+        for dim, size in zip(spec.dims or (), feed[spec.name].shape, strict=False)
+        if isinstance(dim, str)
+    }
+
+
+def _batch(specs: Sequence[InputSpec]) -> set[Dim]:
+    """Return the dimensions that count samples."""
+    return {spec.dims[0] for spec in specs if spec.dims and len(spec.dims) > 1}
+
+
 def _given_sizes(
     specs: Sequence[InputSpec], shapes: Mapping[str, tuple[int, ...]]
 ) -> dict[str, int]:
@@ -98,7 +152,7 @@ def _assignments(specs: Sequence[InputSpec], given: dict[str, int]) -> Iterator[
     if not free:
         yield given
         return
-    batch = {spec.dims[0] for spec in specs if spec.dims and len(spec.dims) > 1}
+    batch = _batch(specs)
     volumetric = any(spec.dims and len(spec.dims) > 4 for spec in specs)  # noqa: PLR2004
     first = (16, *SIZES) if volumetric else SIZES
     for size in first:

@@ -4,10 +4,11 @@ Both models always run with the same options. At most one session is alive at a 
 holds a copy of the weights, and two of them are what a large network has no memory for.
 """
 
+import contextlib
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import field
+from dataclasses import field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +52,7 @@ class Run:
         linear_nodes: The same for the linear operators only.
         executed: Number of nodes that were executed for the first feed, by operator.
         seconds: How long it took to load the model, and to run it for the first time.
+        taken: The feed that was run as well, of those that might be.
     """
 
     outputs: list[Outputs]
@@ -59,6 +61,7 @@ class Run:
     linear_nodes: dict[str, int] = field(default_factory=dict)
     executed: dict[str, int] = field(default_factory=dict)
     seconds: tuple[float, float] = (0.0, 0.0)
+    taken: Feed | None = None
 
 
 @frozen
@@ -137,6 +140,7 @@ def run(
     names: Sequence[str] | None = None,
     overrides: Mapping[str, Any] | None = None,
     profile: Path | None = None,
+    more: Sequence[Feed] = (),
 ) -> Run:
     """Load a model, run it on every feed and let go of it.
 
@@ -148,6 +152,7 @@ def run(
         names: The outputs to fetch; None means all.
         overrides: Initializers to replace, by name.
         profile: A folder for ONNX Runtime's notes of what it executes; None without.
+        more: Feeds of which the first that the model takes is run as well.
 
     Raises:
         CannotRunError: ONNX Runtime refuses the model or its inputs.
@@ -166,7 +171,14 @@ def run(
         outputs += [_run_once(session, feed, names) for feed in feeds[1:]]
     except Exception as error:  # noqa: BLE001 - likewise
         raise CannotRunError(first_sentence(error)) from None
-    result = _described(session, outputs, executed, (loaded - started, ran - loaded))
+    taken = None
+    for feed in more:
+        with contextlib.suppress(Exception):
+            outputs.append(_run_once(session, feed, names))
+            taken = feed
+            break
+    described = _described(session, outputs, executed, (loaded - started, ran - loaded))
+    result = replace(described, taken=taken)
     del session, values  # in this order: the session reads the values
     return result
 

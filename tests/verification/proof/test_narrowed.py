@@ -7,7 +7,7 @@ import pytest
 from handfold import fold, network
 
 from bnfold.command_line.text import verification_text
-from bnfold.verification import Verdict, verify
+from bnfold.verification import Verdict, VerifyOptions, verify
 from bnfold.verification.proof.interface import narrowed_inputs
 
 Dims = Sequence[int | str | None] | None
@@ -41,6 +41,9 @@ def test_a_batch_that_was_frozen_is_told() -> None:
     folded, _ = fold(free)
     folded.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
     found = verify(free, folded)
+    assert found.verdict is Verdict.FAILED
+    assert "takes [1, 3, 12, 12] only" in found.reason
+    found = verify(free, folded, options=VerifyOptions(allow_narrowed=True))
     assert found.verdict is Verdict.PASSED
     [sentence] = found.structure.narrowed
     assert sentence.startswith("input 'x' takes [1, ")
