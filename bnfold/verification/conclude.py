@@ -103,11 +103,11 @@ def _failure(
     by_files = _wrong_by_the_files(proof, strict=strict)
     if by_files:
         return by_files
+    if proof.structure.narrowed and not options.allow_narrowed:
+        return f"{proof.structure.narrowed[0]} (--allow-narrowed accepts that)"
     for report in providers:
         if report.verdict is OutputVerdict.DIFFERS and (report.outputs or report.failure):
             return f"on {report.name} {report.failure or _differs(report)}"
-    if proof.structure.narrowed and not options.allow_narrowed:
-        return f"{proof.structure.narrowed[0]} (--allow-narrowed accepts that)"
     return crash or ""
 
 

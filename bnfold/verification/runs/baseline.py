@@ -193,8 +193,11 @@ class Originals:
         return result
 
     def _of_other_sizes(self, feed: Feed) -> list[Feed]:
-        """Return feeds of other sizes, of which the original may take one; none for the user's."""
-        if self.options.inputs is not None:
+        """Return feeds of other sizes, of which the original may take one.
+
+        There are none where the user gave the inputs, or accepts what is right for few.
+        """
+        if self.options.inputs is not None or self.options.allow_narrowed:
             return []
         return list(of_other_sizes(self._specs, self.options.shapes, feed, seed=self.options.seed))
 
