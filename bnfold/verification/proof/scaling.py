@@ -15,8 +15,10 @@ from bnfold.frozen import frozen
 from bnfold.verification.dtypes import Array
 from bnfold.verification.operators.node import EvaluationError
 
-AXES = (1, -1)
+_AXES = (1, -1)
 """Where channels are: behind the batch, or last."""
+_NEAR = 0.01
+"""A part of the largest element, by which arrays differ at most that may be multiples."""
 
 
 @frozen
@@ -87,3 +89,17 @@ def factors_between(before: Sequence[Array], after: Sequence[Array], axis: int) 
     if not values.size or not (np.isfinite(values) & (values > 0)).all():
         return None
     return Factors(axis, values)
+
+
+@np.errstate(all="ignore")
+def plausible_axes(before: Sequence[Array], after: Sequence[Array]) -> tuple[int, ...]:
+    """Return the axes along which arrays may be multiples of others, at a glance."""
+    found = []
+    for axis in _AXES:
+        factors = factors_between(before, after, axis)
+        if factors is not None and all(
+            np.abs(factors.times(one) - other).max() <= _NEAR * np.abs(other).max()
+            for one, other in zip(before, after, strict=True)
+        ):
+            found.append(axis)
+    return tuple(found)

@@ -20,7 +20,7 @@ from bnfold.verification.proof.cone import Cone, cut
 from bnfold.verification.proof.facts import is_straight, linear_depth
 from bnfold.verification.proof.matching import Matcher, Numbered
 from bnfold.verification.proof.probe import probe
-from bnfold.verification.proof.scaling import AXES, NOTHING_MULTIPLIED, Factors, Multiplied
+from bnfold.verification.proof.scaling import NOTHING_MULTIPLIED, Factors, Multiplied
 from bnfold.verification.proof.scopes import Scope
 from bnfold.verification.verdict import Probe, ProbeVerdict
 
@@ -172,9 +172,7 @@ class Seeker:
             finding = sought.finding
             if not (sought.alike and isinstance(finding, Finding)):
                 continue
-            if not math.isfinite(finding.fraction):
-                continue
-            for axis in AXES:
+            for axis in finding.along:
                 scaled = self._sought(new, old, name, called, (), along=axis)
                 if scaled is not None and scaled.held:
                     assert isinstance(scaled.finding, Finding)  # noqa: S101 - it has held
