@@ -25,12 +25,13 @@ _SHORT = 6
 
 
 _WAYS = {
-    "output": "into the operator before",
-    "input": "into the operator behind",
+    "output": "folded into the operator before",
+    "input": "folded into the operator behind",
     "merged": "merged with other per-channel arithmetic",
-    "sum": "into one operator with the branches beside",
+    "sum": "folded into one operator with the branches beside",
+    "nothing": "dropped, for nothing changes by it",
 }
-_ARROWS = {"output": "↑", "input": "↓", "merged": "=", "sum": "+"}
+_ARROWS = {"output": "↑", "input": "↓", "merged": "=", "sum": "+", "nothing": "dropped"}
 _INDENT = "  "
 
 
@@ -132,11 +133,11 @@ def _done_lines(report: Report, *, verbose: bool) -> Iterator[str]:
         yield f"{nothing} to fold" + ("; the model was copied as it is" if report.written else "")
         return
     ways = Counter(fold.how for fold in report.folds)
-    only = f" {_WAYS[next(iter(ways))]}" if len(ways) == 1 else ""
-    folded = f"{'would be folded' if report.checked_only else 'folded'}{only}"
-    yield f"{taken(report)} {folded}, {report.before.nodes} → {report.after.nodes} nodes"
-    if not only:
-        yield ", ".join(f"{number} {_WAYS[way]}" for way, number in ways.items())
+    done = _WAYS[next(iter(ways))] if len(ways) == 1 else "folded"
+    told = f"{taken(report)} {'would be ' if report.checked_only else ''}{done}"
+    yield f"{told}, {report.before.nodes} → {report.after.nodes} nodes"
+    if len(ways) > 1:
+        yield ", ".join(f"{n} {_WAYS[way].removeprefix('folded ')}" for way, n in ways.items())
     if verbose:
         yield from _indented(_fold_text(fold) for fold in report.folds)
 
@@ -152,14 +153,15 @@ def taken(report: Report) -> str:
         if node.op_type != NORMALIZATION
     )
     named = ", ".join(f"{number} {op_type}" for op_type, number in others.items())
-    if not total:
+    if not gone and named:
         return named
     return f"{gone} of {counted(total, 'batch normalization')}" + (f" and {named}" if named else "")
 
 
 def _fold_text(fold: FoldRecord) -> str:
     through = f" through {_names(fold.through)}" if fold.through else ""
-    return f"{_run_text(fold.taken)} {_ARROWS[fold.how]} {_names(fold.into)}{through}"
+    into = f" {_names(fold.into)}" if fold.into else ""
+    return f"{_run_text(fold.taken)} {_ARROWS[fold.how]}{into}{through}"
 
 
 def _run_text(nodes: Sequence[NodeRecord]) -> str:

@@ -44,8 +44,9 @@ class FoldRecord(Plain):
 
     Attributes:
         how: `output` (sunk into what makes its input), `input` (hoisted into what reads its
-            output), `merged` (put together with other affines) or `sum` (branches of one tensor
-            that were added up, and are one linear operator now).
+            output), `merged` (put together with other affines), `sum` (branches of one tensor
+            that were added up, and are one linear operator now) or `nothing` (dropped, because
+            they change nothing).
         taken: The nodes that went; of merged ones, those that are now one.
         into: The nodes that took them up.
         through: The nodes that the affine passed on the way.

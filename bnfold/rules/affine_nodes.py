@@ -223,6 +223,9 @@ def dropout(op: Operator) -> tuple[int, Affine]:
 
 NORMALIZATION = "BatchNormalization"
 
+ARITHMETIC = frozenset({"Add", "Sub", "Mul", "Div"})
+"""Operators that change nothing if their constant is 0, or 1."""
+
 AFFINE: Mapping[str, AffineRow] = {
     NORMALIZATION: batch_normalization,
     "Mul": multiplication,

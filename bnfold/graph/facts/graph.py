@@ -8,7 +8,7 @@ import onnx
 from bnfold.graph.facts.constants import Constants
 from bnfold.graph.facts.shapes import Shapes
 from bnfold.graph.index.view import NONE, Node, View
-from bnfold.rules.affine_nodes import AFFINE, NORMALIZATION
+from bnfold.rules.affine_nodes import AFFINE, ARITHMETIC, NORMALIZATION
 from bnfold.rules.carry import ROUNDED_LATER
 from bnfold.rules.operator import Attribute, Operator, Value
 
@@ -85,6 +85,19 @@ class Graph:
     def makes_constants(self, number: int) -> bool:
         """Whether a node makes constants, whatever the numbers that it reads are."""
         return all(t == NONE or t in self.constants for t in self.view.nodes[number].outputs)
+
+    def is_arithmetic(self, number: int) -> bool:
+        """Whether a node is arithmetic with one number, as its operands are aligned today.
+
+        Inside a subgraph or a function the number must be a scalar: what rank the other operand
+        has there, the verification does not know.
+        """
+        node = self.view.nodes[number]
+        if node.proto.op_type not in ARITHMETIC or node.proto.attribute:
+            return False
+        constants = [self.shapes.shapes.get(t) for t in node.inputs if t in self.constants]
+        main = node.scope == 0
+        return all(shape == () or (main and shape and set(shape) == {1}) for shape in constants)
 
     def is_normalization(self, number: int) -> bool:
         """Whether a node is a BatchNormalization, whatever its mode."""

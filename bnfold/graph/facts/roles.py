@@ -73,7 +73,8 @@ def find_roles(graph: Graph) -> Roles:
     roles = Roles(composites=find_composites(graph))
     for composite in roles.composites:
         obstacle = Obstacle(Reason.COMPOSITE, detail=composite.name)
-        roles.refused |= dict.fromkeys(composite.nodes, obstacle)
+        whole = [n for n in composite.nodes if n in composite.behind or not _is_idle(graph, n)]
+        roles.refused |= dict.fromkeys(whole, obstacle)
         if composite.scale or composite.shift:
             roles.normalized[composite.output] = composite
     for node in graph.view.nodes:
@@ -89,6 +90,17 @@ def find_roles(graph: Graph) -> Roles:
         except _INVALID as error:
             roles.refused[node.number] = Obstacle(Reason.INVALID_NODE, detail=first_sentence(error))
     return roles
+
+
+def _is_idle(graph: Graph, number: int) -> bool:
+    """Whether a node changes nothing, such as the factor 1 in some exporters' x σ(1 x)."""
+    if not graph.is_arithmetic(number):
+        return False
+    operator = graph.operator(number)
+    try:
+        return AFFINE[operator.op_type](operator)[1].is_identity
+    except (Refusal, *_INVALID):
+        return False
 
 
 def _assign(graph: Graph, node: Node, roles: Roles) -> None:

@@ -226,7 +226,10 @@ class Draft:
         taken: list[int] = []
         into = [*proposal.linear, *sorted(proposal.parameters)]
         for number, (begin, end) in proposal.removed.items():
-            taken.extend(self._remove(number, begin, end, renames=proposal.how is How.OUTPUT))
+            output = self.view.nodes[self.runs[number].nodes[end - 1]].outputs[0]
+            dropped = proposal.how is How.NOTHING and output in self.outputs
+            renames = proposal.how is How.OUTPUT or dropped
+            taken.extend(self._remove(number, begin, end, renames=renames))
         self.absorbed.update(proposal.linear)
         for number, affine in proposal.before.items():
             run = self.runs[number]

@@ -24,6 +24,7 @@ class How(Enum):
     OUTPUT = "output"  # sunk into what makes its input
     INPUT = "input"  # hoisted into what reads its output
     MERGED = "merged"  # put together with other affines, no linear operator near
+    NOTHING = "nothing"  # dropped, for it changes nothing
     SUM = "sum"  # branches of one tensor that were added up, now one linear operator
 
 

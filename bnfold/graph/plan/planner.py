@@ -136,7 +136,9 @@ class Planner:
         """Whether a run should be folded: it changes something, and `bn_only` allows it."""
         if run.number in self._had_normalization:
             return True
-        return not self._options.bn_only and any(not step.is_identity for step in run.steps)
+        changes = any(not step.is_identity for step in run.steps)
+        arithmetic = any(map(self._graph.is_arithmetic, run.nodes))  # it may still be dropped
+        return not self._options.bn_only and (changes or arithmetic)
 
     def _candidates(self) -> list[Run]:
         """Return the runs that should be folded and of which nodes are left."""
@@ -187,13 +189,18 @@ class Planner:
         size = len(run.nodes)
         parts = range(1, size) if size <= _LONGEST_IN_PARTS else ()
         counts, starts = [size, *reversed(parts)], [0, *parts]
-        ways = [(partial(self._sink, run, n), True) for n in counts]
+        idle = run.total.is_identity and all(map(self._graph.is_arithmetic, run.nodes))
+        ways = [(partial(self._drop, run), True)] if idle else []
+        ways += [(partial(self._sink, run, n), True) for n in counts]
         if self._normalizations(run.nodes):
             ways.append((partial(self._sink_scale, run), True))
         return ways + [(partial(self._hoist, run, n), False) for n in starts]
 
     def _sink(self, run: Run, count: int, forks: Backtracking) -> Proposal:
         return Search(self._draft, How.OUTPUT, forks).sink(run, count)
+
+    def _drop(self, run: Run, forks: Backtracking) -> Proposal:
+        return Search(self._draft, How.NOTHING, forks).drop(run)
 
     def _sink_scale(self, run: Run, forks: Backtracking) -> Proposal:
         return Search(self._draft, How.OUTPUT, forks).sink_scale(run)

@@ -11,7 +11,7 @@ from collections import defaultdict
 from bnfold.graph.facts.quantized import is_dequantizer
 from bnfold.graph.index.view import NONE
 from bnfold.graph.plan.draft import Draft
-from bnfold.graph.plan.plan import Fold
+from bnfold.graph.plan.plan import Fold, How
 from bnfold.region import Region
 
 
@@ -58,6 +58,8 @@ def _groups(draft: Draft) -> list[set[int]]:
         return node
 
     for fold in draft.folds:
+        if fold.how is How.NOTHING:  # the tensor behind is the one before
+            continue
         first, *rest = sorted(_touched(draft, fold))
         for node in rest:
             parent[find(node)] = find(first)

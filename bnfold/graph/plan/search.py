@@ -99,6 +99,18 @@ class Search:
         self._check_may_change(tensor)
         self.proposal.linear[linear] = self._state(linear)
 
+    def drop(self, run: Run) -> Proposal:
+        """Return what removes a run of arithmetic that changes nothing, wherever it stands."""
+        tensor, output = self._draft.run_input(run), self._draft.run_output(run)
+        self._start(run)
+        if self._draft.outputs.get(output):  # the tensor before takes over the name
+            self._check_may_change(tensor)
+            if self._view.producer(tensor) is None:
+                raise Refusal(Reason.GRAPH_INPUT, at=self._draft.label(tensor))
+        self._check_not_captured(output)
+        self.proposal.removed[run.number] = (0, len(run.nodes))
+        return self.proposal
+
     def hoist(self, run: Run, start: int) -> Proposal:
         """Return what folds the nodes of a run from `start` on downwards."""
         self._start(run)
@@ -145,10 +157,13 @@ class Search:
             raise Refusal(Reason.OTHER_SCOPE, at=label)
         if self._draft.outputs.get(tensor):
             raise Refusal(Reason.GRAPH_OUTPUT, at=label)
+        self._check_not_captured(tensor)
+
+    def _check_not_captured(self, tensor: int) -> None:
         # A subgraph refers to a tensor from outside by its name and would read the changed numbers.
         for node, _ in self._draft.number_readers(tensor):
             if self._view.nodes[node].scope != self._scope:
-                raise Refusal(Reason.CAPTURED, at=label)
+                raise Refusal(Reason.CAPTURED, at=self._draft.label(tensor))
 
     # -- up -----------------------------------------------------------------------------------
 
