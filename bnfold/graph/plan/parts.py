@@ -9,13 +9,11 @@ import onnx
 from bnfold.frozen import frozen
 from bnfold.graph.facts.quantized import find_quantized
 from bnfold.graph.facts.roles import refusing_at
-from bnfold.graph.index.view import NONE
 from bnfold.graph.plan.absorbed import Absorbed, Summand, all_of
 from bnfold.graph.plan.branches import Branch, plain
 from bnfold.graph.plan.draft import Draft
 from bnfold.limits import AFFINES
 from bnfold.reasons import Reason, Refusal
-from bnfold.rules.affine import any_nonzero
 from bnfold.rules.terms import Term, added
 
 _NESTED = 64
@@ -31,13 +29,13 @@ class Part:
     Attributes:
         branch: The branch.
         summand: What it adds.
-        stored: How many numbers each constant has that it reads, by tensor.
+        stored: How many numbers it stores, by what tells equal ones.
         biased: Whether it adds something that does not depend on the source.
     """
 
     branch: Branch
     summand: Summand
-    stored: Mapping[int, int]
+    stored: Mapping[object, int]
     biased: bool
 
 
@@ -66,7 +64,7 @@ class Cluster:
     @property
     def stored(self) -> int:
         """How many numbers the parts store; those that several read are stored once."""
-        constants: dict[int, int] = {}
+        constants: dict[object, int] = {}
         for part in self.parts:
             constants |= part.stored
         return max(sum(constants.values()), self.biased * self.term.out_channels)
@@ -148,23 +146,31 @@ class Parts:
                 raise Refusal(Reason.TOO_LARGE, "all affines together")
             axis = self._layout.out_axis % branch.affine.rank
             scale, shift = branch.affine.vectors(axis, term.out_channels)
-        biased = any_nonzero(shift)
-        if state is not None:
-            biased |= state.has_shift or self._draft.bias_of(state) is not None
         summand = Summand(term, scale, shift, state).times(branch.sign)
-        return Part(branch, summand, dict(self._stored(branch)), biased)
+        stored = dict(self._stored(branch, state))
+        return Part(branch, summand, stored, self._is_biased(branch, state))
 
-    def _stored(self, branch: Branch) -> Iterator[tuple[int, int]]:
-        """Yield how many numbers the constants have that a branch reads, crops apart."""
-        for node in branch.nodes:
-            if node in self._draft.roles.carry:
-                continue
-            for tensor in self._view.nodes[node].inputs:
-                if tensor != NONE and tensor in self._graph.constants:
-                    shape = self._graph.shapes.shapes.get(tensor, ())
-                    yield tensor, prod(dim for dim in shape if isinstance(dim, int))
-        if branch.linear is not None and branch.term is not None:
-            yield self._weight(branch.linear), branch.term.weights  # of a sum, more than the node's
+    def _stored(self, branch: Branch, state: Absorbed | None) -> Iterator[tuple[object, int]]:
+        """Yield how many numbers a branch stores, by what tells equal ones.
+
+        Of one with a linear operator these are its weight and a bias, since what stands behind it
+        can be folded into it; of an affine a scale, and a shift if it has one.
+        """
+        channels = self._layout.out_channels
+        if state is None:
+            if branch.affine is not None:
+                yield branch.edge, channels * (1 + branch.affine.has_shift)
+            return
+        bias = self._draft.bias_of(state)
+        yield self._weight(state.node), 0 if branch.term is None else branch.term.weights
+        if self._is_biased(branch, state):
+            yield branch.edge if bias is None else bias, channels
+
+    def _is_biased(self, branch: Branch, state: Absorbed | None) -> bool:
+        """Whether a branch adds something that does not depend on the source."""
+        if branch.affine is not None and branch.affine.has_shift:
+            return True
+        return state is not None and (state.has_shift or self._draft.bias_of(state) is not None)
 
     def _weight(self, node: int) -> int:
         return self._view.nodes[node].inputs[self._draft.roles.linear[node].weight]

@@ -1,0 +1,140 @@
+"""Branches of one tensor that are added up: the blocks of published networks, and traps."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import onnx
+import pytest
+from blocks import BLOCKS, all_blocks, block_model
+from building import Network
+from commandline import load, run
+from dice import Dice
+from evaluation import assert_same, feeds_of
+from invariants import check_invariants
+from onnx import TensorProto
+
+import bnfold
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_LINEAR = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
+_SIZE = 9
+
+
+def counted(model: onnx.ModelProto) -> Counter[str]:
+    return Counter(node.op_type for node in model.graph.node)
+
+
+def linear(model: onnx.ModelProto) -> int:
+    return sum(count for op_type, count in counted(model).items() if op_type in _LINEAR)
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+@pytest.mark.parametrize("elem_type", [TensorProto.DOUBLE, TensorProto.FLOAT16])
+def test_a_block_becomes_one_operator(name: str, elem_type: int) -> None:
+    model = block_model(name, elem_type=elem_type)
+    folding = bnfold.fold(model)
+    assert folding.after.batch_normalizations == 0
+    assert linear(folding.model) == BLOCKS[name][1]
+    assert_same(model, folding.model, feeds_of(model, size=_SIZE), elem_type, 10.0)
+    check_invariants(model, folding)
+
+
+def test_the_command_line_proves_all_blocks(tmp_path: Path) -> None:
+    model = all_blocks(size=_SIZE)
+    onnx.save(model, tmp_path / "blocks.onnx")  # noqa: TID251 - the test's own file
+    done = run("blocks.onnx", cwd=tmp_path)
+    assert done.code == 0, done.text + done.err
+    folded = load(tmp_path / "blocks.folded.onnx")
+    assert "verification passed" in done.text
+    assert "BatchNormalization" not in counted(folded)
+    assert linear(folded) == sum(count for _, count in BLOCKS.values())
+    done = run("blocks.onnx", "-o", "apart.onnx", "--no-merge", cwd=tmp_path)
+    assert done.code == 0, done.text + done.err
+    apart = load(tmp_path / "apart.onnx")
+    assert linear(apart) == linear(model)
+
+
+# -- random sums -------------------------------------------------------------------------------
+
+
+class _Sum:
+    """A random sum of branches of two tensors, in one to three dimensions."""
+
+    def __init__(self, seed: int) -> None:
+        self.dice = Dice("sums", seed)
+        self.net = Network(self.dice, opset=self.dice.choose([13, 17, 20]))
+        self.axes = self.dice.integer(1, 3)
+        self.channels = self.dice.choose([2, 4, 6])
+        shape = (2, self.channels, *(self.dice.integer(4, 5) for _ in range(self.axes)))
+        self.sources = [self.net.feed(shape) for _ in range(2)]
+
+    def conv(self, x: str) -> str:
+        dice, axes = self.dice, self.axes
+        taps = [dice.choose([1, 2, 3]) for _ in range(axes)]
+        steps = [dice.choose([1, 1, 2]) for _ in range(axes)]
+        extent = [(k - 1) * d + 1 for k, d in zip(taps, steps, strict=True)]
+        begin = [dice.integer(0, e - 1) for e in extent]
+        end = [e - 1 - b for e, b in zip(extent, begin, strict=True)]
+        groups = dice.choose([g for g in (1, 2, self.channels) if not self.channels % g])
+        shape = (self.channels, self.channels // groups, *taps)
+        inputs = [x, self.net.constant(dice.numbers(shape), "weight")]
+        if dice.chance(0.4):
+            inputs.append(self.net.constant(dice.numbers((self.channels,)), "bias"))
+        return self.net.op(
+            "Conv", *inputs, pads=[*begin, *end], dilations=steps, group=groups, kernel_shape=taps
+        )
+
+    def affine(self, x: str) -> str:
+        c, net, dice = self.channels, self.net, self.dice
+        kind = dice.choose(["bn", "Mul", "Div", "Add", "Neg", "scalar"])
+        if kind == "bn":
+            parts = [dice.factors((c,)), dice.numbers((c,)), dice.numbers((c,)),
+                     dice.factors((c,), positive=True)]  # fmt: skip
+            return net.op("BatchNormalization", x, *(net.constant(p) for p in parts))
+        if kind == "Neg":
+            return net.op("Neg", x)
+        shape = () if kind == "scalar" else (c, *[1] * self.axes)
+        constant = net.constant(dice.factors(shape))
+        return net.op("Mul" if kind == "scalar" else kind, x, constant)
+
+    def leaf(self) -> str:
+        x = self.sources[0] if self.dice.chance(0.8) else self.sources[1]
+        if self.dice.chance(0.6):
+            x = self.conv(x)
+        for _ in range(self.dice.integer(0, 2)):
+            x = self.affine(x)
+        return x
+
+    def tree(self, size: int) -> str:
+        if size == 1:
+            return self.leaf()
+        if size > 2 and self.dice.chance(0.2):
+            made = self.net.op("Sum", *(self.leaf() for _ in range(size)))
+        else:
+            first = self.dice.integer(1, size - 1)
+            op_type = self.dice.choose(["Add", "Add", "Sub"])
+            made = self.net.op(op_type, self.tree(first), self.tree(size - first))
+        return self.affine(made) if self.dice.chance(0.25) else made
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_random_sums(seed: int) -> None:
+    case = _Sum(seed)
+    made = case.tree(case.dice.integer(2, 6))
+    model = case.net.model([made])
+    folding = bnfold.fold(model)
+    assert_same(model, folding.model, case.net.feeds())
+    check_invariants(model, folding)
+
+
+def test_most_random_sums_are_merged() -> None:
+    merged = 0
+    for seed in range(60):
+        case = _Sum(seed)
+        model = case.net.model([case.tree(case.dice.integer(2, 6))])
+        merged += linear(bnfold.fold(model).model) < linear(model)
+    assert merged > 20
