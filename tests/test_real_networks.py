@@ -1,10 +1,13 @@
 """Real networks, folded from file to file and verified, as a user does it."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import realmodels
+from commandline import run
 
 import bnfold
 from bnfold.verification import Verdict, VerifyOptions
@@ -42,3 +45,30 @@ def test_real_network(tmp_path: Path, name: str) -> None:
     again = bnfold.fold_file(target, tmp_path / "again.onnx", verify=None)
     assert not again.folds
     assert (tmp_path / "again.onnx").read_bytes() == target.read_bytes()
+
+
+def folded_by_command(folder: Path, networks: Sequence[Path]) -> list[dict[str, Any]]:
+    """Fold and verify networks as one command; return its reports."""
+    record = folder / "report.jsonl"
+    words = ("--provider", "cpu", "-q", "-d", folder, "--report", record)
+    done = run(*words, *networks, cwd=folder)
+    assert done.code == 0, done.err
+    return [json.loads(line) for line in record.read_text().splitlines()]
+
+
+@pytest.mark.parametrize("part", range(6))
+def test_the_networks_of_the_project_pass_on_the_command_line(tmp_path: Path, part: int) -> None:
+    networks = realmodels.all_committed()[part::6]
+    reports = folded_by_command(tmp_path, networks)
+    assert len(reports) == len(networks)
+    for report in reports:
+        if report["verification"] is not None:  # there was something to fold
+            assert report["verification"]["ok"], report["source"]
+            assert report["verification"]["structure"]["proved"], report["source"]
+
+
+@pytest.mark.parametrize("name", realmodels.OTHERS)
+def test_networks_of_others_pass_on_the_command_line(tmp_path: Path, name: str) -> None:
+    [report] = folded_by_command(tmp_path, [realmodels.others(name)])
+    assert report["verification"]["ok"]
+    assert report["verification"]["structure"]["proved"]
