@@ -15,6 +15,10 @@ FUSED: Final = (
 """Operators that ONNX Runtime puts in the place of several nodes, by what they do."""
 
 
+_NOTHING: Final = 2e-5
+"""Seconds."""
+
+
 @dataclass(frozen=True, slots=True)
 class Times(Plain):
     """How long a run takes, in seconds.
@@ -54,7 +58,13 @@ class Timing(Plain):
 
     @property
     def verdict(self) -> str:
-        """Whether the candidate is faster or slower; neither where the spreads overlap."""
+        """Whether the candidate is faster or slower; neither where the spreads overlap.
+
+        A few microseconds say nothing, however often they are measured: where a session's memory
+        happens to lie makes as much of a difference, and stays the same from run to run.
+        """
+        if abs(self.after.median - self.before.median) < _NOTHING:
+            return "no difference"
         if self.after.high < self.before.low:
             return "faster"
         return "slower" if self.before.high < self.after.low else "no difference"
