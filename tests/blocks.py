@@ -25,11 +25,13 @@ class Net:
         seed: Of its numbers.
         size: The spatial size of its inputs; None to leave it open.
         elem_type: Of all its numbers.
+        opset: The version of ONNX's operators.
     """
 
     seed: int = 0
     size: int | None = None
     elem_type: int = TensorProto.FLOAT
+    opset: int = 17
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     initializers: list[onnx.TensorProto] = field(default_factory=list)
     inputs: list[onnx.ValueInfoProto] = field(default_factory=list)
@@ -107,7 +109,9 @@ class Net:
 
     def model(self) -> onnx.ModelProto:
         graph = helper.make_graph(self.nodes, "g", self.inputs, self.outputs, self.initializers)
-        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+        return helper.make_model(
+            graph, opset_imports=[helper.make_opsetid("", self.opset)], ir_version=9
+        )
 
 
 def repvgg(net: Net, x: str) -> str:

@@ -1,0 +1,270 @@
+"""What stands in the way of becoming one operator, or looks as if it did not."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+from blocks import Net, repvgg
+from evaluation import assert_same, feeds_of
+from invariants import check_invariants
+from onnx import TensorProto, helper
+
+import bnfold
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_SIZE = 9
+
+
+def folded(model: onnx.ModelProto, size: int = _SIZE, magnitude: float = 10.0) -> bnfold.Folding:
+    """Fold a model, and check that it computes the same."""
+    folding = bnfold.fold(model)
+    elem_type = model.graph.input[0].type.tensor_type.elem_type
+    assert_same(model, folding.model, feeds_of(model, size=size), elem_type, magnitude)
+    check_invariants(model, folding)
+    return folding
+
+
+def counted(model: onnx.ModelProto) -> Mapping[str, int]:
+    return Counter(node.op_type for node in model.graph.node)
+
+
+def reasons(folding: bnfold.Folding) -> set[str]:
+    return {kept.beside.reason for kept in folding.kept if kept.beside is not None}
+
+
+def test_a_branch_that_is_a_graph_output_stays() -> None:
+    net = Net()
+    x = net.feed()
+    point = net.conv(x, 1)
+    net.output(net.add(net.conv(x), point))
+    net.output(point)
+    folding = folded(net.model())
+    assert counted(folding.model)["Conv"] == 2
+    assert reasons(folding) == {"graph-output"}
+
+
+def test_a_branch_that_something_else_reads_stays() -> None:
+    net = Net()
+    x = net.feed()
+    point = net.conv(x, 1)
+    net.output(net.op("Relu", net.add(net.conv(x), point, net.bn(x))))
+    net.output(net.op("Sigmoid", point))
+    folding = folded(net.model())
+    assert counted(folding.model) == {"Conv": 2, "Add": 1, "Relu": 1, "Sigmoid": 1}
+    assert reasons(folding) == {"other-reader"}
+
+
+def test_x_is_read_by_a_later_residual_too() -> None:
+    net = Net()
+    x = net.op("Relu", net.feed())
+    inner = net.op("Relu", net.add(net.bn(net.conv(x)), net.bn(x)))
+    net.output(net.op("Add", net.conv(inner, 1), x))
+    assert counted(folded(net.model()).model) == {"Relu": 2, "Conv": 2, "Add": 1}
+
+
+def test_nothing_plus_a_normalization_is_that_normalization() -> None:
+    net = Net()
+    x = net.feed()
+    zero = net.number(np.zeros(1))
+    total = net.op("Add", zero, net.bn(x))
+    net.output(net.add(total, net.bn(net.conv(x)), net.bn(net.conv(x, 1))))
+    assert counted(folded(net.model()).model) == {"Conv": 1}
+
+
+def test_the_sum_is_a_graph_output() -> None:
+    net = Net()
+    x = net.feed()
+    total = net.add(net.conv(x), net.bn(x))
+    net.output(total)
+    net.output(net.op("Relu", total))
+    folding = folded(net.model())
+    assert counted(folding.model) == {"Conv": 1, "Relu": 1}
+    assert folding.model.graph.output[0].name == total
+
+
+def test_the_inner_sum_is_a_graph_output() -> None:
+    net = Net()
+    x = net.feed()
+    inner = net.add(net.conv(x), net.bn(x))
+    net.output(inner)
+    net.output(net.add(inner, net.conv(x, 1)))
+    assert counted(folded(net.model()).model) == {"Conv": 2, "Add": 1}
+
+
+def test_automatic_pads_of_a_stride_need_the_size() -> None:
+    models = {}
+    for size in (None, _SIZE - 1):
+        net = Net(size=size)
+        x = net.feed()
+        kernels = []
+        for k in (3, 1):
+            weight = net.number(net.rng.standard_normal((6, 6, k, k)), "W")
+            kernels.append(net.op("Conv", x, weight, strides=[2, 2], auto_pad="SAME_UPPER"))
+        net.output(net.add(*kernels))
+        models[size] = net.model()
+    assert counted(folded(models[_SIZE - 1]).model) == {"Conv": 1}
+    folding = folded(models[None])
+    assert counted(folding.model)["Conv"] == 2
+    assert not folding.folds
+
+
+def test_automatic_pads_without_a_stride_do_not() -> None:
+    net = Net()
+    x = net.feed()
+    weights = [net.number(net.rng.standard_normal((6, 6, k, k)), "W") for k in (3, 2, 1)]
+    net.output(net.add(*(net.op("Conv", x, w, auto_pad="SAME_LOWER") for w in weights)))
+    assert counted(folded(net.model()).model) == {"Conv": 1}
+
+
+def test_an_average_that_leaves_padding_out_stays() -> None:
+    net = Net()
+    x = net.feed()
+    pool = net.op("AveragePool", x, kernel_shape=[3, 3], pads=[1] * 4)
+    net.output(net.add(net.conv(x), pool, net.bn(x)))
+    assert counted(folded(net.model()).model) == {"Conv": 1, "AveragePool": 1, "Add": 1}
+
+
+def test_a_scale_along_the_width_is_none_of_channels() -> None:
+    net = Net(size=6)
+    x = net.feed()
+    wide = net.op("Mul", x, net.number(net.rng.standard_normal(6)))
+    net.output(net.add(net.conv(x), wide))
+    folding = folded(net.model(), 6)
+    assert counted(folding.model) == {"Conv": 1, "Mul": 1, "Add": 1}
+    assert reasons(folding) == {"other-axis"}
+
+
+def test_branches_that_broadcast_stay() -> None:
+    net = Net(size=4)
+    x = net.feed()
+    net.output(net.add(net.conv(x), net.conv(x, 4, pads=[0] * 4)))
+    assert counted(folded(net.model(), 4).model)["Conv"] == 2
+
+
+def test_transposes_around_branches() -> None:
+    """Channels last: each branch turns x, and turns its result back."""
+    net = Net()
+    x = net.feed()
+    last = net.op("Transpose", x, perm=[0, 2, 3, 1])
+    branches = []
+    for k in (3, 1):
+        turned = net.op("Transpose", last, perm=[0, 3, 1, 2])
+        branches.append(net.op("Transpose", net.conv(turned, k), perm=[0, 2, 3, 1]))
+    net.output(net.op("Add", net.op("Add", *branches), last))
+    folded(net.model())
+
+
+def test_a_sum_that_overflows_stays() -> None:
+    net = Net(elem_type=TensorProto.FLOAT16)
+    x = net.feed()
+    weights = [net.number(np.full((6, 6, k, k), 4e4), "W") for k in (3, 1)]
+    net.output(net.add(*(net.op("Conv", x, w, auto_pad="SAME_UPPER") for w in weights)))
+    folding = folded(net.model(), 3, 1e7)
+    assert counted(folding.model)["Conv"] == 2
+
+
+def test_branches_may_share_their_weights() -> None:
+    net = Net()
+    first, second = net.feed(), net.feed()
+    W, V = (net.number(net.rng.standard_normal((6, 6, k, k)), "W") for k in (3, 1))
+    for x in (first, second):
+        twice = net.add(*(net.op("Conv", x, W, pads=[1] * 4) for _ in range(2)))
+        net.output(net.op("Add", twice, net.op("Conv", x, V)))
+    folding = folded(net.model())
+    assert counted(folding.model) == {"Conv": 2}
+    assert len(folding.model.graph.initializer) == 1
+
+
+def test_a_weight_that_something_else_reads_is_kept() -> None:
+    net = Net()
+    x = net.feed()
+    W = net.number(net.rng.standard_normal((6, 6, 3, 3)), "W")
+    net.output(net.add(net.op("Conv", x, W, pads=[1] * 4), net.bn(x)))
+    net.output(net.op("Conv", net.op("Relu", x), W))
+    folding = folded(net.model())
+    assert counted(folding.model) == {"Conv": 2, "Relu": 1}
+    assert len(folding.model.graph.initializer) == 3
+
+
+def test_branches_with_a_quantized_weight_stay() -> None:
+    net = Net(opset=19)
+    x = net.feed()
+    integers = net.number(net.rng.integers(-9, 9, (6, 6, 1, 1)).astype(np.int8), "Q")
+    point = net.op("Conv", x, net.op("DequantizeLinear", integers, net.number(0.5)))
+    net.output(net.add(net.conv(x), point))
+    folding = folded(net.model())
+    assert counted(folding.model)["Conv"] == 2
+    assert reasons(folding) == {"quantized-range"}
+
+
+def test_branches_that_are_quantized_apart_stay() -> None:
+    net = Net(opset=19)
+    x = net.feed()
+    made = []
+    for k in (3, 1):
+        scale, zero = net.number(0.5), net.number(np.int8(0))
+        quantized = net.op("QuantizeLinear", net.conv(x, k), scale, zero)
+        made.append(net.op("DequantizeLinear", quantized, scale, zero))
+    net.output(net.add(*made))
+    assert not folded(net.model()).folds
+
+
+def test_kernels_behind_one_another_stay() -> None:
+    """Borders between the two are written by ScatterND, as some authors do, or put around."""
+    for writes in (True, False):
+        net = Net(size=4)
+        x = net.feed()
+        inner = net.conv(x, 1, bias=True)
+        framed = net.op("Pad", inner, net.number(np.asarray([0, 0, 1, 1, 0, 0, 1, 1])))
+        if writes:
+            corner = net.number(np.zeros((1, 4), np.int64))
+            framed = net.op("ScatterND", framed, corner, net.number(np.ones(1)))
+        net.output(net.add(net.conv(x), net.conv(framed, 3, pads=[0] * 4)))
+        assert counted(folded(net.model(), 4).model)["Conv"] == 3
+
+
+def test_inside_a_body() -> None:
+    net = Net()
+    x = net.feed()
+    inner = Net(seed=1)
+    inner.output(repvgg(inner, x))
+    body = inner.model().graph
+    other = Net(seed=2)
+    other.output(other.op("Relu", x))
+    choice = net.number(np.asarray(True))  # noqa: FBT003 - the condition
+    chosen = net.name("if")
+    net.nodes.append(
+        helper.make_node(
+            "If", [choice], [chosen], then_branch=body, else_branch=other.model().graph
+        )
+    )
+    net.output(chosen)
+    folding = folded(net.model())
+    then = next(a.g for n in folding.model.graph.node for a in n.attribute if a.name[0] == "t")
+    assert Counter(node.op_type for node in then.node) == {"Conv": 1, "Relu": 1}
+
+
+def test_inside_a_function() -> None:
+    net = Net()
+    x = net.feed()
+    made = repvgg(net, x)
+    names = [tensor.name for tensor in net.initializers]
+    function = helper.make_function(
+        "d", "Block", [x, *names], [made], list(net.nodes), [helper.make_opsetid("", 17)]
+    )
+    outer = Net()
+    outer.initializers = net.initializers
+    outer.inputs = net.inputs
+    outer.nodes.append(helper.make_node("Block", [x, *names], ["y"], domain="d"))
+    outer.output("y")
+    model = outer.model()
+    model.opset_import.append(helper.make_opsetid("d", 1))
+    model.functions.append(function)
+    folding = folded(model)
+    assert folding.after.batch_normalizations == 0
+    assert counted(folding.model)["Conv"] == 1
