@@ -337,6 +337,8 @@ class _Job:
             kept=kept_records(decision.graph, decision.plan, decision.rewritten.dropped),
             composites=composite_records(decision.graph, decision.plan),
             unlisted=decision.rewritten.unlisted,
+            notes=decision.rewritten.notes,
+            adds=decision.rewritten.adds,
             inlined=function_names(decision.inlined),
             left_files=self._left_files(source) if written else (),
             verification=verification,

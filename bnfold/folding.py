@@ -77,6 +77,8 @@ class Folding(Shown):
     before: Counts
     after: Counts
     unlisted: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    adds: int = 0
     inlined: tuple[str, ...] = ()
     composites: tuple[CompositeRecord, ...] = ()
 
@@ -208,6 +210,8 @@ def fold(
             before=Counts.of(model),
             after=Counts.of(folded),
             unlisted=rewritten.unlisted,
+            notes=rewritten.notes,
+            adds=rewritten.adds,
             inlined=function_names(decision.inlined),
             composites=composite_records(decision.graph, decision.plan),
         )

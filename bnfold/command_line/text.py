@@ -135,6 +135,8 @@ def _done_lines(report: Report, *, verbose: bool) -> Iterator[str]:
     ways = Counter(fold.how for fold in report.folds)
     done = _WAYS[next(iter(ways))] if len(ways) == 1 else "folded"
     told = f"{taken(report)} {'would be ' if report.checked_only else ''}{done}"
+    if report.adds:
+        told += f", of which {report.adds} {'is an Add' if report.adds == 1 else 'are Adds'} now"
     yield f"{told}, {report.before.nodes} → {report.after.nodes} nodes"
     if len(ways) > 1:
         yield ", ".join(f"{n} {_WAYS[way].removeprefix('folded ')}" for way, n in ways.items())
@@ -245,6 +247,7 @@ def _side_effects(report: Report) -> Iterator[str]:
     if report.left_files:
         names = ", ".join(report.left_files)
         yield f"no longer read by the model, and as before: {names}"
+    yield from report.notes
     if report.unlisted:
         yield (
             f"{counted(len(report.unlisted), 'initializer')} no longer listed as graph inputs"

@@ -88,6 +88,8 @@ class Report(Shown):
         kept: What stayed, and why.
         composites: What stayed whole, because runtimes know it as one operator.
         unlisted: Initializers that are no longer listed as graph inputs.
+        notes: What else had to change, in words.
+        adds: How many nodes are an Add now, or are followed by one that was not there.
         inlined: Local functions that were inlined because a fold goes across their boundary.
         left_files: Data files of a model that was replaced in place, which it reads no longer.
         verification: What the verification found; None where there was none.
@@ -105,6 +107,8 @@ class Report(Shown):
     kept: tuple[KeptRecord, ...] = ()
     composites: tuple[CompositeRecord, ...] = ()
     unlisted: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    adds: int = 0
     inlined: tuple[str, ...] = ()
     left_files: tuple[str, ...] = ()
     verification: "Verification | None" = None

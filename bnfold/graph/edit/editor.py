@@ -7,7 +7,7 @@ while it is being edited. Whatever no change names stays as it was, to the byte.
 
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
@@ -19,6 +19,7 @@ from bnfold.graph.index.names import Names
 from bnfold.graph.index.outline import Container
 from bnfold.graph.index.view import NONE, Edge, Tensor
 from bnfold.graph.plan.plan import Plan
+from bnfold.onnx_model.order import names_read
 
 _FIRST_OVERRIDABLE_IR = 4
 
@@ -51,6 +52,8 @@ class Editor:
         self.model.CopyFrom(graph.view.model)
         self.recipes: dict[str, Recipe] = {}
         self.unlisted: list[str] = []
+        self.notes: list[str] = []
+        self.adds = 0  # nodes that are an Add now, or are followed by one that was not there
         self.input_names: dict[Edge, str] = {}
         self.output_names: dict[int, str] = {}
         self._kept_inputs: dict[int, list[int]] = {}
@@ -67,6 +70,7 @@ class Editor:
         self._inserted: list[Inserted] = []
         self._gone_initializers: dict[int, set[str]] = defaultdict(set)
         self._gone_inputs: dict[int, set[str]] = defaultdict(set)
+        self._overwritten: dict[int, set[str]] = defaultdict(set)
         self._initializers = [_by_name(container) for container in self._containers]
 
     def _find_containers(self) -> list[Container]:
@@ -155,6 +159,7 @@ class Editor:
             self._protos[node].input[:] = [self._protos[node].input[index] for index in order]
         self._drop_dead(kept)
         self._forget_names()
+        self._forget_training()
         self._rebuild_nodes()
         return self.model
 
@@ -224,6 +229,7 @@ class Editor:
         if list(place.dims) != list(stored.dims):
             self._retype(record, stored)
         place.CopyFrom(stored)
+        self._overwritten[record.scope].add(record.name)
         self._unlist(record)
 
     def _retype(self, record: Tensor, stored: onnx.TensorProto) -> None:
@@ -359,9 +365,39 @@ class Editor:
         for scope, names in gone.items():
             container, vanished = self._containers[scope], names - stay[scope]
             _remove(container.value_info, lambda value: value.name, vanished)
-            if isinstance(container, onnx.GraphProto):
-                notes = container.quantization_annotation
-                _remove(notes, lambda note: note.tensor_name, vanished)
+        self._forget_quantization(gone, stay)
+
+    def _forget_quantization(
+        self, gone: Mapping[int, set[str]], stay: Mapping[int, set[str]]
+    ) -> None:
+        """Remove annotations of the range that tensors had which are gone or hold other numbers."""
+        other: dict[int, set[str]] = defaultdict(set)
+        for tensor in self._plan.changed - self._plan.names.keys():
+            record = self.view.tensors[tensor]
+            other[record.scope].add(record.name)
+        for scope, container in enumerate(self._containers):
+            if not (isinstance(container, onnx.GraphProto) and container.quantization_annotation):
+                continue
+            vanished = gone.get(scope, set()) - stay.get(scope, set())
+            wrong = vanished | other[scope] | self._overwritten[scope]
+            annotations = container.quantization_annotation
+            told = sorted(wrong.intersection(note.tensor_name for note in annotations))
+            _remove(annotations, lambda note: note.tensor_name, wrong)
+            if told:
+                self.notes.append(
+                    "no longer annotated with a quantization, for they changed: " + ", ".join(told)
+                )
+
+    def _forget_training(self) -> None:
+        """Remove how to train a model of which something that it names has been folded."""
+        folded = self._gone_initializers[0] | self._overwritten[0]
+        named = sorted(folded.intersection(_trained(self.model)))
+        if named:
+            del self.model.training_info[:]
+            self.notes.append(
+                "no longer says how to train it (training_info), for that was told of "
+                + ", ".join(named)
+            )
 
 
 _LAST = (sys.maxsize, 0)
@@ -394,6 +430,16 @@ def _arrange(messages: _Records[Message], ranks: Sequence[tuple[int, int] | None
     each = iter(ranks)
     messages.sort(key=lambda _: next(each) or _LAST)
     del messages[len(messages) - gone :]
+
+
+def _trained(model: onnx.ModelProto) -> Iterator[str]:
+    """Yield the names of the model's tensors that its training information may refer to."""
+    for training in model.training_info:
+        for bound in (*training.initialization_binding, *training.update_binding):
+            yield from (bound.key, bound.value)
+        for graph in (training.initialization, training.algorithm):
+            for node in graph.node:
+                yield from names_read(node)
 
 
 def _by_name(container: Container) -> dict[str, onnx.TensorProto]:

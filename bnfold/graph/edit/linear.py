@@ -170,6 +170,7 @@ class LinearRewriter(Rewriter):
         Of a vector behind a product of a fixed shape that is no matrix, ONNX Runtime makes a Gemm
         between two Reshapes, three nodes for what were two; not of a bias of the product's rank.
         """
+        self._editor.adds += 1
         proto = self._editor.proto(edit.node)
         output = self._editor.name(self._view.nodes[edit.node].outputs[0])
         product = self._editor.names.fresh(f"{output}_product")

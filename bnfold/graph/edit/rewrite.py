@@ -22,6 +22,8 @@ class Rewritten:
         proto: The model, with references to recipes in place of new numbers.
         recipes: The new numbers, by the location that refers to them.
         unlisted: Initializers that are no longer listed as graph inputs.
+        notes: What else had to change, in words.
+        adds: How many nodes are an Add now, or are followed by one that was not there.
         dropped: The nodes that are gone, those among them that made constants only for others.
     """
 
@@ -29,6 +31,8 @@ class Rewritten:
     recipes: dict[str, Recipe]
     unlisted: tuple[str, ...]
     dropped: frozenset[int]
+    notes: tuple[str, ...] = ()
+    adds: int = 0
 
 
 @np.errstate(all="ignore")  # what is not finite is refused, and by name
@@ -53,4 +57,11 @@ def rewrite(opened: OpenedModel, graph: Graph, plan: Plan) -> Rewritten:
     for node, signs in plan.sums.items():
         passed.add_fewer(node, signs)
     proto = editor.finish()
-    return Rewritten(proto, editor.recipes, tuple(editor.unlisted), frozenset(editor.dropped))
+    return Rewritten(
+        proto=proto,
+        recipes=editor.recipes,
+        unlisted=tuple(editor.unlisted),
+        dropped=frozenset(editor.dropped),
+        notes=tuple(editor.notes),
+        adds=editor.adds,
+    )

@@ -45,6 +45,8 @@ class RunRewriter(Rewriter):
         if edit.total.has_shift:
             steps.append(("Add", edit.total.shift))
         steps = steps or [("Identity", None)]
+        was_normalization = any(map(self._graph.is_normalization, edit.nodes))
+        self._editor.adds += was_normalization and not edit.total.has_scale
         for node, (op_type, values) in zip(edit.stay, steps, strict=True):
             self._respell(node, op_type, values)
         self._join(edit)

@@ -47,6 +47,7 @@ class Draft:
                 if node not in composite.behind
             }
         self.folds: list[Fold] = []
+        self.changed: set[int] = set()
         self.removed: set[int] = set()
         self.names: dict[int, str] = {}
         self.constants: dict[Edge, Affine] = {}
@@ -243,6 +244,7 @@ class Draft:
             earlier = self.constants.get(edge)
             self.constants[edge] = affine if earlier is None else earlier.then(affine)
         self.stated.update(proposal.stated)
+        self.changed |= proposal.changed
         for number in proposal.widened:
             self._widen(number)
         for number, affine in proposal.left.items():

@@ -96,6 +96,7 @@ class Plan:
         removed: Nodes that go; readers of their output read what `same_as` says.
         same_as: For each removed node's output, the tensor that takes its place.
         names: The name that a tensor gets, where that changes.
+        changed: Tensors that hold other numbers; those that get another name may not.
         constants: For (node, input index) of a constant, the affine that it is put through.
         stated: The new numbers that a node states itself, as a Pad its value, by node.
         sums: The signs of what a sum still adds up, 0 for what it reads no longer, by node.
@@ -110,6 +111,7 @@ class Plan:
     removed: frozenset[int] = frozenset()
     same_as: Mapping[int, int] = field(default_factory=dict)
     names: Mapping[int, str] = field(default_factory=dict)
+    changed: frozenset[int] = frozenset()
     constants: Mapping[Edge, Affine] = field(default_factory=dict)
     stated: Mapping[int, Numbers] = field(default_factory=dict)
     sums: Mapping[int, tuple[int, ...]] = field(default_factory=dict)

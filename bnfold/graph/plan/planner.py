@@ -114,6 +114,7 @@ class Planner:
             removed=frozenset(draft.removed),
             same_as=draft.same_as(),
             names=draft.names,
+            changed=frozenset(draft.changed),
             constants=draft.constants,
             stated=draft.stated,
             sums=draft.sums,

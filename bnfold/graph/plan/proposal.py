@@ -25,6 +25,7 @@ class Proposal:
         parameters: The nodes of normalizations that read these constants as their parameters.
         stated: The new numbers that nodes state themselves.
         through: Nodes that are passed.
+        changed: Tensors that hold other numbers from then on.
         widened: Runs that the fold passes; together with it they vary along two axes.
         left: What runs are from now on, of which only the scale goes.
     """
@@ -38,6 +39,7 @@ class Proposal:
     parameters: set[int] = field(default_factory=set)
     stated: dict[int, Numbers] = field(default_factory=dict)
     through: set[int] = field(default_factory=set)
+    changed: set[int] = field(default_factory=set)
     widened: set[int] = field(default_factory=set)
     left: dict[int, Affine] = field(default_factory=dict)
 

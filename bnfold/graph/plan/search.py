@@ -146,6 +146,7 @@ class Search:
         if self._held > AFFINES:
             raise Refusal(Reason.TOO_LARGE, at=self._draft.label(tensor))
         self._affines[tensor] = affine
+        self.proposal.changed.add(tensor)
         if made:
             self._reach_readers(tensor, affine)
         else:
