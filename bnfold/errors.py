@@ -16,6 +16,9 @@ _LONGEST_FOREIGN = 500
 _END_OF_SENTENCE = re.compile(r"(?<!\b[A-Z])[.!?]\s+(?=[A-Z])")
 """Not after an initial."""
 
+_NUMBERED = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ")
+"""How ONNX Runtime begins whatever it says."""
+
 
 def printable(text: str) -> str:
     """Return text without line ends, control sequences and marks that reverse what is read."""
@@ -38,7 +41,8 @@ def first_sentence(error: Exception) -> str:
 
     What follows it is advice to programmers, a dump of the node or a trace of C++ code.
     """
-    line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    text = _NUMBERED.sub("", str(error).strip())
+    line = (text or type(error).__name__).splitlines()[0]
     sentence = _END_OF_SENTENCE.split(line, maxsplit=1)[0].strip()
     return sentence.removesuffix(".")[:_LONGEST_FOREIGN]
 

@@ -261,15 +261,16 @@ def _verification_lines(found: "Verification", reason: str, *, verbose: bool) ->
     verdict = click.style(f"verification {found.verdict}", fg=colour, bold=True)
     if found.shown_for:
         verdict += f" for {' and '.join(found.shown_for)}"
-    yield f"{verdict}: {reason}" if reason and found.verdict != "passed" else verdict
+    told = reason if found.verdict != "passed" else ""
+    yield f"{verdict}: {told}" if told else verdict
     if found.first_divergence:
         yield f"{_INDENT}first layer that differs: {found.first_divergence}"
     if found.crash and found.crash not in found.reason:
         yield f"{_INDENT}{found.crash}"
-    yield from _indented(_proof_lines(found, verbose=verbose))
+    yield from _indented(_proof_lines(found, told, verbose=verbose))
     yield from _indented(found.structure.narrowed)
     for provider in found.providers:
-        if provider.failure and provider.failure in found.reason:
+        if any(why and why in found.reason for why in (provider.failure, provider.reason)):
             continue
         lines = _provider_details(provider) if verbose else _provider_lines(provider)
         yield from _indented(lines)
@@ -283,14 +284,17 @@ def _verification_lines(found: "Verification", reason: str, *, verbose: bool) ->
         yield from _indented(_indented(texts))
 
 
-def _proof_lines(found: "Verification", *, verbose: bool) -> Iterator[str]:
+def _proof_lines(found: "Verification", told: str, *, verbose: bool) -> Iterator[str]:
+    """Tell what the files say, unless it has been told."""
     held = [probe for probe in found.probes if probe.verdict == "held"]
     rest = "; all else is identical" if found.structure.proved else ""
     if held:
         worst = max(probe.fraction for probe in held)
         total = counted(len(found.probes), "fold")
         folds = total if len(held) == len(found.probes) else f"{len(held)} of {total}"
-        yield f"float64 probe: {folds} within {worst:.2f} of the rounding bound{rest}"
+        bound = f"within {worst:.2f} of the rounding bound"
+        if bound not in told:
+            yield f"float64 probe: {folds} {bound}{rest}"
     elif rest and not found.probes:
         yield "the two models are identical"
     if verbose:
@@ -298,8 +302,9 @@ def _proof_lines(found: "Verification", *, verbose: bool) -> Iterator[str]:
 
 
 def _probe_text(probe: "Probe") -> str:
+    measured = f", {probe.fraction:.2f}" if probe.verdict == "held" else ""
     note = f" ({probe.note})" if probe.note else ""
-    return f"{', '.join(probe.region.outputs)}: {probe.verdict}, {probe.fraction:.2f}{note}"
+    return f"{', '.join(probe.region.outputs)}: {probe.verdict}{measured}{note}"
 
 
 def _provider_lines(provider: "ProviderReport") -> Iterator[str]:
@@ -310,7 +315,7 @@ def _provider_lines(provider: "ProviderReport") -> Iterator[str]:
         return
     number = len({output.name for output in provider.outputs})
     which = f"of {number} outputs, " if number > 1 else ""
-    yield f"{provider.name}: {which}{worst.name} {worst.numbers()}{_remarks(worst)}"
+    yield f"{provider.name}: {which}{worst.name!r} {worst.numbers()}{_remarks(worst)}"
 
 
 def _provider_details(provider: "ProviderReport") -> Iterator[str]:
@@ -321,7 +326,7 @@ def _provider_details(provider: "ProviderReport") -> Iterator[str]:
         yield f"{provider.name}: ran" + (f" (nodes: {nodes})" if nodes else "")
     for output in provider.outputs:
         at = output.level.removeprefix("ORT_")
-        yield f"{_INDENT}{output.name} at {at} {output.numbers()}{_remarks(output)}"
+        yield f"{_INDENT}{output.name!r} at {at} {output.numbers()}{_remarks(output)}"
 
 
 def _state(provider: "ProviderReport") -> Iterator[str]:
@@ -337,7 +342,7 @@ def _remarks(output: "OutputComparison") -> str:
     """Say what the numbers do not say."""
     missing = (
         f"; {output.no_evidence} of {output.size} elements are NaN or infinite in both"
-        if output.no_evidence
+        if 0 < output.no_evidence < output.size
         else ""
     )
     verdict = "" if output.verdict == "agrees" else f": {output.verdict}"

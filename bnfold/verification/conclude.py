@@ -136,13 +136,22 @@ def _differs(report: ProviderReport) -> str:
 
 def _by_the_files(proof: Proof) -> str:
     if not proof.structure.proved:
-        return f"not proved from the files: {proof.structure.reason}"
+        return f"not proved from the files: {_cause(proof)}"
     probed = [probe for probe in proof.probes if probe.verdict is ProbeVerdict.HELD]
     if not probed:
         return "the models are the same"
     worst = max(probe.fraction for probe in probed)
     regions = "1 fold is" if len(probed) == 1 else f"{len(probed)} folds are"
     return f"{regions} within {worst:.2f} of the rounding bound and all else is identical"
+
+
+def _cause(proof: Proof) -> str:
+    """Return why there is no proof: a fold that could not be checked leaves all behind it open."""
+    for probe in proof.probes:
+        if probe.verdict is ProbeVerdict.UNCHECKED and not probe.found:
+            names = ", ".join(map(repr, probe.region.outputs))
+            return f"the fold at {names} could not be checked ({probe.note})"
+    return proof.structure.reason
 
 
 def _end_to_end(ran: Sequence[ProviderReport]) -> str:

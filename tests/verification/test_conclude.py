@@ -121,3 +121,16 @@ def test_a_broken_probe_of_the_same_inputs_is_never_forgiven(
     )  # fmt: skip
     assert found.verdict is Verdict.INCONCLUSIVE
     assert "tensor t: 2 instead of 1" in found.reason
+
+
+def test_a_fold_that_cannot_be_checked_is_the_cause_that_is_told() -> None:
+    unchecked = Probe(
+        Region((), ("x",), ("n",)), 0.0, ProbeVerdict.UNCHECKED, "Erf is none that a fold passes"
+    )
+    structure = Structure(proved=False, reason="tensor 'c' (Conv) is not computed as here")
+    found = conclude(
+        Proof(structure, (unchecked,)), (), crash=None, layers=(), options=VerifyOptions(),
+        strict=True,
+    )  # fmt: skip
+    assert "the fold at 'n' could not be checked (Erf is none that a fold passes)" in found.reason
+    assert "'c'" not in found.reason

@@ -19,7 +19,7 @@ from bnfold.verification.options import VerifyOptions
 from bnfold.verification.proof.drawing import random_outputs
 from bnfold.verification.runs.compare import is_telling
 from bnfold.verification.runs.feeds import generated, of_other_sizes
-from bnfold.verification.runs.inputs import Feed, InputSpec, input_specs
+from bnfold.verification.runs.inputs import Feed, InputSpec, input_specs, shape_text
 from bnfold.verification.runs.jitter import jittered_feeds, jittered_weights
 from bnfold.verification.runs.loadable import runnable
 from bnfold.verification.runs.providers import (
@@ -185,12 +185,32 @@ class Originals:
             if _telling(likeliest[0]) == 1 or untold > _UNTOLD:
                 break
         if likeliest is None:
-            raise first or CannotRunError("no inputs could be made up for it")
+            raise self._advised(first)
         result, self.feeds = likeliest
         if result.taken is not None:
             self.feeds = [*self.feeds, result.taken]
             self.labels = ["", f" for {_described(self.feeds)}"]
         return result
+
+    def _advised(self, refusal: CannotRunError | None) -> CannotRunError:
+        """Return why the original takes no inputs, and what the user can do where sizes are free.
+
+        The refusal is the one of the likeliest inputs.
+        """
+        free = [
+            spec for spec in self._specs
+            if spec.name not in self.options.shapes
+            and (spec.dims is None or any(isinstance(dim, str) for dim in spec.dims))
+        ]  # fmt: skip
+        if self.options.inputs is not None or not free or (refusal and refusal.loading):
+            return refusal or CannotRunError("no inputs could be made up for it")
+        name, dims = free[0].name, free[0].dims
+        declared = "of any shape" if dims is None else shape_text(dims)
+        why = f"{refusal}; " if refusal else ""
+        return CannotRunError(
+            f"{why}no sizes were found that it takes, and --shape {name}=… tells them "
+            f"(it is declared {declared})"
+        )
 
     def _of_other_sizes(self, feed: Feed) -> list[Feed]:
         """Return feeds of other sizes, of which the original may take one.
