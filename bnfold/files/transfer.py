@@ -1,7 +1,7 @@
-"""Bytes into a file: from another file within the kernel, from memory by writing.
+"""Writing pieces into a file: from other files within the kernel, from memory by `write`.
 
-What recipes make is made by a few threads, each at another tensor: reading, multiplying and writing
-all happen outside of Python's lock. Where every piece belongs is known before it is made.
+A few threads make what recipes describe, each of them another tensor: they read, multiply and write
+without holding Python's lock. The place of every piece in the file is known before it is made.
 """
 
 import contextlib
@@ -72,10 +72,10 @@ def write_pieces(pieces: Sequence[Piece], descriptor: int, *, threads: bool = Fa
 
 
 class _Makers:
-    """Threads that make pieces and write them where they belong; the calling one is one of them.
+    """The threads that make pieces and write them to their places; the calling thread is one.
 
-    `concurrent.futures` and `Thread.join` do not bear a Ctrl-C: it may come while one of their
-    locks changes hands.
+    `concurrent.futures` and `Thread.join` cannot be interrupted safely: Ctrl-C may come while one
+    thread passes a lock to another, and the lock then stays locked.
     """
 
     def __init__(self, descriptor: int, made: Iterable[tuple[Made, int]]) -> None:
@@ -87,11 +87,11 @@ class _Makers:
         self._stopped = False
 
     def __enter__(self) -> Self:
-        """Begin nothing yet: what is interrupted here would not be ended."""
+        """Start no thread yet: if this method is interrupted, `__exit__` is not called."""
         return self
 
     def begin(self) -> None:
-        """Let the other threads begin."""
+        """Start the other threads."""
         for _ in range(min(_processors(), _MOST_THREADS, len(self._waiting)) - 1):
             thread = threading.Thread(target=self._assist, daemon=True)
             self._busy.add(thread)
@@ -119,7 +119,7 @@ class _Makers:
     def _assist(self) -> None:
         try:
             self.make()
-        except Exception as error:  # noqa: BLE001 - it is raised where all comes together
+        except Exception as error:  # noqa: BLE001 - `__exit__` raises it in the calling thread
             self._errors.append(error)
             self._stopped = True
         finally:
@@ -127,7 +127,7 @@ class _Makers:
             self._ended.put(None)
 
     def __exit__(self, kind: object, *_: object) -> None:
-        """Wait until nobody writes any more, and raise what went wrong elsewhere."""
+        """Wait until no thread writes any more, and raise an error of another thread."""
         self._stopped |= kind is not None
         signalled: BaseException | None = None
         while self._busy:
@@ -158,10 +158,10 @@ def _writer_at(
 
 
 class _Trail:
-    """A stretch of a new file that grows, and goes to the disk while it does.
+    """The part of a new file that one thread writes; it goes to the disk while it grows.
 
-    Who waits for the disk in the end then waits for the last of it only. Of the pages in the cache
-    `POSIX_FADV_DONTNEED` drops none that is not on the disk yet: it begins to write them.
+    So the wait for the disk in the end is short. `POSIX_FADV_DONTNEED` makes the system begin to
+    write pages to the disk; it drops only pages from the cache that are there already.
     """
 
     def __init__(self, descriptor: int, at: int) -> None:
@@ -169,7 +169,7 @@ class _Trail:
         self._begin = at
 
     def reach(self, end: int, *, ended: bool = False) -> None:
-        """Say how far the file is written, and whether the stretch ends there."""
+        """Note how far the part is written, and ask the system to bring it to the disk."""
         length = end - self._begin
         if not length or (length < STRETCH and not ended) or not hasattr(os, "posix_fadvise"):
             return
@@ -214,7 +214,7 @@ def _copy(
     trail: "_Trail",
     write: Callable[[bytes | memoryview], None],
 ) -> None:
-    """Copy a stretch of a file by the fastest way that works here."""
+    """Copy a range of a file by the fastest way that works here."""
     for attempt in (_by_range, _by_sendfile):
         done = attempt(store.descriptor, offset, length, trail)
         offset, length = offset + done, length - done

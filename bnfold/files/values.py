@@ -1,4 +1,4 @@
-"""Between a tensor's bytes, as ONNX stores them, and its numbers."""
+"""Converting between a tensor's bytes, as ONNX stores them, and its numbers."""
 
 import sys
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""All tensors of a parsed model, wherever ONNX lets one stand."""
+"""Iterating over a parsed model: its tensors, values and graphs, wherever ONNX allows them."""
 
 from collections.abc import Iterable, Iterator
 
@@ -22,7 +22,7 @@ def tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
 
 
 def values(model: onnx.ModelProto) -> Iterator[onnx.ValueInfoProto]:
-    """Yield every declared value, be it an input, an output or between, also of functions."""
+    """Yield every declared value: inputs, outputs and those in between, of functions too."""
     waiting: list[onnx.GraphProto | onnx.FunctionProto] = [model.graph, *model.functions]
     while waiting:
         holder = waiting.pop()

@@ -1,4 +1,4 @@
-"""ONNX at the level of protobuf's wire format: find fields and exchange them, parse nothing else.
+"""Protobuf's wire format: finding and replacing fields of a model without parsing the rest.
 
 A serialised message is a row of fields, each `key · payload`; the key holds the field's number
 and its wire type, and the payload of a *delimited* field (wire type 2: strings, bytes, nested
@@ -40,7 +40,7 @@ class MalformedError(Exception):
 
 
 class Bytes(Protocol):
-    """Bytes that can be looked at anywhere: a file's or a buffer's."""
+    """Bytes with random access, of a file or of a buffer."""
 
     @property
     def size(self) -> int:
@@ -68,7 +68,7 @@ class Field(NamedTuple):
 
 @frozen
 class Edit:
-    """The bytes from `start` to `end` become `pieces`."""
+    """A change: `pieces` replace the bytes from `start` to `end`."""
 
     start: int
     end: int
@@ -76,7 +76,7 @@ class Edit:
 
     @property
     def growth(self) -> int:
-        """By how many bytes the whole grows."""
+        """The number of bytes by which the file grows."""
         return sum(len(piece) for piece in self.pieces) - (self.end - self.start)
 
 
@@ -97,7 +97,7 @@ def varint(value: int) -> bytes:
 
 
 def key(number: int, length: int) -> bytes:
-    """Encode what stands before the payload of a delimited field."""
+    """Encode what comes before the payload of a delimited field: its key and its length."""
     return varint(number << 3 | DELIMITED) + varint(length)
 
 

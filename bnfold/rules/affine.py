@@ -211,7 +211,7 @@ class Affine:
 
 
 def any_nonzero(values: NDArray[Any]) -> bool:
-    """Whether a value is not zero. Of a few values `any` takes four times as long to tell."""
+    """Whether any value is not zero. On a few values `numpy.any` takes four times as long."""
     return bool(np.count_nonzero(values))
 
 

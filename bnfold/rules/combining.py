@@ -48,6 +48,8 @@ def average(op: Operator, affine: Affine) -> Affine:
         or any(op.integers("pads") or ())
         or op.integer("ceil_mode", 0)
     )
+    # With count_include_pad the zeros of the padding are averaged in, and those of ceil_mode, too.
+    # Without it the pool divides by the number of real elements, and any shift passes.
     if affine.has_shift and padded and op.integer("count_include_pad", 0):
         raise Refusal(Reason.ZERO_PADDING, "count_include_pad=1")
     return mean(op, affine)
@@ -68,6 +70,7 @@ def norm(op: Operator, affine: Affine) -> Affine:
 def _reduced(op: Operator) -> tuple[int, ...]:
     """Return the axes that a reduction reduces."""
     rank = op.required(0).rank
+    # ReduceSum got its axes as an input in opset 13, the other reductions in opset 18.
     first_with_input = _AXES_INPUT_OPSET.get(op.op_type, _OTHER_AXES_INPUT_OPSET)
     axes = op.constant_integers(1, "") if op.opset >= first_with_input else op.integers("axes")
     if axes:
@@ -128,7 +131,7 @@ def reduce_norm_down(op: Operator, affine: Affine) -> Affine:
 
 
 def _count(op: Operator, affine: Affine) -> int:
-    """Return how many elements a ReduceSum adds up; it matters only where there is a shift."""
+    """Return how many elements a ReduceSum adds up; 1 if there is no shift that it multiplies."""
     if not affine.has_shift:
         return 1
     count = prod(op.required(0).size(axis) for axis in _reduced(op))

@@ -1,7 +1,7 @@
 """CARRY rows of operators that only move elements about.
 
-The values of an affine are pushed through the very same movement as the tensor's elements, along
-the axes on which they vary; along the others there is nothing to move.
+A row moves the values of an affine in the same way as the operator moves the tensor's elements,
+along the axes on which they vary. Along the other axes all values are equal, and nothing is moved.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -156,7 +156,7 @@ def _left_block(source: Shape, target: Shape, low: int, high: int) -> Block | No
 
 
 def _right_block(source: Shape, target: Shape, low: int, high: int) -> Block | None:
-    """The mirror image of `_left_block`."""
+    """Find the smallest block whose right sides have equal products; see `_left_block`."""
     flipped = _left_block(source[::-1], target[::-1], len(source) - 1 - high, len(source) - 1 - low)
     if flipped is None:
         return None
@@ -269,12 +269,12 @@ def slice_down(op: Operator, affine: Affine) -> Affine:
 
 
 def slice_up(op: Operator, affine: Affine) -> Affine:
-    """Give the slice the affine; leave what it does not take along an axis where it varies."""
+    """Give the elements that the slice takes the affine; leave others where it varies."""
     return _scattered(op, affine, affine.axes)
 
 
 def slice_alone_up(op: Operator, affine: Affine) -> Affine:
-    """Give the slice the affine; leave all that it does not take."""
+    """Give the elements that the slice takes the affine, and leave all others alone."""
     return _scattered(op, affine, sorted({*_slices(op), *affine.axes}))
 
 
@@ -347,7 +347,7 @@ def _pads(op: Operator) -> dict[int, tuple[int, int]]:
 
 
 def pad_stated(op: Operator, affine: Affine) -> Affine | None:
-    """Return the part of an affine on the output that falls on the Pad's own constant, if any."""
+    """Return the part of an affine on the output that applies to the Pad's own value, or None."""
     if op.text("mode", "constant") != "constant":
         return None
     padded = [axis for axis, amounts in _pads(op).items() if max(amounts) > 0]
@@ -383,7 +383,7 @@ def _pad_sources(op: Operator, axis: int) -> NDArray[np.intp] | None:
 
 
 def pad_down(op: Operator, affine: Affine) -> Affine:
-    """Take each position's affine along; the fill's is the identity."""
+    """Give each output position the affine of its source; where the Pad fills in, the identity."""
     for axis in affine.axes:
         sources = _pad_sources(op, axis)
         if sources is None:
@@ -400,7 +400,7 @@ def pad_down(op: Operator, affine: Affine) -> Affine:
 
 
 def pad_up(op: Operator, affine: Affine) -> Affine:
-    """Give each position its affine; the fill's goes to the pad value."""
+    """Give each input position the affine of its output position; the pad value has its own."""
     for axis in affine.axes:
         sources = _pad_sources(op, axis)
         if sources is None:

@@ -38,7 +38,7 @@ class Value:
         shape: What is known of its shape; None where not even the rank is.
         elem_type: An `onnx.TensorProto.DataType`, 0 where unknown.
         constant: Reads its numbers, where they are known before any input is.
-        used: Whether anyone reads it.
+        used: Whether any node reads it, or it is an output.
         ends_as: Tells the element types that its numbers are cast to, if nothing happens to them
             before but affines and what chooses or moves numbers; else none.
     """
