@@ -46,7 +46,7 @@ class TooLargeError(Exception):
 def require_computable(
     node: onnx.NodeProto, opset: int, inputs: Sequence[NDArray[np.generic] | None], room: int
 ) -> None:
-    """Refuse a node whose outputs, of the size that ONNX tells for these inputs, have no room.
+    """Refuse a node whose outputs are too large, or of unknown size, for these inputs.
 
     Args:
         node: A node of the default domain, without subgraphs.
@@ -90,7 +90,7 @@ def require_room_for_outputs(
 
 
 def _check_room(sizes: Sequence[tuple[int, int]], room: int) -> None:
-    """Refuse so many elements of so many bytes."""
+    """Refuse outputs that need more bytes than there is room for."""
     if sum(count * width for count, width in sizes) > room:
         raise TooLargeError(f"it would have {sum(count for count, _ in sizes)} elements")
 

@@ -41,7 +41,7 @@ def expansion(model: onnx.ModelProto) -> tuple[int, int]:
 
 
 def called_functions(nodes: Collection[onnx.NodeProto]) -> Iterator[FunctionId]:
-    """Yield the operators of all nodes, in subgraphs too."""
+    """Yield the operator of each node, subgraphs included; it may be a local function."""
     return ((node.domain, node.op_type) for node in _nodes(nodes))
 
 

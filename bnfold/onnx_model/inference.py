@@ -1,13 +1,13 @@
-"""What ONNX's shape inference may be let in on, so that it takes no more memory than it should.
+"""ONNX's shape inference, within a bounded amount of memory.
 
 Shape inference follows the numbers of small integer tensors, from a Shape to the Reshape that
-reads it, and that is how most shapes are found. It does so without any limit: a Concat of a
-tensor with itself, forty times in a row, is held element by element, and so is whatever vector
-a Cast, Gather, Add or Concat reads; a function that calls another twice which calls another twice
-is gone through call by call; and calls that are nested deep enough overflow the stack. So the
-numbers are counted here first, as an upper bound. And where bnfold is a program of its own,
-inference is done apart, in bounded memory: some models that make no sense, such as a Slice of what
-is shorter than nothing, make it end the process.
+reads it, and that is how most shapes are found. It knows no limit: it holds every element of a
+Concat of a tensor with itself, forty times in a row, and of any vector that a Cast, Gather, Add or
+Concat reads. It goes through every call of a function that calls another twice, which calls
+another twice. Calls that are nested deep enough overflow its stack. So the numbers are counted here
+first, as an upper bound. On some senseless models, such as a Slice of a negative length, inference
+ends the process. So where the process is bnfold's own, inference runs in a copy of it, in bounded
+memory.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -55,17 +55,17 @@ Edit = Callable[[onnx.ModelProto], None]
 
 
 class Inference:
-    """Shape inference of a model, which may go on while something else is done.
+    """Shape inference of a model, which may run while this process does something else.
 
-    As a context it ends what nobody asked for.
+    Leaving the context ends it, if nobody has asked for the result.
     """
 
     def __init__(self, model: onnx.ModelProto, edit: Edit | None = None) -> None:
-        """Begin.
+        """Start it.
 
         Args:
-            model: The model; it is not changed, and must not be until there is a result.
-            edit: What is to be changed in a copy of it first.
+            model: The model. It is not changed, and nobody may change it before there is a result.
+            edit: Changes a copy of the model before inference sees it.
         """
         self._copy = partial(_copy, model, edit)
         self._room = _MEMORY + _MEMORY_PER_NODE * node_count(model)
@@ -75,7 +75,7 @@ class Inference:
         return Forked(partial(_inferred, self._copy, follow=follow), self._room)
 
     def result(self) -> onnx.ModelProto:
-        """Return a copy with the shapes that inference finds; without where inference fails."""
+        """Return a copy with the shapes that inference finds; without them if inference fails."""
         made = self._begun.result()
         if made is None:
             made = self._begin(follow=False).result()
@@ -87,7 +87,7 @@ class Inference:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End it, if it still goes on."""
+        """End it, if it is still running."""
         self._begun.__exit__()
 
 
@@ -122,7 +122,7 @@ def _inferred(copy: Callable[[], onnx.ModelProto], *, follow: bool) -> bytes:
 
 
 def _is_vast(model: onnx.ModelProto) -> bool:
-    """Whether a tensor is declared to be larger than what anyone works with."""
+    """Whether a tensor is declared to be larger than any tensor of a real model."""
     graph = model.graph
     for value in (*graph.input, *graph.output, *graph.value_info):
         dims = value.type.tensor_type.shape.dim
