@@ -102,12 +102,6 @@ def _elements(
     return sum(a.size for a in inputs if a is not None) + sum(count for count, _ in sizes)
 
 
-def _check_work(node: onnx.NodeProto, elements: int, limit: int) -> None:
-    """Refuse so many elements where the reference evaluator goes through them one by one."""
-    if node.op_type not in _BY_ARRAYS and elements > limit:
-        raise TooLargeError(f"{node.op_type} of {elements} elements")
-
-
 _BY_AXES: Final = {"Resize": 16}
 """Operators that the reference evaluator computes axis by axis, so many times faster."""
 
