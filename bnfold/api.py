@@ -17,6 +17,7 @@ from bnfold.frozen import frozen
 from bnfold.graph.options import EVERYTHING, FoldOptions
 from bnfold.paths import as_path
 from bnfold.region import Region
+from bnfold.reports.cost import cost_of
 from bnfold.reports.records import Counts, composite_records, fold_records, kept_records
 from bnfold.reports.refused import ProviderError, TooManyKeptError, VerificationError
 from bnfold.reports.report import Exit, FileRecord, Report
@@ -345,6 +346,8 @@ class _Job:
             checked_only=checked_only,
             statistics=self.estimate,
             max_kept=self.how.max_kept,
+            cost_before=cost_of(decision.opened.proto, decision.graph),
+            cost_after=cost_of(decision.rewritten.proto, decision.graph),
         )
 
     def _target_record(self, *, written: bool) -> FileRecord:

@@ -12,6 +12,7 @@ import click
 
 from bnfold.command_line.foreign import made_printable
 from bnfold.command_line.gain_text import gain_lines
+from bnfold.reports.cost import Cost
 from bnfold.reports.records import CompositeRecord, FoldRecord, KeptRecord, NodeRecord
 from bnfold.reports.report import Exit, Report
 from bnfold.rules.affine_nodes import NORMALIZATION
@@ -140,8 +141,20 @@ def _done_lines(report: Report, *, verbose: bool) -> Iterator[str]:
     yield f"{told}, {report.before.nodes} → {report.after.nodes} nodes"
     if len(ways) > 1:
         yield ", ".join(f"{n} {_WAYS[way].removeprefix('folded ')}" for way, n in ways.items())
+    if "sum" in ways and report.cost_before and report.cost_after:
+        yield _cost_text(report.cost_before, report.cost_after)
     if verbose:
         yield from _indented(_fold_text(fold) for fold in report.folds)
+
+
+def _cost_text(before: Cost, after: Cost) -> str:
+    """Tell what merging branches saves: operators, multiplications and bytes."""
+    told = [f"{before.linear_operators} → {after.linear_operators} convolutions and products"]
+    if before.multiply_accumulates is not None and after.multiply_accumulates is not None:
+        numbers = (before.multiply_accumulates / 1e6, after.multiply_accumulates / 1e6)
+        told.append("{:.4g} → {:.4g} million multiply-accumulates".format(*numbers))
+    told.append(f"{before.weight_bytes / 1e6:.4g} → {after.weight_bytes / 1e6:.4g} MB of weights")
+    return ", ".join(told)
 
 
 def taken(report: Report) -> str:

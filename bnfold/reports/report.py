@@ -19,6 +19,7 @@ from bnfold.files.publish import write_whole
 from bnfold.files.readers import reads
 from bnfold.paths import as_path
 from bnfold.plain import Plain, fields_of
+from bnfold.reports.cost import Cost
 from bnfold.reports.records import CompositeRecord, Counts, FoldRecord, KeptRecord
 from bnfold.shown import Shown
 from bnfold.version import __version__
@@ -96,6 +97,8 @@ class Report(Shown):
         checked_only: Whether only a check was asked for.
         statistics: What was estimated from data before folding; None where nothing was.
         max_kept: How many batch normalizations may remain; None for any number.
+        cost_before: What the source costs; None where that is not told.
+        cost_after: What the folded model costs, likewise.
     """
 
     source: FileRecord
@@ -115,6 +118,8 @@ class Report(Shown):
     checked_only: bool = False
     statistics: "Estimate | None" = None
     max_kept: int | None = None
+    cost_before: Cost | None = None
+    cost_after: Cost | None = None
 
     @property
     def exit_code(self) -> Exit:
