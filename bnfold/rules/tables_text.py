@@ -6,10 +6,13 @@ from bnfold.rules.affine_nodes import AFFINE
 from bnfold.rules.carry import CARRY
 from bnfold.rules.composites import COMPOSITES
 from bnfold.rules.linear import LINEAR
+from bnfold.rules.terms import TERM
 
 _TITLES = {
     "affine": "Folded away: the operators that are an affine map per channel",
     "linear": "Folded into: the linear operators that absorb one, on their output and their input",
+    "term": "Merged: the branches of one tensor that become one where they are added up, besides x and"
+    " its affines",
     "carry": "Passed: the operators that let one through, and which",
     "composites": "Left whole: what runtimes and converters know as one operator",
 }
@@ -20,6 +23,7 @@ def rows() -> Mapping[str, Mapping[str, str]]:
     return {
         "affine": {name: _says(row) for name, row in AFFINE.items()},
         "linear": {name: _says(row).removeprefix(f"{name}: ") for name, row in LINEAR.items()},
+        "term": {name: _says(row).removeprefix(f"{name}: ") for name, row in TERM.items()},
         "carry": {name: row.says for name, row in CARRY.items()},
         "composites": {row.name: row.says for row in COMPOSITES},
     }
