@@ -11,8 +11,7 @@ from bnfold.rules.terms import TERM
 _TITLES = {
     "affine": "Folded away: the operators that are an affine map per channel",
     "linear": "Folded into: the linear operators that absorb one, on their output and their input",
-    "term": "Merged: the branches of one tensor that become one where they are added up, besides x and"
-    " its affines",
+    "term": "Merged: what is one linear operator with the branches of the same tensor beside it",
     "carry": "Passed: the operators that let one through, and which",
     "composites": "Left whole: what runtimes and converters know as one operator",
 }
