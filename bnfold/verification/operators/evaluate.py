@@ -95,9 +95,12 @@ def track(node: onnx.NodeProto, opsets: Opsets, inputs: TrackedInputs) -> list[T
     sizes = [
         np.abs(size) if (size < 0).any() else size for size in row.magnitude(compute, node, inputs)
     ]
+    slack = max(t.slack for t in inputs if t is not None)
     try:
         return [
-            Tracked(value, np.broadcast_to(size, value.shape) if value.dtype.kind == "f" else None)
+            Tracked(value, np.broadcast_to(size, value.shape), slack=slack)
+            if value.dtype.kind == "f"
+            else Tracked(value, None)
             for value, size in zip(values, sizes, strict=False)
         ]
     except ValueError as error:

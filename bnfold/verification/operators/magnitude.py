@@ -6,7 +6,8 @@ inputs, subtractions turned into additions. For a convolution it is `|W| ∗ |x|
 batch normalization behind it `(m + |E|)·|γ|/√(Var + ε) + |β|`, m the magnitude that enters.
 Operators that move, choose or average elements (Transpose, MaxPool, AveragePool) do with
 magnitudes what they do with values; those that no two values leave further apart than they came
-(Relu, Abs) let them pass.
+(Relu, Abs) let them pass. What decides where they bend, and what a Pad fills with, is a parameter:
+it is the same in both models, or what an affine made of it, rounded once; see `facts.parameters`.
 
 An operator that has none of these rules makes the region unprovable, never wrongly proved.
 """
@@ -29,11 +30,13 @@ class Tracked:
         value: The tensor; float64, or integers that are exact.
         size: Its magnitude, float64; None for integers and booleans.
         constant: It is the same in both models and for all inputs of one shape.
+        slack: By how many of its magnitudes what the candidate has may be off.
     """
 
     value: Array
     size: Array | None
     constant: bool = False
+    slack: float = 0.0
 
     @property
     def magnitude(self) -> Array:
@@ -121,19 +124,59 @@ def normalization(compute: Compute, node: onnx.NodeProto, inputs: TrackedInputs)
     return compute(node, [m, gamma, beta, -mean, _needed(inputs, 4).value])
 
 
+def closed_below(compute: Compute, node: onnx.NodeProto, inputs: TrackedInputs) -> list[Array]:
+    """Nothing below zero passes, so what is certainly below is zero in both models, exactly."""
+    del compute, node
+    data = _needed(inputs, 0)
+    return [np.where(data.value < -data.slack * data.magnitude, 0.0, data.magnitude)]
+
+
+def between_bounds(compute: Compute, node: onnx.NodeProto, inputs: TrackedInputs) -> list[Array]:
+    """What is certainly beyond a bound is the bound, in both models, and as exact as that."""
+    del compute
+    data, attributes = _needed(inputs, 0), attributes_of(node)
+    size = data.magnitude
+    for index, name, side in ((1, "min", -1.0), (2, "max", 1.0)):
+        given = inputs[index] if len(inputs) > index else None
+        if given is not None:
+            bound, exactness = given.value, given.magnitude
+        elif name in attributes:
+            bound = np.asarray(float(attributes[name]))
+            exactness = np.abs(bound)
+        else:
+            continue
+        beyond = side * (data.value - bound) > data.slack * data.magnitude
+        size = np.where(beyond, exactness, np.maximum(size, exactness))
+    return [np.asarray(size)]
+
+
+def largest_of(side: float) -> Rule:
+    """What certainly wins a Max (side 1) or a Min (−1) is as exact as it was."""
+
+    def rule(compute: Compute, node: onnx.NodeProto, inputs: TrackedInputs) -> list[Array]:
+        del compute, node
+        given = [tracked for tracked in inputs if tracked is not None]
+        slack = max(tracked.slack for tracked in given)
+        parts = [
+            np.broadcast_arrays(side * tracked.value, tracked.magnitude * 1.0) for tracked in given
+        ]
+        least = [value - slack * size for value, size in parts]
+        floor = least[0]
+        for other in least[1:]:
+            floor = np.maximum(floor, other)
+        sizes = [np.where(value + slack * size >= floor, size, 0.0) for value, size in parts]
+        result = sizes[0]
+        for other in sizes[1:]:
+            result = np.maximum(result, other)
+        return [np.asarray(result)]
+
+    return rule
+
+
 def passes(compute: Compute, node: onnx.NodeProto, inputs: TrackedInputs) -> list[Array]:
     """Elementwise, and no two values leave further apart than they came."""
     del compute, node
     return [_needed(inputs, 0).magnitude]
-
-
-def clipped(compute: Compute, node: onnx.NodeProto, inputs: TrackedInputs) -> list[Array]:
-    """Elementwise, and no two values leave further apart than they came, or than the bounds are.
-
-    What is clipped is a bound, which may have been rounded, too.
-    """
-    values = [None if tracked is None else tracked.value for tracked in inputs]
-    return [np.maximum(_needed(inputs, 0).magnitude, np.abs(compute(node, values)[0]))]
 
 
 def two_slopes(compute: Compute, node: onnx.NodeProto, inputs: TrackedInputs) -> list[Array]:
@@ -144,9 +187,13 @@ def two_slopes(compute: Compute, node: onnx.NodeProto, inputs: TrackedInputs) ->
     data = _needed(inputs, 0)
     if len(inputs) > 1 and inputs[1] is not None:
         slope = inputs[1].value
-        error = 0.0 if inputs[1].constant else inputs[1].magnitude
-    size = data.magnitude * np.maximum(1.0, np.abs(slope))
-    return [np.asarray(size + np.abs(data.value) * error)]
+        error = inputs[1].magnitude
+    reach = data.slack * data.magnitude
+    steepest = np.where(
+        data.value > reach, 1.0,
+        np.where(data.value < -reach, np.abs(slope), np.maximum(1.0, np.abs(slope))),
+    )  # fmt: skip
+    return [np.asarray(data.magnitude * steepest + np.abs(data.value) * error)]
 
 
 def interpolation(compute: Compute, node: onnx.NodeProto, inputs: TrackedInputs) -> list[Array]:

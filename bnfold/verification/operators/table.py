@@ -80,6 +80,7 @@ class Row:
         multiplies: Both of its operands may vary, and their errors add up.
         normalizes: It is a batch normalization, which a fold takes away.
         brings_in: It brings in a number of its own, as the value of a Pad.
+        parameters: Inputs that say where it bends, or what it fills with, and are no weights.
         casts: It rounds to another type, of which nothing shows in float64.
     """
 
@@ -95,6 +96,7 @@ class Row:
     multiplies: bool = False
     normalizes: bool = False
     brings_in: bool = False
+    parameters: tuple[int, ...] = ()
     casts: bool = False
 
     @property
@@ -156,10 +158,17 @@ def _sum(operator: Callable[[Array, Array], Array], rule: Rule) -> Row:
     return Row(Kind.AFFINE, rule, elementwise.binary(operator), separates_channels=True, adds=True)
 
 
-def _activation(rule: Rule, kernel: Kernel | None = None, *, never_negative: bool = False) -> Row:
+def _activation(
+    rule: Rule,
+    kernel: Kernel | None = None,
+    *,
+    never_negative: bool = False,
+    parameters: tuple[int, ...] = (),
+) -> Row:
     return Row(
-        Kind.ELEMENTWISE, rule, kernel, separates_channels=True, never_negative=never_negative
-    )
+        Kind.ELEMENTWISE, rule, kernel, separates_channels=True, never_negative=never_negative,
+        parameters=parameters,
+    )  # fmt: skip
 
 
 def _pool(
@@ -222,14 +231,14 @@ TABLE: Mapping[str, Row] = {
     ),
     # elementwise, but no affine
     "Relu": _activation(
-        magnitude.passes, _of_data(lambda x: np.maximum(x, 0)), never_negative=True
+        magnitude.closed_below, _of_data(lambda x: np.maximum(x, 0)), never_negative=True
     ),
     "LeakyRelu": _activation(magnitude.two_slopes),
-    "PRelu": _activation(magnitude.two_slopes),
-    "Clip": _activation(magnitude.clipped, elementwise.clip),
+    "PRelu": _activation(magnitude.two_slopes, parameters=(1,)),
+    "Clip": _activation(magnitude.between_bounds, elementwise.clip, parameters=(1, 2)),
     "Abs": _activation(magnitude.passes, _of_data(np.abs), never_negative=True),
-    "Max": Row(Kind.ELEMENTWISE, magnitude.alike),
-    "Min": Row(Kind.ELEMENTWISE, magnitude.as_by("Max")),
+    "Max": Row(Kind.ELEMENTWISE, magnitude.largest_of(1.0), parameters=(0, 1, 2)),
+    "Min": Row(Kind.ELEMENTWISE, magnitude.largest_of(-1.0), parameters=(0, 1, 2)),
     "Sigmoid": _NOT_NEGATIVE,
     "HardSigmoid": _NOT_NEGATIVE,
     "Exp": _NOT_NEGATIVE,
@@ -247,7 +256,8 @@ TABLE: Mapping[str, Row] = {
     "Unsqueeze": _REARRANGED,
     "Concat": _REARRANGED,
     "Pad": Row(
-        Kind.MOVEMENT, magnitude.alike, elementwise.pad, separates_channels=True, brings_in=True
+        Kind.MOVEMENT, magnitude.alike, elementwise.pad, separates_channels=True, brings_in=True,
+        parameters=(2,),
     ),
     "Split": _PICKED,
     "Slice": _PICKED,

@@ -4,7 +4,8 @@ See `probe` for the bound.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -26,6 +27,7 @@ from bnfold.verification.proof.facts import (
     is_alike_for_all_shapes,
     linear_depth,
     normalizations_in_series,
+    parameters,
     roundings_in_series,
 )
 from bnfold.verification.proof.proportion import (
@@ -49,6 +51,8 @@ from bnfold.verification.proof.summation import sums_differ
 _ROUNDINGS = 4.0
 _ONCE = 1.05
 """One rounding of each weight, and a little for what is of second order."""
+_FEW = 16
+"""Constants of a region of which it is looked whether the candidate has the same."""
 _AT_A_TIME = 1 << 16
 """Elements of two results that are compared together: they stay in a processor's cache."""
 
@@ -110,7 +114,7 @@ class _Allowed:
             unequal = int(np.count_nonzero(old != new))
             return Finding(math.inf if unequal else 0.0, f"{unequal} integers differ")
         if factors is not None:
-            old, magnitude = factors.times(old), factors.times(magnitude)
+            old, magnitude = factors.of(old), factors.bound(magnitude)
             extra = factors.times(np.broadcast_to(extra, old.shape))
         worst, place = 0.0, 0
         for start in range(0, old.size, _AT_A_TIME):
@@ -204,13 +208,13 @@ class Pair:
             EvaluationError: The original's region cannot be computed for such inputs.
         """
         allowed = self._allowed()
-        underflow = self._underflow()
+        underflow, parts = self._underflow(), self._parts()
         worst, zero = Finding(0.0), True
         held_back: list[_Made] = []
         evidence = _Evidence(self)
         telling: _Made | None = None
         for batch in map(self._possible, inputs):
-            made = self._made(batch, underflow)
+            made = self._made(batch, underflow, parts, allowed.slack)
             if isinstance(made, Finding):
                 return made
             zero &= not made[0].any()
@@ -225,7 +229,9 @@ class Pair:
         factors = None
         if self.multiplied.along is not None:
             values = [m[0] for m in held_back], [m[1] for m in held_back]
-            factors = factors_between(*values, self.multiplied.along)
+            factors = factors_between(
+                *values, self.multiplied.along, shifted=self.multiplied.shifted
+            )
             if factors is None:
                 return Finding(math.inf, "no factors for its channels", comparable=False)
             findings = (allowed.fraction(made, factors) for made in held_back)
@@ -257,10 +263,16 @@ class Pair:
         return value_of(self.old, self.old_weights, nothing)
 
     def _made(
-        self, batch: Mapping[str, Array], underflow: Mapping[str, Tracked] | None
+        self,
+        batch: Mapping[str, Array],
+        underflow: Mapping[str, Tracked] | None,
+        parts: Mapping[str, float],
+        slack: float,
     ) -> "_Made | Finding":
         """Return what both make of an input, or why that cannot be compared."""
-        before = tracked_of(self.old, self.old_weights, batch)
+        sizes = with_parts(self.old_weights, parts)
+        before = tracked_of(self.old, self.old_weights, batch, sizes, slack)
+        del sizes
         try:
             found = self._candidate(before.magnitude, underflow, self._multiplied(batch))
         except EvaluationError as error:
@@ -272,7 +284,7 @@ class Pair:
         return (before.value, *found)
 
     def _allowed(self) -> "_Allowed":
-        u = self._roundoff()
+        u = 0.0 if self._is_exact() else self._roundoff()
         terms = max((_terms(array) for array in self.old_weights.values.values()), default=1)
         evaluation = (2.0 * terms + 8.0) * 2.0**-53
         series = self._series()
@@ -282,7 +294,7 @@ class Pair:
     def _multiplied(self, batch: Mapping[str, Array]) -> Mapping[str, Array]:
         """Return what enters the candidate's region."""
         factors = self.multiplied.entering
-        some = {n: factors[n].times(a) for n, a in batch.items() if n in factors}
+        some = {n: factors[n].of(a) for n, a in batch.items() if n in factors}
         return {**batch, **some}
 
     def weight_by_weight(self, held: Finding) -> Finding | None:
@@ -320,11 +332,12 @@ class Pair:
         padding = brings_numbers_in(self.new) and self._is_like_a_fold()
         if not padding and underflow is None:
             return value_of(self.new, self.new_weights, batch), magnitude, 0.0
-        after = tracked_of(self.new, self.new_weights, batch)
+        rounded = dict.fromkeys(parameters(self.new), self._one_rounding)
+        after = tracked_of(self.new, self.new_weights, batch, with_parts(self.new_weights, rounded))
         extra: Array | float = 0.0
         if underflow is not None:
-            more = tracked_of(self.new, self.new_weights, batch, underflow).magnitude
-            extra = np.where(more > after.magnitude, more - after.magnitude, 0.0)
+            size = tracked_of(self.new, self.new_weights, batch, underflow).magnitude
+            extra = np.where(size > after.magnitude, size - after.magnitude, 0.0)
         if padding:
             alike = after.magnitude.shape == magnitude.shape
             magnitude = np.maximum(magnitude, after.magnitude) if alike else after.magnitude
@@ -335,7 +348,9 @@ class Pair:
 
         Where it is not known how it was folded, every normalization was perhaps folded by itself.
         """
-        series = roundings_in_series(self.new, self._changed())
+        # What a candidate does more often than the original has numbers for buys it nothing.
+        had = roundings_in_series(self.old, unlike(self.old_weights, self.new_weights))
+        series = min(roundings_in_series(self.new, self._changed()), had)
         if self.tight:
             return series
         before, after = (normalizations_in_series(cone) for cone in (self.old, self.new))
@@ -358,12 +373,65 @@ class Pair:
 
     def _changed(self) -> frozenset[str]:
         """Return the constants of the candidate that the original does not have so."""
-        old = self.old_weights.values
-        return frozenset(
-            name
-            for name, array in self.new_weights.values.items()
-            if name not in old or not identical(old[name], array)
+        return unlike(self.new_weights, self.old_weights)
+
+    def _is_exact(self) -> bool:
+        """Tell whether the two have the same numbers, so that there is nothing that was rounded.
+
+        The parameters of what is not linear count for nothing: they are no weights.
+        """
+        aside = parameters(self.old).keys() | parameters(self.new).keys()
+        old, new = (
+            [array for name, array in weights.values.items() if name not in aside]
+            for weights in (self.old_weights, self.new_weights)
         )
+        return len(old) <= _FEW and _all_in(old, new) and _all_in(new, old)
+
+    def _parts(self) -> dict[str, float]:
+        """Return the parts of the magnitudes of parameters of what is not linear that count.
+
+        They are exact where the candidate has the same; else they were rounded once.
+        """
+        mine, theirs = parameters(self.old), parameters(self.new)
+        old, new = (
+            Counter(
+                (kind, weights.values[name].tobytes())
+                for name, kind in named.items()
+                if kind in mine.values()
+            )
+            for named, weights in ((mine, self.old_weights), (theirs, self.new_weights))
+        )
+        return dict.fromkeys(mine, 0.0 if old == new else self._one_rounding)
+
+    @property
+    def _one_rounding(self) -> float:
+        """The part of a magnitude for which one rounding is allowed."""
+        return 1.0 if self.tight else 1.0 / _ROUNDINGS
+
+
+def with_parts(weights: Weights, parts: Mapping[str, float]) -> dict[str, Tracked] | None:
+    """Return constants of which only parts of the magnitudes count; None where all of all do."""
+    if not parts:
+        return None
+    values = {n: array for n in parts if (array := weights.values[n]).dtype.kind == "f"}
+    return weights.tracked() | {
+        name: Tracked(array, np.abs(array) * parts[name], constant=True)
+        for name, array in values.items()
+    }
+
+
+def unlike(weights: Weights, others: Weights) -> frozenset[str]:
+    """Return the constants of one model that the other does not have so."""
+    return frozenset(
+        name
+        for name, array in weights.values.items()
+        if name not in others.values or not identical(others.values[name], array)
+    )
+
+
+def _all_in(some: Sequence[Array], others: Sequence[Array]) -> bool:
+    """Tell whether each of some arrays is among others."""
+    return all(any(identical(array, other) for other in others) for array in some)
 
 
 def _tiny(weights: Weights) -> float:

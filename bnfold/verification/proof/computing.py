@@ -130,6 +130,7 @@ def tracked_of(
     weights: Weights,
     leaves: Mapping[str, Array],
     sizes: Mapping[str, Tracked] | None = None,
+    slack: float = 0.0,
 ) -> Tracked:
     """Compute a cone's output and its magnitude for given leaves, all in float64.
 
@@ -138,11 +139,12 @@ def tracked_of(
         weights: Its constants.
         leaves: What enters.
         sizes: Constants with other magnitudes than their absolute values.
+        slack: By how many magnitudes what the candidate has may be off.
 
     Raises:
         EvaluationError: A node cannot be computed.
     """
-    varying = {name: Tracked(value, np.abs(value)) for name, value in leaves.items()}
+    varying = {name: Tracked(value, np.abs(value), slack=slack) for name, value in leaves.items()}
     constants = weights.tracked() if sizes is None else sizes
     return _computed(cone, {**constants, **varying}, _TRACKED)
 

@@ -3,8 +3,11 @@
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 
+import numpy as np
 import onnx
 
+from bnfold.frozen import frozen
+from bnfold.verification.dtypes import is_float, unit_roundoff
 from bnfold.verification.operators.node import UnsupportedError
 from bnfold.verification.operators.table import Row, row_of
 from bnfold.verification.proof.cone import Cone
@@ -55,16 +58,76 @@ def brings_numbers_in(cone: Cone) -> bool:
     return any(row_of(node).brings_in for node in cone.passing)
 
 
-def casts(cone: Cone) -> Counter[int]:
-    """Count the Casts of what varies, by their target; one to a tensor's type counts as 0.
+def parameters(cone: Cone) -> dict[str, str]:
+    """Return the constants that are parameters of what is not linear, and of which operator.
+
+    The bounds of a Clip, the slopes of a PRelu, the value of a Pad. One that is read elsewhere,
+    too, is no parameter.
+    """
+    found: dict[str, str] = {}
+    elsewhere: set[str] = set()
+    for node in cone.passing:
+        row = row_of(node)
+        for index, name in enumerate(node.input):
+            if name and cone.scope.is_constant(name):
+                if index in row.parameters:
+                    found[name] = node.op_type
+                else:
+                    elsewhere.add(name)
+    return {name: op_type for name, op_type in found.items() if name not in elsewhere}
+
+
+def casts(cone: Cone) -> "Counter[Cast]":
+    """Count the Casts of what varies, by what they do; one to a tensor's type has the target 0.
 
     In float64 a Cast between floating dtypes does nothing, so a probe cannot see it round.
     """
-    return Counter(
-        next((a.i for a in node.attribute if a.name == "to"), 0)
-        for node in cone.passing
-        if row_of(node).casts
-    )
+    return Counter(_cast(node) for node in cone.passing if row_of(node).casts)
+
+
+@frozen
+class Cast:
+    """What a Cast does.
+
+    Attributes:
+        target: The type that it casts to; 0 for another tensor's type.
+        how: What else it says, where that makes a difference.
+    """
+
+    target: int
+    how: tuple[tuple[str, object], ...] = ()
+
+    def __eq__(self, other: object) -> bool:
+        """Tell whether another does the same."""
+        same = isinstance(other, Cast) and (self.target, self.how) == (other.target, other.how)
+        return bool(same)
+
+    def __hash__(self) -> int:
+        """Return the hash of what it does."""
+        return hash((self.target, self.how))
+
+    @property
+    def roundoff(self) -> float:
+        """The unit roundoff of its target; 0 where that is no floating-point type."""
+        if not self.target:
+            return 0.0
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(self.target)
+        return unit_roundoff(dtype) if is_float(np.empty(0, dtype)) else 0.0
+
+
+_SATURATING = frozenset(
+    number for name, number in onnx.TensorProto.DataType.items() if name.startswith("FLOAT8")
+)
+"""Types of which a Cast says whether what is too large becomes the largest number."""
+_USUAL = {"saturate": 1, "round_mode": b"up"}
+
+
+def _cast(node: onnx.NodeProto) -> Cast:
+    said = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+    target = int(said.pop("to", 0))
+    how = {name: said.get(name, usual) for name, usual in _USUAL.items()}
+    unusual = tuple(sorted((n, v) for n, v in how.items() if v != _USUAL[n]))
+    return Cast(target, unusual if target in _SATURATING or not target else ())
 
 
 def is_straight(cone: Cone) -> bool:

@@ -27,10 +27,12 @@ the biases do not cover the weights. One is zero, so that the biases stand alone
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from bnfold.frozen import frozen
+from bnfold.verification.dtypes import unit_roundoff
 from bnfold.verification.operators.demands import Shape
 from bnfold.verification.operators.node import EvaluationError, UnsupportedError
 from bnfold.verification.proof.comparing import Finding, Pair
@@ -78,8 +80,9 @@ def probe(
     """
     for cone in (old, new):
         check_provable(cone)
-    if casts(new) - casts(old):
-        raise UnsupportedError("the candidate casts what the original does not")
+    unlike = _casts_unlike(old, new)
+    if unlike is not None:
+        return unlike
     pair = Pair(old, new, weights_of(old), weights_of(new), tight, never_negative, multiplied)
     leaves = tuple(dict.fromkeys((*old.leaves, *new.leaves)))
     demands = {**demanded(new, pair.new_weights), **demanded(old, pair.old_weights)}
@@ -87,6 +90,28 @@ def probe(
     search = _Search(pair, leaves, known, demands, seed, free)
     found = search.result()
     return (pair.weight_by_weight(found) or found) if found.held else found
+
+
+def _casts_unlike(old: Cone, new: Cone) -> Finding | None:
+    """Return a finding where a Cast says something else; a probe in float64 does not see that.
+
+    Raises:
+        UnsupportedError: One rounds that has no counterpart.
+    """
+    before, after = casts(old), casts(new)
+    added, gone = after - before, before - after
+    targets = [Counter(cast.target for cast in some.elements()) for some in (added, gone)]
+    if added and targets[0] == targets[1]:
+        said = [dict(next(iter(some)).how) or "nothing" for some in (added, gone)]
+        return Finding(math.inf, f"a Cast says {said[0]} instead of {said[1]}")
+    if added:
+        raise UnsupportedError("the candidate casts what the original does not")
+    dtypes = weights_of(new).dtypes
+    rest = max((cast.roundoff for cast in after), default=0.0)
+    rest = max([rest, *map(unit_roundoff, dtypes)])
+    if max((cast.roundoff for cast in gone), default=0.0) > rest:
+        raise UnsupportedError("the candidate leaves out a Cast, which rounds in the original")
+    return None
 
 
 @frozen

@@ -172,8 +172,9 @@ class Seeker:
             finding = sought.finding
             if not (sought.alike and isinstance(finding, Finding)):
                 continue
-            for axis in finding.along:
-                scaled = self._sought(new, old, name, called, (), along=axis)
+            for axis, shifted in itertools.product(finding.along, (False, True)):
+                way = Multiplied(along=axis, shifted=shifted)
+                scaled = self._sought(new, old, name, called, (), way)
                 if scaled is not None and scaled.held:
                     assert isinstance(scaled.finding, Finding)  # noqa: S101 - it has held
                     assert scaled.finding.factors is not None  # noqa: S101 - they were asked for
@@ -297,7 +298,9 @@ class Seeker:
         """Return a tensor's factors, if the region behind it can begin there."""
         factors = self.scaled.get((new.scope.path, tensor))
         shape = self.prober.shapes.get(tensor)
-        if factors is None or shape is None or len(shape) <= max(factors.axis, 0):
+        # Where something was added, zeros have a magnitude that the original's do not have.
+        shifted = factors is not None and factors.shifts.any()
+        if factors is None or shifted or shape is None or len(shape) <= max(factors.axis, 0):
             return None
         # The length of an axis that a probe has cut down says nothing of the tensor's own.
         return factors if shape[factors.axis] == factors.values.size else None
@@ -309,12 +312,12 @@ class Seeker:
         name: str,
         called: str,
         through: Collection[str],
-        along: int | None = None,
+        way: Multiplied = NOTHING_MULTIPLIED,
     ) -> "_Sought | None":
         """Probe the region that ends at `name`, in the original at what is `called` so.
 
         It begins at the tensors that are the same in both, but for those that it goes `through`.
-        Where `along` is an axis, the output may be multiplied along it.
+        The output may be multiplied in a `way`.
         None where there is no such region, or more in it than a probe is for.
         """
         before, after = self._cones(new, old, name, called, through)
@@ -322,7 +325,7 @@ class Seeker:
             return None
         leaves = tuple(dict.fromkeys((*before.leaves, *after.leaves)))
         factors = {leaf: found for leaf in leaves if (found := self._factors(new, leaf))}
-        multiplied = Multiplied(factors, along)
+        multiplied = replace(way, entering=factors)
         if not all(leaf in factors or self.matcher.same(new, leaf) for leaf in leaves):
             return None
         sought = _Sought(
