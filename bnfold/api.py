@@ -1,7 +1,7 @@
 """The flow for files: open → view → plan → rewrite → save → verify → report."""
 
 import gc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +21,7 @@ from bnfold.reports.cost import cost_of
 from bnfold.reports.records import Counts, composite_records, fold_records, kept_records
 from bnfold.reports.refused import ProviderError, TooManyKeptError, VerificationError
 from bnfold.reports.report import Exit, FileRecord, Report
+from bnfold.rules.composites import checked_names
 from bnfold.verification import VerifyOptions
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ def fold_file(  # noqa: PLR0913 - each is an option of the command line
     keep_overridable: bool = False,
     statistics: "StatisticsOptions | None" = None,
     merge: bool = True,
+    take_apart: Collection[str] = (),
     external_data: bool | None = None,
     share_data: bool = False,
     digest: bool = True,
@@ -93,6 +95,8 @@ def fold_file(  # noqa: PLR0913 - each is an option of the command line
         statistics: Switch training mode off first, with the statistics that this tells; None to
             leave alone what is in training mode.
         merge: Let branches of one tensor that are added up become one linear operator.
+        take_apart: Names of composites (`bnfold ops` lists them; `all` for any) into which may
+            be folded although some runtimes know them as one operator.
         external_data: Put large tensors into a data file beside the target; by default, where
             the source does so or the model is larger than 2 GB.
         share_data: Write only what changed and refer to the source's data files for the rest.
@@ -112,7 +116,7 @@ def fold_file(  # noqa: PLR0913 - each is an option of the command line
     """
     if not isinstance(verify, VerifyOptions | None):
         raise TypeError(f"verify takes VerifyOptions, or None not to verify, not {verify!r}")
-    fold = FoldOptions(bn_only, keep_overridable, merge)
+    fold = FoldOptions(bn_only, keep_overridable, merge, checked_names(take_apart))
     how = FileOptions(
         verify, fold, statistics, in_place, check, max_kept, external_data, share_data, digest
     )

@@ -1,6 +1,6 @@
 """The flow for one model: open → view → plan → rewrite."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 from itertools import count
 from typing import TypeVar
@@ -29,6 +29,7 @@ from bnfold.reports.records import (
     fold_records,
     kept_records,
 )
+from bnfold.rules.composites import checked_names
 from bnfold.shown import Shown
 
 Result = TypeVar("Result")
@@ -177,6 +178,7 @@ def fold(
     bn_only: bool = False,
     keep_overridable: bool = False,
     merge: bool = True,
+    take_apart: Collection[str] = (),
 ) -> Folding:
     """Fold the batch normalizations, and other channel affines, of a model in memory.
 
@@ -186,6 +188,8 @@ def fold(
         keep_overridable: Leave alone what a caller may override: initializers that are also
             listed as graph inputs, from IR version 4 on.
         merge: Let branches of one tensor that are added up become one linear operator.
+        take_apart: Names of composites (`bnfold ops` lists them; `all` for any) into which may
+            be folded although some runtimes know them as one operator.
 
     Returns:
         The folded model, what was folded and what was kept.
@@ -217,7 +221,8 @@ def fold(
         )
 
     with from_proto(model) as opened:
-        return carry_out(opened, FoldOptions(bn_only, keep_overridable, merge), make)
+        options = FoldOptions(bn_only, keep_overridable, merge, checked_names(take_apart))
+        return carry_out(opened, options, make)
 
 
 def function_names(functions: Iterable[FunctionId]) -> tuple[str, ...]:

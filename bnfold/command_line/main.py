@@ -168,6 +168,12 @@ def _with_verify_options(command: Any) -> Any:  # noqa: ANN401 - a click decorat
     help="Leave branches apart that are added up and could be one operator.",
 )
 @click.option(
+    "--take-apart",
+    multiple=True,
+    metavar="NAME",
+    help="Fold into a composite ('bnfold ops' lists them; 'all') for runtimes that know it not.",
+)
+@click.option(
     "--keep-overridable",
     is_flag=True,
     help="Leave alone initializers that are also graph inputs (IR version 4 on).",
@@ -237,6 +243,7 @@ def fold(models: Sequence[Path], **options: Any) -> None:  # noqa: ANN401 - clic
             from bnfold.command_line.telling import Accounts, Telling
             from bnfold.graph.options import FoldOptions
             from bnfold.reports.report import ReportFile
+            from bnfold.rules.composites import checked_names
 
         _resume_collecting()
         request = Request(
@@ -246,7 +253,10 @@ def fold(models: Sequence[Path], **options: Any) -> None:  # noqa: ANN401 - clic
                 verify=None if options["no_verify"] else _verify_options(options),
                 statistics=_statistics_options(options),
                 fold=FoldOptions(
-                    options["bn_only"], options["keep_overridable"], not options["no_merge"]
+                    options["bn_only"],
+                    options["keep_overridable"],
+                    not options["no_merge"],
+                    checked_names(options["take_apart"]),
                 ),
                 in_place=options["in_place"],
                 check=options["check"],

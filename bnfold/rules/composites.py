@@ -11,10 +11,11 @@ Where several rows fit, the first counts. Equal letters are equal tensors. In a 
 `SCALE` and `SHIFT` are the parameters of its own, which absorb an affine behind it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import pi, sqrt
 from typing import Final
 
+from bnfold.errors import RequestError
 from bnfold.frozen import frozen
 from bnfold.rules.expressions import ANY, Call, Expression, Hole, Parameter, call
 
@@ -35,6 +36,9 @@ class CompositeRow:
     says: str
     formula: Expression
 
+
+EVERY_COMPOSITE: Final = "all"
+"""Stands for the names of all rows."""
 
 SCALE: Final = Parameter("scale")
 SHIFT: Final = Parameter("shift")
@@ -190,3 +194,16 @@ COMPOSITES: Final[Sequence[CompositeRow]] = (
     ),
 )
 """The rows; the first that fits counts."""
+
+
+def checked_names(names: Iterable[str]) -> frozenset[str]:
+    """Return names of composites, once each.
+
+    Raises:
+        RequestError: There is no composite of a name.
+    """
+    known = [*(row.name for row in COMPOSITES), EVERY_COMPOSITE]
+    for name in names:
+        if name not in known:
+            raise RequestError(f"no composite is called {name!r}; there are {', '.join(known)}")
+    return frozenset(names)

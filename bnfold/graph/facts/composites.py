@@ -13,7 +13,7 @@ from bnfold.graph.facts.graph import Graph
 from bnfold.graph.facts.matching import Matcher
 from bnfold.graph.facts.tensors import Tensors
 from bnfold.graph.index.view import NONE, Edge, Node
-from bnfold.rules.composites import COMPOSITES, SCALE, SHIFT, CompositeRow
+from bnfold.rules.composites import COMPOSITES, EVERY_COMPOSITE, SCALE, SHIFT, CompositeRow
 from bnfold.rules.expressions import calls, last_operators, needed_operators, operators
 
 _MOST = 12
@@ -44,8 +44,10 @@ class Composite:
     behind: tuple[int, ...] = ()
 
 
-def find_composites(graph: Graph) -> tuple[Composite, ...]:
-    """Return the composites of a model; no two have a node in common."""
+def find_composites(
+    graph: Graph, take_apart: frozenset[str] = frozenset()
+) -> tuple[Composite, ...]:
+    """Return the composites of a model but for some; no two have a node in common."""
     by_type: dict[str, list[int]] = {}
     for node in graph.view.nodes:
         if node.proto.domain in ("", "ai.onnx"):
@@ -53,6 +55,8 @@ def find_composites(graph: Graph) -> tuple[Composite, ...]:
     tensors = Tensors(graph)
     found = []
     for row in COMPOSITES:
+        if {row.name, EVERY_COMPOSITE} & take_apart:
+            continue
         if not needed_operators(row.formula) <= by_type.keys():
             continue
         for core in sorted(n for op_type in row.core for n in by_type.get(op_type, ())):

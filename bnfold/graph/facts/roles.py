@@ -68,9 +68,9 @@ class Roles:
     held: int = 0
 
 
-def find_roles(graph: Graph) -> Roles:
-    """Look every node up in the tables."""
-    roles = Roles(composites=find_composites(graph))
+def find_roles(graph: Graph, take_apart: frozenset[str] = frozenset()) -> Roles:
+    """Look every node up in the tables; of composites, those but for some."""
+    roles = Roles(composites=find_composites(graph, take_apart))
     for composite in roles.composites:
         obstacle = Obstacle(Reason.COMPOSITE, detail=composite.name)
         whole = [n for n in composite.nodes if n in composite.behind or not _is_idle(graph, n)]

@@ -31,10 +31,15 @@ NOTHING_UNFIT: Mapping[int, Reason] = MappingProxyType({})
 class Draft:
     """See the module."""
 
-    def __init__(self, graph: Graph, unfit: Mapping[int, Reason] = NOTHING_UNFIT) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        unfit: Mapping[int, Reason] = NOTHING_UNFIT,
+        take_apart: frozenset[str] = frozenset(),
+    ) -> None:
         self.graph = graph
         self.view = graph.view
-        self.roles = find_roles(graph)
+        self.roles = find_roles(graph, take_apart)
         keep_exact(graph, self.roles)
         for node, reason in unfit.items():
             self.roles.linear.pop(node, None)

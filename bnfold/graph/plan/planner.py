@@ -91,7 +91,7 @@ class Planner:
 
     def __init__(self, graph: Graph, options: FoldOptions, unfit: Mapping[int, Reason]) -> None:
         self._graph = graph
-        self._draft = Draft(graph, unfit)
+        self._draft = Draft(graph, unfit, options.take_apart)
         self._options = options
         self._sums = Sums(self._draft, bn_only=options.bn_only) if options.merge else None
         self._had_normalization = {

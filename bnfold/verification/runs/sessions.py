@@ -93,6 +93,8 @@ def _session(
     provider: str,
     overrides: Mapping[str, Any],
     profile: Path | None = None,
+    *,
+    spins: bool = True,
 ) -> tuple["InferenceSession", list[Any]]:
     import onnxruntime
 
@@ -100,6 +102,8 @@ def _session(
     options.log_severity_level = 3
     options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    if not spins:
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if profile is not None:
         start_profiling(options, profile)
     model, folder = _to_load(target)
@@ -122,11 +126,13 @@ def _session(
 def load(target: Target, level: str, provider: str) -> "InferenceSession":
     """Load a model to run it more than once; the CPU takes what the provider leaves.
 
+    Its threads do not spin when they have nothing to do: there are other sessions beside it.
+
     Raises:
         CannotRunError: ONNX Runtime refuses the model.
     """
     try:
-        return _session(target, level, provider, {})[0]
+        return _session(target, level, provider, {}, spins=False)[0]
     except Exception as error:  # noqa: BLE001 - whatever a provider's library throws
         raise CannotRunError(first_sentence(error), loading=True) from None
 

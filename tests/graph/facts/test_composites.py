@@ -371,3 +371,19 @@ def test_no_two_composites_have_a_node_in_common() -> None:
     nodes = [node for composite in found for node in composite.nodes]
     assert len(nodes) == len(set(nodes))
     assert len(found) == 3 * 4
+
+
+@pytest.mark.parametrize("names", [("hard-swish",), ("all",)])
+def test_a_composite_is_taken_apart_where_that_is_asked_for(names: tuple[str, ...]) -> None:
+    model = made(transformer.hard_swish)
+    assert not bnfold.fold(model).folds
+    folding = bnfold.fold(model, take_apart=names)
+    check_invariants(model, folding)
+    assert folding.after.nodes == folding.before.nodes - 1
+
+
+def test_a_composite_that_there_is_not_is_refused() -> None:
+    with pytest.raises(
+        bnfold.RequestError, match="no composite is called 'swoosh'; there are GELU"
+    ):
+        bnfold.fold(made(transformer.gelu), take_apart=["swoosh"])
