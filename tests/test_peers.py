@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -413,7 +413,8 @@ def test_a_case_of_the_comparison(case: Case) -> None:
     for node in model.graph.node:
         node.name, node.doc_string = f"the {node.op_type} of {node.output[0]}", "words"
     model.graph.doc_string = "words"
-    folding = bnfold.fold(model, **dict.fromkeys(case.options, True))
+    options: dict[str, Any] = dict.fromkeys(case.options, True)
+    folding = bnfold.fold(model, **options)
     if not case.options:
         check_invariants(model, folding)
     reasons = {kept.above.reason for kept in folding.kept}

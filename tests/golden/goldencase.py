@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import onnx
 
@@ -68,7 +68,9 @@ class Golden:
 
     def fold(self) -> bnfold.Folding:
         stated = self.sections.get("options", "").split()
-        options = {name.removeprefix("no_"): not name.startswith("no_") for name in stated}
+        options: dict[str, Any] = {
+            name.removeprefix("no_"): not name.startswith("no_") for name in stated
+        }
         return bnfold.fold(self.model, **options)
 
 

@@ -383,7 +383,5 @@ def test_a_composite_is_taken_apart_where_that_is_asked_for(names: tuple[str, ..
 
 
 def test_a_composite_that_there_is_not_is_refused() -> None:
-    with pytest.raises(
-        bnfold.RequestError, match="no composite is called 'swoosh'; there are GELU"
-    ):
+    with pytest.raises(bnfold.RequestError, match="'swoosh'; there are GELU"):
         bnfold.fold(made(transformer.gelu), take_apart=["swoosh"])
