@@ -108,6 +108,26 @@ _VERIFY_OPTIONS = (
 )
 
 
+def _choose_color(ctx: click.Context, _: click.Parameter, chosen: str) -> None:
+    """Let click write colours or strip them; by default it strips them where no terminal is.
+
+    `NO_COLOR` is the convention of no-color.org: any text but an empty one means no colours.
+    """
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    ctx.color = {"always": True, "never": False}.get(chosen, False if plain else None)
+
+
+_COLOR = click.option(
+    "--color",
+    type=click.Choice(["auto", "always", "never"]),
+    default="auto",
+    show_default=True,
+    callback=_choose_color,
+    expose_value=False,
+    help="Write colours; auto: on a terminal, unless NO_COLOR is set.",
+)
+
+
 def _with_verify_options(command: Any) -> Any:  # noqa: ANN401 - a click decorator
     for option in reversed(_VERIFY_OPTIONS):
         command = option(command)
@@ -225,6 +245,7 @@ def _with_verify_options(command: Any) -> Any:  # noqa: ANN401 - a click decorat
 )
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
 @click.option("-v", "--verbose", is_flag=True, help="Print every fold and every node kept.")
+@_COLOR
 @click.version_option(__version__, "-V", "--version", prog_name="bnfold")
 def fold(models: Sequence[Path], **options: Any) -> None:  # noqa: ANN401 - click's keywords
     """Fold batch normalization, and other per-channel arithmetic, of ONNX models.
@@ -317,6 +338,7 @@ def fold(models: Sequence[Path], **options: Any) -> None:  # noqa: ANN401 - clic
 )
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
 @click.option("-v", "--verbose", is_flag=True, help="Print every output and every region.")
+@_COLOR
 def verify(original: Path, candidate: Path, **options: Any) -> None:  # noqa: ANN401
     """Verify that CANDIDATE computes what ORIGINAL computes, whoever made it.
 

@@ -1,5 +1,6 @@
 """What is being done, on a terminal's last line, and nothing elsewhere."""
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,7 +42,8 @@ class Progress:
 @contextmanager
 def progress(*, quiet: bool) -> Iterator[Progress]:
     """Give what shows progress: on a terminal only, and not if all is to be quiet."""
-    if quiet or sys.stderr is None or not sys.stderr.isatty():
+    dumb = os.environ.get("TERM") == "dumb"
+    if quiet or dumb or sys.stderr is None or not sys.stderr.isatty():
         yield Progress(None)
         return
     from rich.console import Console

@@ -538,6 +538,29 @@ def test_a_gate_for_what_remains(tmp_path: Path) -> None:
     assert run("kept.folded.onnx", "--check", "--max-kept", "3", cwd=tmp_path).code == 5
 
 
+@pytest.mark.parametrize(
+    ("words", "environment", "coloured"),
+    [
+        ([], {}, False),  # not on a terminal
+        (["--color", "always"], {}, True),
+        (["--color", "always"], {"NO_COLOR": "1"}, True),
+        (["--color", "never"], {}, False),
+    ],
+)
+def test_colours(
+    words: list[str],
+    environment: dict[str, str],
+    coloured: bool,  # noqa: FBT001
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setitem(ENVIRONMENT, name, value)
+    model_in(tmp_path)
+    done = run("digits.onnx", "--check", *words, cwd=tmp_path)
+    assert ("\x1b[" in done.text) is coloured
+
+
 def test_nothing_to_do_is_told_how(tmp_path: Path) -> None:
     bare = run(cwd=tmp_path)
     assert (bare.code, bare.err) == (0, "")
