@@ -255,6 +255,7 @@ class _Job:
             yield source, self.source
             return
         from bnfold.statistics.basis import in_inference_mode
+        from bnfold.statistics.runner import DEFAULT_TIMEOUT
 
         how = self.how.verify or _VERIFY
         with in_inference_mode(
@@ -262,7 +263,7 @@ class _Job:
             self.source,
             self.how.statistics,
             provider=next(iter(how.providers), "cpu"),
-            timeout=how.timeout,
+            timeout=how.timeout or DEFAULT_TIMEOUT,
             step=self.step,
         ) as basis:
             self.estimate = basis.estimate

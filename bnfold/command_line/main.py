@@ -97,7 +97,8 @@ _VERIFY_OPTIONS = (
         "--timeout",
         type=click.FloatRange(min=0, min_open=True),
         metavar="SECONDS",
-        help="Time limit for loading a model and running it once.",
+        help="Time limit for loading a model and running it once.  [default: 60, and more for "
+        "large models]",
     ),
     click.option(
         "--time",

@@ -58,6 +58,10 @@ class HeldTensor:
         """Return one copy of the bytes."""
         return MemoryStore(self.tensor.raw_data)
 
+    def written(self, offset: int, length: int) -> Iterator[tuple[int, int]]:
+        """Yield where something is written, which is everywhere."""
+        yield offset, offset + length
+
 
 @dataclass(slots=True)
 class Copier:

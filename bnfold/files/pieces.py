@@ -1,5 +1,7 @@
 """The pieces of a file that is written: bytes, slices of other files, what recipes make."""
 
+import itertools
+import os
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -37,9 +39,46 @@ class Slice:
             yield block
 
     def same(self, other: "Slice") -> bool:
-        """Whether the bytes are those of another stretch."""
-        pairs = zip(self.blocks(), other.blocks(), strict=True)
-        return self.length == other.length and all(one == two for one, two in pairs)
+        """Whether the bytes are those of another stretch; the same ones are not looked at."""
+        if self.length != other.length:
+            return False
+        if self.offset == other.offset and _is_one_file(self.store, other.store):
+            return True
+        return all(
+            one == two
+            for begin, end in _united(self.written(), other.written())
+            for one, two in zip(
+                self.part(begin, end).blocks(), other.part(begin, end).blocks(), strict=True
+            )
+        )
+
+    def part(self, begin: int, end: int) -> "Slice":
+        """Return some of the stretch."""
+        return Slice(self.store, self.offset + begin, end - begin)
+
+    def written(self) -> list[tuple[int, int]]:
+        """Return where in it something is written; all else is zero."""
+        found = self.store.written(self.offset, self.length)
+        return [(begin - self.offset, end - self.offset) for begin, end in found]
+
+
+def _is_one_file(one: Store, two: Store) -> bool:
+    if isinstance(one, FileStore) and isinstance(two, FileStore):
+        return os.path.samestat(one.status, two.status)
+    return one is two
+
+
+def _united(*lists: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """Yield the stretches that are in any of some lists, those that meet as one."""
+    begin = end = 0
+    for first, last in sorted(itertools.chain(*lists)):
+        if first > end:
+            if begin < end:
+                yield begin, end
+            begin = first
+        end = max(end, last)
+    if begin < end:
+        yield begin, end
 
 
 @frozen

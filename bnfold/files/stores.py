@@ -4,6 +4,7 @@ import errno
 import os
 import stat
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol, Self
@@ -30,6 +31,12 @@ class Store(Protocol):
 
     def pinned(self) -> "Store":
         """Return an equal store in which many small reads are cheap."""
+
+    def written(self, offset: int, length: int) -> "Iterator[tuple[int, int]]":
+        """Yield where, from `offset` on for `length` bytes, what is written begins and ends.
+
+        All else is zero. A file may declare a terabyte and hold nothing.
+        """
 
 
 @frozen
@@ -59,6 +66,10 @@ class MemoryStore:
     def pinned(self) -> Self:
         """Return itself."""
         return self
+
+    def written(self, offset: int, length: int) -> Iterator[tuple[int, int]]:
+        """Yield where something is written, which is everywhere."""
+        yield offset, offset + length
 
 
 @dataclass(slots=True, eq=False)
@@ -132,6 +143,27 @@ class FileStore:
     def pinned(self) -> Self:
         """Return itself."""
         return self
+
+    def written(self, offset: int, length: int) -> Iterator[tuple[int, int]]:
+        """Yield where something is written, as far as the system tells holes from it."""
+        end = offset + length
+        while offset < end:
+            begin, offset = self._stretch(offset, end)
+            if begin < end:
+                yield begin, offset
+
+    def _stretch(self, offset: int, end: int) -> tuple[int, int]:
+        """Return the first written stretch, cut at `end`; where nothing is, an empty one there."""
+        if not hasattr(os, "SEEK_DATA"):
+            return offset, end
+        try:
+            begin = os.lseek(self.descriptor, offset, os.SEEK_DATA)
+            after = os.lseek(self.descriptor, begin, os.SEEK_HOLE)
+        except OSError as error:
+            # Nothing more is written; or the file became shorter, or its system does not tell.
+            hole = error.errno == errno.ENXIO and os.fstat(self.descriptor).st_size >= end
+            return (end, end) if hole else (offset, end)
+        return min(begin, end), min(after, end)
 
     def require_unchanged(self) -> None:
         """Raise `ModelError` if somebody has written to the file since it was first opened."""

@@ -62,13 +62,18 @@ def write_pieces(pieces: Sequence[Piece], descriptor: int, *, threads: bool = Fa
         for piece, at in placed:
             if not len(piece) or at in elsewhere:
                 continue
-            os.lseek(descriptor, at, os.SEEK_SET)
             if isinstance(piece, Slice) and isinstance(piece.store, FileStore):
-                _copy(piece.store, piece.offset, piece.length, trail, write)
+                for begin, end in piece.store.written(piece.offset, piece.length):
+                    os.lseek(descriptor, at + begin - piece.offset, os.SEEK_SET)
+                    _copy(piece.store, begin, end - begin, trail, write)
             else:
+                os.lseek(descriptor, at, os.SEEK_SET)
                 send(piece, write)
             trail.reach(at + len(piece))
         makers.make()
+    size = sum(map(len, pieces))
+    if os.fstat(descriptor).st_size < size:  # what is not written at its end is zero
+        os.ftruncate(descriptor, size)
 
 
 class _Makers:

@@ -100,7 +100,8 @@ class Worker:
             try:
                 message = self._messages.get(timeout=self._timeout if within is None else within)
             except queue.Empty:
-                self._give_up(f"did not finish {self._doing} within {self._timeout:g} s")
+                limit = f"within {self._timeout:g} s (--timeout)"
+                self._give_up(f"did not finish {self._doing} {limit}")
                 continue
             if message is None:
                 self._give_up(f"{how_it_ended(self._process.wait())} while {self._doing}")

@@ -34,9 +34,8 @@ from bnfold.shown import Shown
 from bnfold.statistics.freeze import Frozen, Statistics, freeze
 from bnfold.statistics.moments import F64, Moments
 from bnfold.statistics.normalizations import Normalization, find, in_training
-from bnfold.statistics.runner import Runner
+from bnfold.statistics.runner import DEFAULT_TIMEOUT, Runner
 from bnfold.statistics.training_network import Given, derive
-from bnfold.verification.options import DEFAULT_TIMEOUT
 from bnfold.verification.runs.inputs import Feed, InputSpec, input_specs
 from bnfold.verification.runs.loadable import as_target
 

@@ -11,7 +11,7 @@ import onnx
 from bnfold.files import from_proto, materialize, open_model, save_model
 from bnfold.paths import as_path
 from bnfold.statistics.estimate import Estimate, estimate
-from bnfold.verification.options import DEFAULT_TIMEOUT
+from bnfold.statistics.runner import DEFAULT_TIMEOUT
 from bnfold.verification.runs.inputs import Feed
 
 

@@ -17,6 +17,9 @@ from bnfold.processes.worker import Worker
 from bnfold.verification.runs.providers import resolve
 from bnfold.verification.runs.sessions import ENABLE_ALL, Target, load
 
+DEFAULT_TIMEOUT = 900.0
+"""Seconds for loading the network, and for each batch, which may be large."""
+
 _MODULE = "bnfold.statistics.runner"
 Arrays = Mapping[str, NDArray[Any]]
 

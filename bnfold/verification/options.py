@@ -8,10 +8,12 @@ from typing import Any
 from bnfold.errors import RequestError
 from bnfold.plain import Plain, fields_of
 
-DEFAULT_TIMEOUT = 900.0
 _LONGEST = 10_000_000
 """Seconds, a third of a year; systems do not wait much longer at once."""
 _LARGEST_SEED = 2**63
+_SECONDS = 60.0
+_BYTES_PER_SECOND = 1 << 22
+_NODES_PER_SECOND = 1 << 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +29,8 @@ class VerifyOptions(Plain):
         thorough: Measure rounding noise with a float64 reference and one-ulp jitter, and tell
             the error of every layer.
         seed: Seed of everything that is random.
-        timeout: Seconds that one step (loading a model and running it once) may take.
+        timeout: Seconds that one step (loading a model and running it once) may take; None for a
+            minute, and more for a large model (`enough_time`).
         time: Seconds for which both models are run in turn to time them; None for as long as it
             takes to tell, about a second at most; 0 not to.
         allow_narrowed: Accept a candidate that is right for fewer shapes than the original takes.
@@ -39,7 +42,7 @@ class VerifyOptions(Plain):
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     thorough: bool = False
     seed: int = 0
-    timeout: float = DEFAULT_TIMEOUT
+    timeout: float | None = None
     time: float | None = None
     allow_narrowed: bool = False
     match_outputs_by_name: bool = False
@@ -54,11 +57,10 @@ class VerifyOptions(Plain):
             raise RequestError(f"providers is a tuple of names, not {self.providers!r}")
         if not 0 <= self.seed < _LARGEST_SEED:
             raise RequestError(f"the seed is {self.seed}; it must be 0 or more, and below 2^63")
-        if not 0 < self.timeout <= _LONGEST:
+        if self.timeout is not None and not 0 < self.timeout <= _LONGEST:
             raise RequestError(
                 f"the time limit is {self.timeout:g} s; it must be above 0, and at most {_LONGEST}"
             )
-
         if self.time is not None and not 0 <= self.time <= _LONGEST:
             raise RequestError(
                 f"the time for timing is {self.time:g} s; it must be 0 or more, "
@@ -75,3 +77,15 @@ class VerifyOptions(Plain):
         """Return the options that `to_dict` gave."""
         shapes = {name: tuple(shape) for name, shape in data["shapes"].items()}
         return cls(**{**data, "providers": tuple(data["providers"]), "shapes": shapes})
+
+
+def enough_time(size: int, nodes: int) -> float:
+    """Return how many seconds a step may take, unless somebody says otherwise.
+
+    Networks that run at all run much faster; a few kilobytes that keep a runtime busy do not.
+
+    Args:
+        size: How many bytes the model has, with its data.
+        nodes: How many nodes it has.
+    """
+    return round(_SECONDS + size / _BYTES_PER_SECOND + nodes / _NODES_PER_SECOND)

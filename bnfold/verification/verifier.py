@@ -10,13 +10,15 @@ from typing import Any, Self
 import onnx
 
 from bnfold.errors import ModelError
+from bnfold.files.opened import open_model
+from bnfold.files.walk import node_count
 from bnfold.processes.worker import ChildDiedError, Worker
 from bnfold.region import Region
 from bnfold.verification.comparison import OutputComparison, OutputVerdict, decode
 from bnfold.verification.conclude import conclude
 from bnfold.verification.gain import Executed, Times, Timing
 from bnfold.verification.operators.demands import Shape
-from bnfold.verification.options import VerifyOptions
+from bnfold.verification.options import VerifyOptions, enough_time
 from bnfold.verification.proof.prove import Proof, prove
 from bnfold.verification.runs.providers import short_name
 from bnfold.verification.verdict import ProbeVerdict, ProviderReport, ProviderState, Verification
@@ -47,11 +49,21 @@ class Verifier:
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
     def __enter__(self) -> Self:
-        """Start running the original."""
-        self._worker = Worker(_CHILD, self._options.timeout, self._step)
+        """Start running the original.
+
+        Raises:
+            RequestError: There is no such file, or it may not be read.
+            ModelError: It is not an ONNX model.
+        """
+        seconds = self._options.timeout
+        if seconds is None:
+            with open_model(self._original) as opened:
+                seconds = enough_time(opened.size, node_count(opened.proto))
+        options = replace(self._options, timeout=seconds)
+        self._worker = Worker(_CHILD, seconds, self._step)
         self._folder = tempfile.TemporaryDirectory(prefix="bnfold-")
         self._worker.send(
-            "original", path=str(self._original.absolute()), options=self._options.to_dict(),
+            "original", path=str(self._original.absolute()), options=options.to_dict(),
             folder=self._folder.name,
         )  # fmt: skip
         return self

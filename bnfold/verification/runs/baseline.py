@@ -15,7 +15,7 @@ import onnx
 from bnfold.files import opened
 from bnfold.verification.comparison import Outputs
 from bnfold.verification.dtypes import Array
-from bnfold.verification.options import VerifyOptions
+from bnfold.verification.options import VerifyOptions, enough_time
 from bnfold.verification.proof.drawing import random_outputs
 from bnfold.verification.runs.compare import is_telling
 from bnfold.verification.runs.feeds import generated, of_other_sizes
@@ -115,7 +115,8 @@ class Originals:
         """
         named = resolve(self.options.providers) or [CPU, CUDA]
         self.announce("looking for execution providers")
-        trials = [Trial(provider, self.options.timeout) for provider in named]
+        seconds = self.options.timeout or enough_time(0, 0)
+        trials = [Trial(provider, seconds) for provider in named]
         with opened.open_model(self.path) as model:
             self.random = random_outputs(model)
             for provider, trial in zip(named, trials, strict=True):
