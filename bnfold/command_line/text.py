@@ -354,7 +354,7 @@ def _state(provider: "ProviderReport") -> Iterator[str]:
 def _remarks(output: "OutputComparison") -> str:
     """Say what the numbers do not say."""
     missing = (
-        f"; {output.no_evidence} of {output.size} elements are NaN or infinite in both"
+        f"; {output.no_evidence} of {output.size} elements are no evidence: NaN, infinite or masked"
         if 0 < output.no_evidence < output.size
         else ""
     )

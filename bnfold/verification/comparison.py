@@ -38,7 +38,7 @@ class OutputComparison(Plain):
         magnitude: The largest |original|.
         allowance: What the difference may be.
         size: Number of elements.
-        no_evidence: Elements that are NaN or infinite on both sides.
+        no_evidence: Elements that are NaN or infinite on both sides, or masked by a huge number.
         note: Why, where the numbers do not say it.
     """
 

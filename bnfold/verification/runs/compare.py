@@ -18,6 +18,9 @@ a candidate whose sums are taken in another order still differs in the last digi
 Where the noise is above `HOPELESS` of the magnitude the original has too few correct digits for
 its outputs to prove anything: agreement is then *inconclusive*, disagreement still counts.
 
+A mask of huge numbers sets no allowance for the rest: elements are judged by groups of like
+magnitude where there are such (`magnitudes`).
+
 Where the true outputs are known (the original computed in float64) they take the place of A, the
 difference is the candidate's error, the noise is the largest error of the original in all its
 variants, and the candidate may have 5 times that.
@@ -32,6 +35,7 @@ import numpy as np
 from bnfold.frozen import frozen
 from bnfold.verification.comparison import OutputComparison, Outputs, OutputVerdict
 from bnfold.verification.dtypes import Array, is_float, largest, unit_roundoff, wide
+from bnfold.verification.runs.magnitudes import Group, groups
 
 FACTOR = 16.0
 """Largest ratio seen over 2,399 correct folds: 9.9."""
@@ -102,6 +106,22 @@ def compare_output(
         return _unlike(name, level, noise, original, candidate)
     if not is_float(original):
         return _exact(name, level, noise, original, candidate)
+    parts = groups(wide(original))
+    if len(parts) > 1:
+        return _by_groups(parts, name, level, original, variants, candidate, rule)
+    return _rounded(name, level, noise, original, variants, candidate, rule)
+
+
+def _rounded(
+    name: str,
+    level: str,
+    noise: float,
+    original: Array,
+    variants: Sequence[Array],
+    candidate: Array,
+    rule: Rule,
+) -> OutputComparison:
+    """Judge floating-point numbers of like magnitude."""
     A, C = wide(original), wide(candidate)
     finite = np.isfinite(A)
     both = finite & np.isfinite(C)
@@ -133,6 +153,40 @@ def compare_output(
     return OutputComparison(
         name, level, verdict, difference, noise, magnitude, allowance, A.size, missing, note
     )
+
+
+def _by_groups(
+    parts: Sequence[Group],
+    name: str,
+    level: str,
+    original: Array,
+    variants: Sequence[Array],
+    candidate: Array,
+    rule: Rule,
+) -> OutputComparison:
+    """Judge the elements of like magnitude for themselves, and return the worst of them.
+
+    What is masked is no evidence, unless it differs.
+    """
+    moved = [variant for variant in variants if variant.shape == original.shape]
+    worst: OutputComparison | None = None
+    masked = 0
+    for part in parts:
+        where = part.where
+        found = compare_output(
+            name, level, original[where], [v[where] for v in moved], candidate[where], rule
+        )
+        if part.mask and found.verdict is not OutputVerdict.DIFFERS:
+            masked += found.size
+        elif worst is None or _badness(found) > _badness(worst):
+            worst = found
+    assert worst is not None  # noqa: S101 - the smallest elements are no mask
+    return replace(worst, size=original.size, no_evidence=worst.no_evidence + masked)
+
+
+def _badness(found: OutputComparison) -> tuple[int, float]:
+    order = {OutputVerdict.AGREES: 0, OutputVerdict.INCONCLUSIVE: 1, OutputVerdict.DIFFERS: 2}
+    return order[found.verdict], found.used
 
 
 def is_telling(values: Array) -> bool:
