@@ -26,6 +26,19 @@ _BY_ARRAYS: Final = frozenset(
 what they read and make."""
 
 
+_NO_LARGER: Final = frozenset(
+    {"Abs", "Cast", "CastLike", "Ceil", "Clip", "Concat", "Erf", "Exp", "Flatten", "Floor",
+     "Identity", "Log", "Neg", "Not", "Reciprocal", "ReduceMax", "ReduceMean", "ReduceMin",
+     "ReduceProd", "ReduceSum", "Relu", "Reshape", "Round", "Sigmoid", "Sign", "Slice", "Softmax",
+     "Split", "Sqrt", "Squeeze", "Tanh", "Transpose", "Trilu", "Unsqueeze"}
+)  # fmt: skip
+"""Operators of those whose outputs have no more elements than all that they read."""
+
+
+_WIDEST: Final = 16
+"""Bytes of an element of the widest type there is."""
+
+
 _MEASURING: Final = frozenset({"Shape", "Size"})
 """Operators that see how large a tensor is, and none of its elements."""
 
@@ -81,6 +94,8 @@ def require_room_for_outputs(
     Raises:
         TooLargeError: They take more.
     """
+    if node.op_type in _NO_LARGER and _WIDEST * _elements(inputs, ()) <= room:
+        return  # ONNX need not be asked, which takes longer than computing a small node
     try:
         sizes = _output_sizes(node, opset, inputs)
     except TooLargeError:
@@ -174,7 +189,7 @@ def _width(told: onnx.TypeProto | None) -> int:
     try:
         return int(onnx.helper.tensor_dtype_to_np_dtype(told.tensor_type.elem_type).itemsize)  # type: ignore[union-attr]
     except (AttributeError, KeyError):
-        return 16  # that of the widest type there is
+        return _WIDEST
 
 
 def _type_of(shape: Sequence[int], dtype: np.dtype[np.generic]) -> onnx.TypeProto:
