@@ -57,6 +57,7 @@ class Reason(Enum):
     OTHER_AXIS = "other-axis"
     ZERO_PADDING = "zero-padding"
     QUANTIZED_RANGE = "quantized-range"
+    QUANTIZED_FORM = "quantized-form"
     OVERFLOW = "overflow"
     NOT_FINITE = "not-finite"
 
@@ -107,6 +108,7 @@ _TEXTS = {
     Reason.OTHER_AXIS: "the values do not vary along the operator's channels",
     Reason.ZERO_PADDING: "zero padding would no longer be what the operator reads at the border",
     Reason.QUANTIZED_RANGE: "the quantized values would leave their range",
+    Reason.QUANTIZED_FORM: "the weight is quantized in a form that the values do not fit",
     Reason.OVERFLOW: "the folded values overflow the element type",
     Reason.NOT_FINITE: "the weight holds NaN or infinity",
 }

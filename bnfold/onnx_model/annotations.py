@@ -42,6 +42,12 @@ def take_remarks(graph: onnx.GraphProto, *, outputs: bool = True) -> Iterator[Re
     taken = {n: onnx.ValueInfoProto.FromString(v.SerializeToString()) for n, v in remarks.items()}
     del graph.value_info[:]
     graph.value_info.extend(kept)
+    for sparse in graph.sparse_initializer:  # inference takes them for another type of tensor
+        made = onnx.helper.make_tensor_value_info
+        graph.value_info.append(
+            made(sparse.values.name, sparse.values.data_type, list(sparse.dims))
+        )
+    del graph.sparse_initializer[:]
     yield taken
     for body in _bodies(graph):
         yield from take_remarks(body, outputs=False)
@@ -163,7 +169,7 @@ class _Known:
             self._agree_on_types(node, opset)
             output = self.shapes.get(node.output[0]) if node.output else None
             for name in node.input if node.op_type == "Concat" else node.input[:1]:
-                if not name or name in self.shapes:
+                if not name or _is_settled(self.shapes.get(name)):
                     continue
                 told = told_input(node, self._inputs(node), output)
                 if told is not None:
@@ -246,7 +252,16 @@ def merged(known: Dims, other: Dims) -> Dims | None:
     pairs = [*zip(known, other, strict=True)]
     if any(isinstance(m, int) and isinstance(n, int) and m != n for m, n in pairs):
         return None
-    return tuple(n if m is None or str(m).startswith(_INVENTED) else m for m, n in pairs)
+    return tuple(n if n is not None and _is_open(m) else m for m, n in pairs)
+
+
+def _is_open(dim: int | str | None) -> bool:
+    """Whether nothing is known of a size, but perhaps a symbol that inference made up."""
+    return dim is None or str(dim).startswith(_INVENTED)
+
+
+def _is_settled(shape: Dims | None) -> bool:
+    return shape is not None and not any(map(_is_open, shape))
 
 
 def shape_of(value: onnx.ValueInfoProto) -> Dims | None:

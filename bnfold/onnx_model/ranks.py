@@ -109,6 +109,14 @@ def _matrix_read(node: onnx.NodeProto, inputs: _Inputs) -> Dims | None:
     return (channels, None) if _integer(node, "transA", 0) else (None, channels)
 
 
+def _rows_read(_: onnx.NodeProto, inputs: _Inputs) -> Dims | None:
+    """What is multiplied by a matrix has as many columns as that has rows."""
+    data, weight = _at(inputs, 0), _at(inputs, 1)
+    if not data or weight is None or len(weight) != _MATRIX:
+        return None
+    return (*(None,) * (len(data) - 1), weight[0])
+
+
 def _of_list(name: str, index: int = -1, *, extra: int = 0, per_axis: int = 1) -> _Rule:
     """As many axes as a list has elements, be it an attribute or the input at `index`."""
 
@@ -241,6 +249,7 @@ _INPUT: Mapping[str, _Rule] = {
     "DeformConv": _of_weight(1, grouped=True),
     "ConvTranspose": _of_weight(0, grouped=False),
     "Gemm": _matrix_read,
+    "MatMul": _rows_read,
     **{
         name: _OUTPUT[name]
         for name in (

@@ -91,8 +91,10 @@ def _check_inference(op: Operator) -> None:
 def _parameters(values: Sequence[Value], x: Value) -> NDArray[np.float64]:
     """Return the parameters [C] of the normalization of x, in float64, one beside the other."""
     numbers = [value.parameters() for value in values]
-    if x.rank <= _CHANNEL_AXIS:
-        raise Refusal(Reason.BAD_PARAMETERS, f"the input has rank {x.rank}", x.name)
+    if not x.rank:
+        raise Refusal(Reason.INVALID_NODE, "the input is a scalar", x.name)
+    if x.rank == 1:  # legal, with one channel
+        raise Refusal(Reason.OTHER_AXIS, "the input has one axis, and that is the batch", x.name)
     channels = x.dims[_CHANNEL_AXIS]
     size = channels if isinstance(channels, int) else numbers[0].size
     for value, one in zip(values, numbers, strict=True):

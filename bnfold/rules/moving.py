@@ -117,7 +117,12 @@ def _reshaped(affine: Affine, source: Shape, target: Shape) -> Affine:
         source, target, axes[0], axes[-1]
     )
     if block is None:
-        raise Refusal(Reason.UNKNOWN_SHAPE, f"reshape {_show(source)} to {_show(target)}")
+        together = _together(source, target, axes)
+        if together is None:
+            raise Refusal(Reason.UNKNOWN_SHAPE, f"reshape {_show(source)} to {_show(target)}")
+        (first, last), size = together
+        joined = affine.moved(lambda v: v.reshape((*v.shape[:first], 1, *v.shape[last:])))
+        return _reshaped(joined, (*source[:first], size, *source[last:]), target)
     (begin, end), (first, last) = block
     inner = tuple(int(d) for d in source[begin:end] if isinstance(d, int))
     require_room(inner)
@@ -128,6 +133,31 @@ def _reshaped(affine: Affine, source: Shape, target: Shape) -> Affine:
         + (1,) * (len(target) - last)
     )
     return affine.moved(lambda values: np.broadcast_to(values, before).reshape(after))
+
+
+def _together(
+    source: Shape, target: Shape, axes: tuple[int, ...]
+) -> tuple[tuple[int, int], int] | None:
+    """Find neighbouring axes of which only the product is known, from what the whole comes to.
+
+    Where [N, C, H, W] becomes [N, K], H W = K / C, whatever the two are. Only axes along which the
+    affine does not vary may be taken together.
+    """
+    same = 0
+    while (
+        same < min(len(source), len(target))
+        and _product(source[: same + 1]) == _product(target[: same + 1])
+        and _product(source[: same + 1]) is not None
+    ):
+        same += 1
+    rest = source[same:]
+    free = [same + i for i, dim in enumerate(rest) if not isinstance(dim, int)]
+    if not free or free != [*range(free[0], free[-1] + 1)] or set(free) & set(axes):
+        return None
+    whole, known = _product(target[same:]), _product([d for d in rest if isinstance(d, int)])
+    if whole is None or known is None or whole[1] or not known[0] or whole[0] % known[0]:
+        return None
+    return (free[0], free[-1] + 1), whole[0] // known[0]
 
 
 Block = tuple[tuple[int, int], tuple[int, int]]

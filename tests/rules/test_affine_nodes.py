@@ -65,7 +65,7 @@ def test_epsilon_is_the_float32_that_the_attribute_holds() -> None:
         (_normalization(opset=6), Reason.TRAINING_MODE),
         (_normalization(opset=7, spatial=0), Reason.PER_ELEMENT_STATISTICS),
         (_normalization(unknown()), Reason.UNKNOWN_SHAPE),
-        (_normalization(data(2)), Reason.BAD_PARAMETERS),
+        (_normalization(data(2)), Reason.OTHER_AXIS),
         (_normalization(data(1, 3)), Reason.BAD_PARAMETERS),
         (_normalization(X, data(2), _ZEROS, _ZEROS, _ONES), Reason.PARAMETERS_NOT_CONSTANT),
         (_normalization(X, _ONES, _ZEROS, _ZEROS, constant([1, -1])), Reason.BAD_VARIANCE),

@@ -307,7 +307,7 @@ class Editor:
 
     def _drop_constant(self, record: Tensor) -> Sequence[int]:
         """Remove one constant; return the tensors that its maker read."""
-        if record.initializer is not None:
+        if record.is_stored:
             self._gone_initializers[record.scope].add(record.name)
             if record.overridable:
                 self._gone_inputs[record.scope].add(record.name)
@@ -355,6 +355,7 @@ class Editor:
             container = self._containers[scope]
             assert isinstance(container, onnx.GraphProto)  # noqa: S101 - functions hold none
             _remove(container.initializer, lambda stored: stored.name, names)
+            _remove(container.sparse_initializer, lambda stored: stored.values.name, names)
             gone[scope] |= names
         for scope, names in self._gone_inputs.items():
             container = self._containers[scope]

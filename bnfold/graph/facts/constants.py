@@ -16,6 +16,7 @@ import onnx
 from numpy.typing import NDArray
 
 from bnfold.files.opened import OpenedModel
+from bnfold.files.sparse import dense
 from bnfold.graph.facts.shapes import Shapes
 from bnfold.graph.index.view import NONE, Node, View
 from bnfold.graph.options import EVERYTHING, FoldOptions
@@ -46,7 +47,9 @@ _UNKNOWN_DIM = -(1 << 60)
 _INVENTED = "unk__"
 """How the symbols begin that ONNX's shape inference makes up for what it does not know."""
 
-_STATED = frozenset({"value", "value_float", "value_int", "value_floats", "value_ints"})
+_STATED = frozenset(
+    {"sparse_value", "value", "value_float", "value_int", "value_floats", "value_ints"}
+)
 
 
 class Constants:
@@ -76,7 +79,7 @@ class Constants:
         self._room = max(COMPUTED, COMPUTED_GROWTH * opened.size)
         self._constant: set[int] = set()
         for tensor in view.tensors:
-            if tensor.initializer is not None and not self.is_overridable(tensor.number):
+            if tensor.is_stored and not self.is_overridable(tensor.number):
                 self._constant.add(tensor.number)
         for scope in view.scopes:
             for node in sorted(scope.nodes):
@@ -199,7 +202,10 @@ class Constants:
         if stored is not None:
             self._values[tensor] = self._opened.read(stored)
             return
-        node = self._view.producer(tensor)
+        node, sparse = self._view.producer(tensor), self._view.tensors[tensor].sparse
+        if sparse is not None:
+            self._values[tensor] = dense(sparse, self._opened)
+            return
         if node is None:
             raise Refusal(Reason.PARAMETERS_NOT_CONSTANT, at=self._view.tensors[tensor].name)
         named = (output for output in node.outputs if output != NONE)
@@ -211,7 +217,7 @@ class Constants:
     def _run(self, node: Node) -> list[NDArray[np.generic]]:
         """Compute one node."""
         if _is_constant_node(node.proto):
-            return [_stated_value(node.proto)]
+            return [_stated_value(node.proto, self._opened)]
         if node.proto.op_type in _SHAPE_READERS:
             return [_shape_value(node, self._shapes[node.inputs[0]])]
         opset = self._view.scopes[node.scope].opset
@@ -306,9 +312,11 @@ def _is_deterministic(op_type: str, opset: int) -> bool:
     return bool(schema.node_determinism == determinism.Deterministic)  # type: ignore[attr-defined]
 
 
-def _stated_value(node: onnx.NodeProto) -> NDArray[np.generic]:
+def _stated_value(node: onnx.NodeProto, opened: OpenedModel) -> NDArray[np.generic]:
     """Return what a Constant node states in another form than a tensor."""
     for attribute in node.attribute:
+        if attribute.name == "sparse_value":
+            return dense(attribute.sparse_tensor, opened)
         if attribute.name == "value_float":
             return np.asarray(attribute.f, dtype=np.float32)
         if attribute.name == "value_int":

@@ -75,7 +75,7 @@ def find_quantized(graph: Graph, tensor: int) -> Quantized | None:
     zero_point = values[_ZERO_POINT] if len(values) > _ZERO_POINT else None
     operator = graph.operator(node.number)
     if integers is None or scale is None or scale.ndim > 1 or operator.integer("block_size", 0):
-        raise Refusal(Reason.QUANTIZED_RANGE, "scales per block", node.label)
+        raise Refusal(Reason.QUANTIZED_FORM, "scales per block", node.label)
     axis = operator.integer("axis", 1)
     axis = axis % integers.ndim if integers.ndim else 0
     return Quantized(
@@ -96,7 +96,7 @@ def _check_not_quantized(graph: Graph, tensor: int) -> None:
             continue
         if is_dequantizer(maker):
             raise Refusal(
-                Reason.QUANTIZED_RANGE,
+                Reason.QUANTIZED_FORM,
                 "the weight is computed from it and would become floats",
                 maker.label,
             )
@@ -135,7 +135,12 @@ def _vector(weight: Quantized, factor: F64) -> tuple[int, F64]:
     per_tensor = weight.scale.size == 1
     fits = weight.per_axis if per_tensor else axes[0] == weight.axis
     if len(axes) > 1 or not fits:
-        raise Refusal(Reason.QUANTIZED_RANGE, "the scales lie along another axis")
+        raise Refusal(
+            Reason.QUANTIZED_FORM,
+            f"the scales lie along another axis, {weight.axis}"
+            if not per_tensor
+            else "one scale for all channels",
+        )
     return axes[0], varying.scale.reshape(-1)
 
 

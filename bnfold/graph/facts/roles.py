@@ -149,6 +149,8 @@ def _check_operands(graph: Graph, node: Node, data: int) -> None:
 
 def _explained(graph: Graph, node: Node, obstacle: Obstacle) -> Obstacle:
     """Return a more precise reason why parameters are not constant."""
+    if obstacle.reason is Reason.WEIGHT_NOT_CONSTANT:
+        return _dequantized(graph, node) or obstacle
     if obstacle.reason is not Reason.PARAMETERS_NOT_CONSTANT:
         return obstacle
     for number in node.inputs[1:]:
@@ -160,3 +162,15 @@ def _explained(graph: Graph, node: Node, obstacle: Obstacle) -> Obstacle:
         if tensor.is_input and graph.view.scopes[tensor.scope].is_function:
             return Obstacle(Reason.FUNCTION_ARGUMENT, tensor.name)
     return obstacle
+
+
+def _dequantized(graph: Graph, node: Node) -> Obstacle | None:
+    """Say of a weight that another domain's DequantizeLinear makes of constants what it is."""
+    for tensor in node.inputs:
+        maker = None if tensor == NONE else graph.view.producer(tensor)
+        if maker is None or maker.proto.op_type != "DequantizeLinear":
+            continue
+        constant = all(t in graph.constants for t in maker.inputs if t != NONE)
+        if constant and maker.proto.domain not in ("", "ai.onnx"):
+            return Obstacle(Reason.QUANTIZED_FORM, maker.label, f"of {maker.proto.domain}")
+    return None

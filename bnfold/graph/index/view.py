@@ -42,6 +42,7 @@ class Tensor:
         is_input: Whether it is an input of its graph or function.
         outputs: How often its graph or function lists it as an output, or a subgraph's does.
         initializer: Its stored numbers, if it is an initializer.
+        sparse: The same, if it is a sparse one.
         overridable: Whether a caller may feed something else (an initializer that is an input).
     """
 
@@ -53,7 +54,13 @@ class Tensor:
     is_input: bool = False
     outputs: int = 0
     initializer: onnx.TensorProto | None = None
+    sparse: onnx.SparseTensorProto | None = None
     overridable: bool = False
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether it is an initializer, sparse or not."""
+        return self.initializer is not None or self.sparse is not None
 
 
 @dataclass(slots=True, eq=False)
@@ -128,7 +135,7 @@ class View:
         self.tensors: list[Tensor] = []
         self.scopes: list[Scope] = []
         self._numbers: dict[int, int] = {}
-        self._stored: dict[int, dict[str, onnx.TensorProto]] = {}
+        self._stored: dict[int, dict[str, onnx.TensorProto | onnx.SparseTensorProto]] = {}
         self._inputs: dict[int, set[str]] = {}
         self._kept_alive: list[object] = []
         _require_made(model.graph, frozenset())
@@ -169,6 +176,8 @@ class View:
         stored = proto.initializer if isinstance(proto, onnx.GraphProto) else ()
         inputs = proto.input if isinstance(proto, onnx.GraphProto) else ()
         self._stored[scope.number] = {tensor.name: tensor for tensor in stored}
+        sparse = proto.sparse_initializer if isinstance(proto, onnx.GraphProto) else ()
+        self._stored[scope.number] |= {tensor.values.name: tensor for tensor in sparse}
         self._inputs[scope.number] = {value.name for value in inputs}
         for tensor in seen.inputs:
             if tensor.name:
@@ -201,7 +210,7 @@ class View:
             if tensor == NONE:
                 continue
             made = self.tensors[tensor]
-            if made.producer != NONE or made.is_input or made.initializer is not None:
+            if made.producer != NONE or made.is_input or made.is_stored:
                 raise ModelError(f"tensor '{made.name}' is made twice")
             made.producer = node.number
 
@@ -258,6 +267,8 @@ class View:
         stored = self._stored[home.number].get(name)
         if stored is None:
             return Tensor(number, name, scope.number)
+        if isinstance(stored, onnx.SparseTensorProto):
+            return Tensor(number, name, home.number, sparse=stored)
         overridable = name in self._inputs[home.number]
         return Tensor(number, name, home.number, initializer=stored, overridable=overridable)
 

@@ -7,14 +7,13 @@ not be repeated by what checks it.
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from math import prod
 
 import numpy as np
 import onnx
 
 from bnfold.errors import ModelError
 from bnfold.files.opened import OpenedModel
-from bnfold.files.values import require_rank
+from bnfold.files.sparse import dense
 from bnfold.limits import COMPUTED, COMPUTED_GROWTH
 from bnfold.onnx_model.computing import TooLargeError, require_computable
 from bnfold.onnx_model.order import in_order
@@ -242,31 +241,6 @@ def constant_value(node: onnx.NodeProto, model: OpenedModel) -> Array:
         return np.asarray(value, kinds.get(attribute.name, object))
     except (TypeError, ValueError) as error:
         raise EvaluationError(f"{attribute.name} of a Constant holds something else") from error
-
-
-def dense(sparse: onnx.SparseTensorProto, model: OpenedModel) -> Array:
-    """Return a sparse tensor as an ordinary array.
-
-    Raises:
-        ModelError: It makes no sense, or is larger than a few bytes may declare.
-    """
-    values, indices = model.read(sparse.values), model.read(sparse.indices)
-    what = f"{_where(model)}the sparse tensor {sparse.values.name!r}"
-    require_rank(len(sparse.dims), what)
-    if min(sparse.dims, default=0) < 0:
-        raise ModelError(f"{what} has a negative dimension")
-    size = prod(sparse.dims)
-    if size * values.itemsize > max(COMPUTED, COMPUTED_GROWTH * model.size):
-        raise ModelError(f"{what} has {size} elements, too many to be verified")
-    array = np.zeros(tuple(sparse.dims), values.dtype)
-    try:
-        if indices.ndim == 1:
-            array.reshape(-1)[indices] = values
-        else:
-            array[tuple(indices.T)] = values
-    except (IndexError, ValueError) as error:
-        raise ModelError(f"{what} has indices that do not fit") from error
-    return array
 
 
 def _where(model: OpenedModel) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import onnx
 import pytest
@@ -12,6 +14,9 @@ from bnfold.files import from_proto
 from bnfold.graph.options import FoldOptions
 from bnfold.graph.plan.planner import read_graph
 from bnfold.reasons import Refusal
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _TEXT = """
 <ir_version: 10, opset_import: ["" : 18, "local" : 1]>
@@ -118,3 +123,44 @@ def test_an_output_that_an_operator_does_not_have_is_refused() -> None:
         }""")
     with pytest.raises(ModelError, match=r"Shape 'shape' is not valid ONNX: .* output size 2"):
         bnfold.fold(model)
+
+
+@pytest.mark.parametrize("place", ["initializer", "initializer by axes", "node"])
+def test_a_sparse_weight_is_folded(tmp_path: Path, place: str) -> None:
+    dice = np.random.default_rng(0)
+    weight = dice.normal(size=(4, 3, 3, 3)).astype(np.float32)
+    weight[np.abs(weight) < 1] = 0
+    by_axes = np.argwhere(weight)
+    indices = by_axes if "axes" in place else np.flatnonzero(weight)
+    sparse = onnx.helper.make_sparse_tensor(
+        onnx.numpy_helper.from_array(weight[tuple(by_axes.T)], "W"),
+        onnx.numpy_helper.from_array(indices.astype(np.int64)),
+        weight.shape,
+    )
+    model = onnx.parser.parse_model("""
+        <ir_version: 8, opset_import: ["" : 17]>
+        g (float[1,3,8,8] x) => (float[1,4,6,6] y)
+        <float[4] g = {1, 2, 3, 4}, float[4] b = {1, 2, 3, 4}, float[4] m = {4, 3, 2, 1},
+         float[4] v = {4, 1, 9, 16}>
+        { c = Conv (x, W) y = BatchNormalization <epsilon = 0.0> (c, g, b, m, v) }""")
+    if place == "node":
+        node = onnx.NodeProto(op_type="Constant", output=["W"])
+        node.attribute.add(
+            name="sparse_value", type=onnx.AttributeProto.SPARSE_TENSOR, sparse_tensor=sparse
+        )
+        model.graph.node.insert(0, node)
+    else:
+        model.graph.sparse_initializer.append(sparse)
+    source, target = tmp_path / "m.onnx", tmp_path / "f.onnx"
+    source.write_bytes(model.SerializeToString())
+    report = bnfold.fold_file(source, target)
+    assert report.verification is not None
+    assert report.verification.ok
+    folded = onnx.ModelProto.FromString(target.read_bytes()).graph
+    assert not folded.sparse_initializer
+    stored = [t for t in folded.initializer if len(t.dims) == 4] or [
+        a.t for node in folded.node for a in node.attribute if a.HasField("t")
+    ]
+    factor = np.array([1, 2, 3, 4]) / np.sqrt([4, 1, 9, 16])
+    expected = weight * factor.reshape(-1, 1, 1, 1)
+    np.testing.assert_allclose(onnx.numpy_helper.to_array(stored[0]), expected, rtol=1e-6)
