@@ -183,8 +183,10 @@ def test_providers_that_did_not_run() -> None:
         ),
         (
             {"difference": 0.0, "no_evidence": 7},
-            "'y' is the same to the last bit; "
-            "7 of 100 elements are no evidence: NaN, infinite or masked",
+            (
+                "'y' is the same to the last bit; "
+                "7 of 100 elements are no evidence: NaN, infinite or masked"
+            ),
         ),
     ],
 )
