@@ -29,6 +29,7 @@ from bnfold.verification.proof.facts import (
     normalizations_in_series,
     parameters,
     roundings_in_series,
+    sums_in_series,
 )
 from bnfold.verification.proof.proportion import (
     Rounding,
@@ -343,10 +344,11 @@ class Pair:
             magnitude = np.maximum(magnitude, after.magnitude) if alike else after.magnitude
         return after.value, magnitude, extra
 
-    def _series(self) -> int:
+    def _series(self) -> float:
         """Return how many rounded constants a value meets on its way.
 
-        Where it is not known how it was folded, every normalization was perhaps folded by itself.
+        Where it is not known how it was folded, every normalization was perhaps folded by itself,
+        and the weights of branches that are one now were perhaps rounded at each addition.
         """
         # What a candidate does more often than the original has numbers for buys it nothing.
         had = roundings_in_series(self.old, unlike(self.old_weights, self.new_weights))
@@ -354,7 +356,8 @@ class Pair:
         if self.tight:
             return series
         before, after = (normalizations_in_series(cone) for cone in (self.old, self.new))
-        return max(series, before - after)
+        met = (sums_in_series(cone) for cone in (self.old, self.new))
+        return max(series, before - after) + max(next(met) - next(met), 0) / _ROUNDINGS
 
     def _underflow(self) -> dict[str, Tracked] | None:
         """Return the candidate's constants with the magnitudes that underflow gives them."""

@@ -41,6 +41,15 @@ def normalizations_in_series(cone: Cone) -> int:
     return _in_series(cone, lambda node, entering: max(entering) + row_of(node).normalizes)
 
 
+def sums_in_series(cone: Cone) -> int:
+    """Return how many sums of several branches a value meets at most on its way."""
+
+    def met(node: onnx.NodeProto, entering: Sequence[int]) -> int:
+        return max(entering) + (row_of(node).adds and len(entering) > 1)
+
+    return _in_series(cone, met)
+
+
 def _in_series(cone: Cone, count: Callable[[onnx.NodeProto, Sequence[int]], int]) -> int:
     """Return the largest count of any tensor that varies, from those that enter its node."""
     depth: dict[str, int] = dict.fromkeys(cone.leaves, 0)
