@@ -179,6 +179,13 @@ class Map:
         return Map(kernels, self.bias + other.bias, self.size + other.size)
 
     @property
+    def is_bare(self) -> bool:
+        """Whether it is another tensor as it is."""
+        kernels = self.kernels.values()
+        bare = all(k.is_point and (k.values == 1).all() and not any(k.begin) for k in kernels)
+        return len(kernels) == 1 and bare and not self.bias.any()
+
+    @property
     def point(self) -> tuple[Way, Kernel]:
         """The one kernel, where it takes every element by itself.
 

@@ -2,9 +2,9 @@
 
 A probe sees a sum of thousands of weights at a time, and the factors that `proportion` looks for
 say nothing of what is a sum. So both models are told as linear maps, in float64, and the kernels
-are compared number by number: where nothing but the sum lies between what enters and what leaves,
-they must be the same, and the biases too; else, as in `proportion`, but for a factor for each
-output and each input.
+are compared number by number. Where behind the sum there is nothing that multiplies or adds
+constants, they must be the same, and the biases too; else, as in `proportion`, but for a factor for
+each output and each input.
 """
 
 import math
@@ -58,7 +58,8 @@ def sums_differ(
         return 0.0, ""
     if [what for what, _ in before] != [what for what, _ in after]:
         return 0.0, ""
-    exact = len(before) == 1 and not multiplied
+    told = [one for _, one in (*before, *after)]
+    exact = not multiplied and all(_is_first(one, old) or one.is_bare for one in told)
     if not (exact or tight):  # an error of a sum's magnitude is no ratio of its numbers
         return 0.0, ""
     worst = 0.0, ""
@@ -74,6 +75,11 @@ def sums_differ(
             if fraction > worst[0]:
                 worst = fraction, "a bias is not the sum of the original's"
     return worst
+
+
+def _is_first(made: Map, cone: Cone) -> bool:
+    """Tell whether a map is one of what enters, so that nothing can have been multiplied before."""
+    return all(way.leaf in cone.leaves for way in made.kernels)
 
 
 def _kernels(

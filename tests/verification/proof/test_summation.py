@@ -61,8 +61,8 @@ def test_every_coefficient_of_a_block_is_seen(name: str) -> None:
             continue
         places = np.flatnonzero(np.abs(values.reshape(-1)) > 0)
         place = int(rng.choice(places))
-        # Behind what is no linear map a shift may be moved on; the probe sees biases by themselves.
-        several = len(folded.graph.node) > 1 and values.ndim < 2
+        # In front of another operator a shift may be moved on; the probe sees biases by themselves.
+        several = (BLOCKS[name][1] > 1 or name == "LeViT heads") and values.ndim < 2
         if not several:
             fraction, note = differ(model, changed(folded, stored.name, place, 1 + 2.0**-20))
             assert fraction > 1, stored.name
@@ -100,3 +100,54 @@ def test_kernels_are_added_up_in_their_places(elem_type: int) -> None:
     assert what == ""
     assert kernel.begin == (1, 1)
     np.testing.assert_array_equal(kernel.values[0], expected)
+
+
+def _fused(
+    weight: NDArray[np.float32], norm: list[NDArray[np.float32]]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """A convolution and the normalization behind it, in float32, as authors' scripts do it."""
+    gamma, beta, mean, var = norm
+    scale = gamma / np.sqrt(var + np.float32(1e-5))
+    return weight * scale[:, None, None, None], beta - mean * scale
+
+
+def deployed(train: Net, blocks: int, fault: float = 0.0) -> onnx.ModelProto:
+    """RepVGG blocks as its authors' script leaves them: one kernel each, under names of its own."""
+    numbers = iter(numpy_helper.to_array(tensor) for tensor in train.initializers)
+    net = Net(size=train.size)
+    x = net.feed()
+    net.nodes.clear()
+    identity = np.zeros((6, 6, 3, 3), np.float32)
+    identity[range(6), range(6), 1, 1] = 1
+    for _ in range(blocks):
+        wide, first = next(numbers), [next(numbers) for _ in range(4)]
+        point, second = next(numbers), [next(numbers) for _ in range(4)]
+        third = [next(numbers) for _ in range(4)]
+        framed = np.pad(point, [(0, 0), (0, 0), (1, 1), (1, 1)])
+        branches = ((wide, first), (framed, second), (identity, third))
+        parts = [_fused(*branch) for branch in branches]
+        kernel, bias = (np.sum(p, axis=0, dtype=np.float32) for p in zip(*parts, strict=True))
+        kernel.flat[7] += np.float32(fault) * np.abs(kernel.flat[7])
+        names = [net.number(v, "rbr_reparam") for v in (kernel, bias)]
+        for stored, values in zip(net.initializers[-2:], (kernel, bias), strict=True):
+            stored.CopyFrom(numpy_helper.from_array(np.asarray(values), stored.name))
+        x = net.op("Relu", net.op("Conv", x, *names, pads=[1] * 4))
+    net.nodes[-1].output[0] = train.outputs[0].name
+    net.outputs = train.outputs
+    return net.model()
+
+
+def test_an_author_s_own_merge_is_proved() -> None:
+    blocks = 3
+    train = Net(size=9)
+    x = train.feed()
+    for _ in range(blocks):
+        x = BLOCKS["RepVGG"][0](train, x)
+    train.output(x)
+    good = bnfold.verify(train.model(), deployed(train, blocks))
+    assert good.structure.proved, good.reason
+    assert good.ok
+    assert len(good.probes) == blocks
+    bad = bnfold.verify(train.model(), deployed(train, blocks, 1e-4))
+    assert not bad.structure.proved
+    assert bad.verdict != "passed"
