@@ -214,6 +214,6 @@ class Grower:
 
     @property
     def magnitude(self) -> float:
-        """The largest number anywhere in the network."""
-        floats = [v for v in self.net.values.values() if v.dtype.kind == "f" and v.size]
-        return max(float(np.abs(v).max()) for v in floats)
+        """The largest number anywhere in the network; a bound that is infinite is none."""
+        floats = [v for v in self.net.values.values() if v.dtype.kind == "f"]
+        return max(float(np.max(np.abs(v), initial=0.0, where=np.isfinite(v))) for v in floats)

@@ -145,6 +145,8 @@ def between_bounds(compute: Compute, node: onnx.NodeProto, inputs: TrackedInputs
             exactness = np.abs(bound)
         else:
             continue
+        if np.isinf(bound).all():  # nothing is beyond it, and it is no number that comes out
+            continue
         beyond = side * (data.value - bound) > data.slack * data.magnitude
         size = np.where(beyond, exactness, np.maximum(size, exactness))
     return [np.asarray(size)]
