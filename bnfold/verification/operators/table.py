@@ -80,6 +80,7 @@ class Row:
         multiplies: Both of its operands may vary, and their errors add up.
         normalizes: It is a batch normalization, which a fold takes away.
         brings_in: It brings in a number of its own, as the value of a Pad.
+        counts_elements: It counts elements along axes, as a Slice does.
         parameters: Inputs that say where it bends, or what it fills with, and are no weights.
         casts: It rounds to another type, of which nothing shows in float64.
     """
@@ -96,6 +97,7 @@ class Row:
     multiplies: bool = False
     normalizes: bool = False
     brings_in: bool = False
+    counts_elements: bool = False
     parameters: tuple[int, ...] = ()
     casts: bool = False
 
@@ -260,7 +262,7 @@ TABLE: Mapping[str, Row] = {
         parameters=(2,),
     ),
     "Split": _PICKED,
-    "Slice": _PICKED,
+    "Slice": Row(Kind.MOVEMENT, magnitude.alike, counts_elements=True),
     "Gather": _PICKED,
     "Expand": _PICKED,
     "Tile": _PICKED,

@@ -24,6 +24,7 @@ from bnfold.verification.proof.computing import (
 from bnfold.verification.proof.cone import Cone
 from bnfold.verification.proof.facts import (
     brings_numbers_in,
+    integer_inputs,
     is_alike_for_all_shapes,
     linear_depth,
     normalizations_in_series,
@@ -39,7 +40,7 @@ from bnfold.verification.proof.proportion import (
     weights_are_bound,
 )
 from bnfold.verification.proof.receptive_field import windows
-from bnfold.verification.proof.samples import batches
+from bnfold.verification.proof.samples import as_integers, batches
 from bnfold.verification.proof.scaling import (
     NOTHING_MULTIPLIED,
     Factors,
@@ -252,7 +253,10 @@ class Pair:
         }
         once, twice = (
             tracked_of(
-                self.old, self.old_weights, {n: a * 0 + size for n, a in batch.items()}, sizes
+                self.old,
+                self.old_weights,
+                {n: np.full_like(a, size) for n, a in batch.items()},
+                sizes,
             ).magnitude
             for size in (1.0, 2.0)
         )
@@ -321,7 +325,13 @@ class Pair:
         return max((unit_roundoff(dtype) for dtype in self.old_weights.dtypes), default=2.0**-24)
 
     def _possible(self, batch: Mapping[str, Array]) -> Mapping[str, Array]:
-        return {n: np.abs(a) if n in self.never_negative else a for n, a in batch.items()}
+        integers = integer_inputs(self.old)
+        possible = {n: np.abs(a) if n in self.never_negative else a for n, a in batch.items()}
+        return possible | {
+            name: as_integers(batch[name], dtype)
+            for name, dtype in integers.items()
+            if name in batch
+        }
 
     def _candidate(
         self, magnitude: Array, underflow: Mapping[str, Tracked] | None, batch: Mapping[str, Array]

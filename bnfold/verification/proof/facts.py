@@ -86,6 +86,21 @@ def parameters(cone: Cone) -> dict[str, str]:
     return {name: op_type for name, op_type in found.items() if name not in elsewhere}
 
 
+def integer_inputs(cone: Cone) -> dict[str, np.dtype[np.generic]]:
+    """Return the tensors that enter and are inputs of the graph of integers or booleans."""
+    graph = cone.scope.model.proto.graph
+    types = {v.name: v.type.tensor_type.elem_type for v in graph.input if v.name in cone.leaves}
+    dtypes = {n: onnx.helper.tensor_dtype_to_np_dtype(t) for n, t in types.items() if t in _WHOLE}
+    return dtypes if cone.scope.parent is None else {}
+
+
+_WHOLE = frozenset(
+    number
+    for name, number in onnx.TensorProto.DataType.items()
+    if name == "BOOL" or name.removeprefix("U") in {"INT8", "INT16", "INT32", "INT64"}
+)
+
+
 def casts(cone: Cone) -> "Counter[Cast]":
     """Count the Casts of what varies, by what they do; one to a tensor's type has the target 0.
 

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import onnx
 
 from bnfold.verification.operators.node import attributes_of
@@ -17,6 +18,8 @@ from bnfold.verification.proof.computing import Weights
 from bnfold.verification.proof.cone import Cone
 
 _STEPS = 32
+_FAR = 512
+"""Elements; what counts further is not followed."""
 _LEAST = 2
 """Shorter axes than this would look like axes that are broadcast."""
 
@@ -32,6 +35,8 @@ def reach(cone: Cone, weights: Weights) -> int:
     wanted: dict[str, int] = {}
     for node in reversed(cone.passing):
         here = max((wanted.get(name, _LEAST) for name in node.output), default=_LEAST)
+        if row_of(node).counts_elements:
+            here = max([here, *_counted(node, weights)])
         if row_of(node).window is not None:
             weight = weights.values.get(node.input[1]) if len(node.input) > 1 else None
             kernel = None if weight is None else weight.shape[2:]
@@ -39,6 +44,24 @@ def reach(cone: Cone, weights: Weights) -> int:
         for name in node.input:
             wanted[name] = max(wanted.get(name, 0), here)
     return max((wanted.get(leaf, _LEAST) for leaf in cone.leaves), default=_LEAST)
+
+
+def _counted(node: onnx.NodeProto, weights: Weights) -> Iterator[int]:
+    """Yield the lengths at which what is counted along spatial axes is there, and one more."""
+    attributes = attributes_of(node)
+    given = [weights.values.get(name) for name in node.input[1:]]
+    starts, ends, axes = (
+        given[place] if place < len(given) else attributes.get(name)
+        for place, name in enumerate(("starts", "ends", "axes"))
+    )
+    for numbers in (starts, ends):
+        if numbers is None:
+            continue
+        counted = np.asarray(numbers).reshape(-1)
+        along = np.arange(counted.size) if axes is None else np.asarray(axes).reshape(-1)
+        for number, axis in zip(counted.tolist(), along.tolist(), strict=False):
+            if axis not in (0, 1) and abs(number) <= _FAR:
+                yield abs(number) + 2
 
 
 def steps(cone: Cone) -> int:

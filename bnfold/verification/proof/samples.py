@@ -33,6 +33,13 @@ _HUGE = (63.0, 126.0)
 """Powers of two, of which the largest lifts the smallest normal float32 weight to 1."""
 
 
+_INDICES = 4.0
+"""Integers of many bits are smaller than this: they may be indices, or amounts."""
+_SCATTER = 1009.0
+_NEAR = 61.0
+"""So near to the ends of their range most integers of few bits are."""
+
+
 def trials(
     leaves: Sequence[str],
     shapes: Mapping[str, Shape],
@@ -199,3 +206,21 @@ def _scattered(rng: np.random.Generator, shape: tuple[int, ...], indices: Array)
         place[int(np.argmax(shape))] = indices
         sample[tuple(place)] = rng.standard_normal(indices.size)
     return sample
+
+
+def as_integers(sample: Array, dtype: np.dtype[np.generic]) -> Array:
+    """Return a sample as integers: from all ends of narrow types, else such as index something.
+
+    Zero stays zero. Arithmetic with 8 or 16 bits wraps around, which floating point does not.
+    """
+    if dtype.kind == "b":
+        return np.asarray(sample > 0)
+    narrow = dtype.itemsize <= 2  # noqa: PLR2004 - bytes
+    span = 2.0 ** (8 * dtype.itemsize) if narrow else _INDICES
+    numbers = np.floor(np.abs(sample) * _SCATTER)
+    if narrow:
+        where, near = numbers % 3, numbers % _NEAR
+        numbers = np.select([where == 0, where == 1], [near, span - 1 - near], numbers)
+        numbers[sample == 0] = 0
+    numbers %= span
+    return np.asarray(numbers.astype(np.int64).astype(dtype))
