@@ -135,7 +135,7 @@ def unsqueeze(site: Site) -> Step:
 
 
 def concat(site: Site) -> Step:
-    axis = site.dice.integer(0, site.rank - 1)
+    axis = site.axis if site.dice.chance(0.4) else site.dice.integer(0, site.rank - 1)
     more = []
     for _ in range(site.dice.integer(1, 2)):
         shape = list(site.shape)

@@ -235,11 +235,52 @@ def matmul_reader(net: Network, tensor: str, axis: int) -> Made:
     return _biased(net, product, weight, out, rank - 1 - axis)
 
 
+def einsum_source(net: Network, shape: Shape, axis: int) -> Made:
+    k = net.dice.integer(1, 4)
+    letters = "abcdefgh"[: len(shape)]
+    read = letters.replace(letters[axis], "k")
+    data = net.feed([k if letter == "k" else shape[letters.index(letter)] for letter in read])
+    return _einsum(net, data, read, letters, ("k", letters[axis]), (k, shape[axis]))
+
+
+def einsum_reader(net: Network, tensor: str, axis: int) -> Made:
+    shape, out = net.shape(tensor), net.dice.integer(1, 4)
+    letters = "abcdefgh"[: len(shape)]
+    made = "".join(letters.replace(letters[axis], "k")[i] for i in net.dice.shuffled(len(shape)))
+    return _einsum(net, tensor, letters, made, (letters[axis], "k"), (shape[axis], out))
+
+
+def _einsum(
+    net: Network, data: str, read: str, made: str, matrix: tuple[str, str], sizes: tuple[int, int]
+) -> Made:
+    """A product with a matrix, (inputs, outputs), in any of the orders of an equation."""
+    _need(net.opset >= 12)
+    if net.dice.chance(0.5):
+        matrix, sizes = matrix[::-1], sizes[::-1]
+    weight = net.constant(net.dice.numbers(sizes), "weight")
+    operands = [(data, read), (weight, "".join(matrix))]
+    if net.dice.chance(0.5):
+        operands.reverse()
+    if read[0] == made[0] and net.dice.chance(0.5):
+        operands = [(name, term.replace(read[0], "...")) for name, term in operands]
+        made = made.replace(made[0], "...")
+    equation = ",".join(term for _, term in operands) + "->" + made
+    product = net.op("Einsum", *(name for name, _ in operands), equation=equation)
+    (letter,) = set(matrix) - set(read)
+    behind = made[made.index(letter) + 1 :].replace("...", "")
+    channels = sizes[matrix.index(letter)]
+    if net.dice.chance(0.7):
+        bias = net.constant(net.dice.numbers([channels] + [1] * len(behind)), "bias")
+        return Made(net.op("Add", product, bias), weights=[weight])
+    return Made(product, takes_shift=False, weights=[weight])
+
+
 SOURCES: Mapping[str, Source] = {
     "Conv": conv_source,
     "ConvTranspose": conv_transpose_source,
     "Gemm": gemm_source,
     "MatMul": matmul_source,
+    "Einsum": einsum_source,
 }
 
 READERS: Mapping[str, Reader] = {
@@ -247,6 +288,7 @@ READERS: Mapping[str, Reader] = {
     "ConvTranspose": conv_transpose_reader,
     "Gemm": gemm_reader,
     "MatMul": matmul_reader,
+    "Einsum": einsum_reader,
 }
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 OLDEST = {
+    "Einsum": 12,
     "GroupNormalization": 21,  # before, it has one scale for a group
     "LayerNormalization": 17,
     "MaxPool": 8,

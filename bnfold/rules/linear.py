@@ -33,6 +33,7 @@ from bnfold.frozen import frozen
 from bnfold.reasons import Reason, Refusal
 from bnfold.rules.affine import F64, Affine, any_nonzero
 from bnfold.rules.operator import FLOATS, Operator, Value
+from bnfold.rules.subscripts import parse
 
 
 class Border(Enum):
@@ -276,6 +277,33 @@ def matrix_product(op: Operator) -> Linear:
     return Linear(0, 1, None, 1, "OI", axis, axis, first, second, stacked=stacked)
 
 
+def contraction(op: Operator) -> Linear:
+    """Einsum: a product with one matrix, as bic,oc->bio; the channels may lie on any axes."""
+    weight = 1 if op.required(1).is_constant else 0
+    shape = _weight(op, weight, rank=_MATRIX)
+    equation = op.text("equation", "")
+    subscripts = parse(equation, lambda index: op.required(index).rank)
+    if len(subscripts.inputs) != len(op.inputs) or len(op.inputs) != _MATRIX:
+        raise Refusal(Reason.NOT_LINEAR, f"{equation} is no product of two operands")
+    w, x, y = subscripts.inputs[weight], subscripts.inputs[1 - weight], subscripts.output
+    made, summed = set(w) - set(x), set(w) - set(y)
+    is_product = len(made) == len(summed) == 1 and len(set(w)) == _MATRIX
+    if not is_product or sorted(y) != sorted({*x} - summed | made) or len({*x}) < len(x):
+        raise Refusal(Reason.NOT_LINEAR, f"{equation} is no product with one matrix")
+    (o,), (i,) = made, summed
+    return Linear(
+        weight=weight,
+        data=1 - weight,
+        bias=None,
+        groups=1,
+        order="OI" if w[0] == o else "IO",
+        out_axis=y.index(o) - len(y),
+        in_axis=x.index(i) - len(x),
+        out_channels=shape[w.index(o)],
+        in_channels=shape[w.index(i)],
+    )
+
+
 # -- normalizations ---------------------------------------------------------------------------
 
 
@@ -316,6 +344,7 @@ LINEAR: Mapping[str, LinearRow] = {
     "ConvTranspose": transposed_convolution,
     "Gemm": general_product,
     "MatMul": matrix_product,
+    "Einsum": contraction,
     "LayerNormalization": layer_normalization,
     "RMSNormalization": layer_normalization,
     "InstanceNormalization": instance_normalization,

@@ -225,9 +225,10 @@ class LinearRewriter(Rewriter):
 def _laid(edit: Absorbed, vector: NDArray[Number]) -> NDArray[Number]:
     """Lay a vector [Cout] along the output channels of a bias.
 
-    They are the last axis of it, except for W x, where they are the one before the last.
+    A bias that is an operand of an Add has an axis for each that lies behind the channels, as one
+    behind W x; a bias of a convolution, whose channels are counted from the front, has none.
     """
-    return vector.reshape(-1, 1) if edit.layout.out_axis == -2 else vector  # noqa: PLR2004
+    return vector.reshape(-1, *(1,) * max(-edit.layout.out_axis - 1, 0))
 
 
 def _behind(name: str) -> str:

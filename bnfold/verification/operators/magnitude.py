@@ -108,6 +108,13 @@ def linear(compute: Compute, node: onnx.NodeProto, inputs: TrackedInputs) -> lis
     return compute(positive, _magnitudes(inputs))
 
 
+def multilinear(compute: Compute, node: onnx.NodeProto, inputs: TrackedInputs) -> list[Array]:
+    """Linear in each of its operands: no more than one of them must vary."""
+    if _vary(inputs) > 1:
+        raise UnsupportedError(f"{node.op_type} of several tensors that vary")
+    return compute(node, _magnitudes(inputs))
+
+
 def quotient(compute: Compute, node: onnx.NodeProto, inputs: TrackedInputs) -> list[Array]:
     """Linear in the dividend; the divisor must not vary."""
     if _vary(inputs[1:]):

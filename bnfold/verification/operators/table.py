@@ -14,6 +14,7 @@ import onnx
 from bnfold.frozen import frozen
 from bnfold.verification.dtypes import Array
 from bnfold.verification.operators import (
+    contraction,
     demands,
     elementwise,
     kernels,
@@ -206,6 +207,10 @@ TABLE: Mapping[str, Row] = {
     ),
     "Gemm": _linear(_of_attributes(kernels.gemm), MATRIX, demands.of_gemm),
     "MatMul": _linear(_of_inputs(kernels.matmul), MATRIX),
+    "Einsum": Row(
+        Kind.LINEAR, magnitude.multilinear, _of_attributes(contraction.einsum),
+        contraction.MATRIX, contraction.demand, separates_channels=True,
+    ),
     # affines
     "BatchNormalization": Row(
         Kind.AFFINE, magnitude.normalization, elementwise.batch_normalization,

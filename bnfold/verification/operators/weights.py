@@ -47,6 +47,7 @@ def _transposed_kernel(weight: Array, attributes: Attributes, index: int) -> Arr
     return None if kernel is None else kernel.swapaxes(1, 2)
 
 
-MATRIX = Weight("product", _matrix)
+PRODUCT = "product"
+MATRIX = Weight(PRODUCT, _matrix)
 KERNEL = Weight("Conv", _kernel)
 TRANSPOSED_KERNEL = Weight("ConvTranspose", _transposed_kernel)
