@@ -259,12 +259,17 @@ class Draft:
         self.folds.append(Fold(tuple(taken), tuple(into), through, proposal.how))
 
     def _widen(self, number: int) -> None:
-        """Let the nodes of a run be passed by affines from now on; it is none any more."""
+        """Let the nodes of a run be passed by affines from now on; those are in no run any more.
+
+        What changes nothing behind the others stays one, which may be joined with the next.
+        """
         run = self.runs[number]
-        for node in run.nodes:
+        behind = (i for i, step in enumerate(run.steps, start=1) if not step.is_identity)
+        count = max(behind, default=0)
+        for node in run.nodes[:count]:
             del self.roles.affine[node], self.run_of[node]
             self.roles.carry[node] = self.roles.also_carry[node]
-        run.nodes, run.steps = [], []
+        run.nodes, run.steps = run.nodes[count:], run.steps[count:]
 
     def _remove(self, number: int, begin: int, end: int, *, renames: bool) -> list[int]:
         """Remove nodes from a run: their output becomes the same as the tensor that they read."""

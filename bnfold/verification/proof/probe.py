@@ -186,7 +186,8 @@ class _Search:
         except EvaluationError:
             pass
         certain = self.pair.is_general and None not in self._known
-        if finding is not None and (finding.held or certain):
+        # Of a batch of many a Slice along it may take nothing, where it takes something of one.
+        if finding is not None and ((finding.held and finding.evident) or certain):
             return finding
         alone = self.pair.compare_rounds(sizes, self.seed, rounds, stacked=False)
         if finding is not None and alone.held and self._batch_is_free:
