@@ -65,7 +65,7 @@ class _NoProvider:
         pass
 
     def answer(self) -> dict[str, Any]:
-        return {"providers": []}
+        return {"providers": [], "fed": []}
 
     def close(self) -> None:
         pass
