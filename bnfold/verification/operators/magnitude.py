@@ -152,10 +152,12 @@ def between_bounds(compute: Compute, node: onnx.NodeProto, inputs: TrackedInputs
             exactness = np.abs(bound)
         else:
             continue
-        if np.isinf(bound).all():  # nothing is beyond it, and it is no number that comes out
+        if not np.isfinite(bound).all():  # nothing is beyond it, and it is no number that comes out
             continue
-        beyond = side * (data.value - bound) > data.slack * data.magnitude
-        size = np.where(beyond, exactness, np.maximum(size, exactness))
+        gap, near = side * (data.value - bound), data.slack * (data.magnitude + exactness)
+        # A bound that is far off, such as the largest number there is, must not cover all.
+        size = np.where(gap < -near, size, np.maximum(size, exactness))
+        size = np.where(gap > near, exactness, size)
     return [np.asarray(size)]
 
 
@@ -208,17 +210,18 @@ def two_slopes(compute: Compute, node: onnx.NodeProto, inputs: TrackedInputs) ->
 def interpolation(compute: Compute, node: onnx.NodeProto, inputs: TrackedInputs) -> list[Array]:
     """Nearest and linear weights are no less than 0 and sum to 1.
 
-    The absolute values of cubic ones sum to no more than `_CUBIC` along an axis; what they meet is
-    no larger than the largest magnitude of the channel.
+    The absolute values of cubic ones sum to no more than `_CUBIC` along a resized axis, and
+    what they meet is no larger than the largest magnitude along it.
     """
     mode = attributes_of(node).get("mode", b"nearest")
     scales = [None if tracked is None else tracked.value for tracked in inputs[1:]]
     size = _needed(inputs, 0).magnitude
     if mode not in {b"nearest", b"linear", b"bilinear"}:
-        spatial = tuple(range(2, size.ndim))
-        largest = size.max(axis=spatial, keepdims=True) if spatial else size
-        size = np.broadcast_to(largest * _CUBIC ** len(spatial), size.shape)
-        node = _nearest(node)
+        (nearest,) = compute(_nearest(node), [size, *scales])
+        lengths = zip(size.shape, nearest.shape, strict=True)
+        axes = tuple(i for i, (old, new) in enumerate(lengths) if i > 1 or old != new)
+        largest = size.max(axis=axes, keepdims=True) if axes else size
+        return [np.broadcast_to(largest * _CUBIC ** len(axes), nearest.shape)]
     return compute(node, [size, *scales])
 
 
