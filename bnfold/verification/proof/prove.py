@@ -12,7 +12,7 @@ from bnfold.files.opened import OpenedModel, naming, open_model
 from bnfold.limits import VERIFIED
 from bnfold.onnx_model.computing import limited_work
 from bnfold.onnx_model.validity import require_valid
-from bnfold.region import Region
+from bnfold.region import Region, ScopePath
 from bnfold.verification.operators.demands import Shape
 from bnfold.verification.options import VerifyOptions
 from bnfold.verification.proof.comparing import Finding
@@ -125,7 +125,8 @@ class _Prover:
         self.step = step
         self.first, self.second, self.regions = first, second, regions
         self.by_output = {(r.scope, name): r for r in regions for name in r.outputs}
-        self.findings: dict[tuple[Region, str], Finding | str] = {}
+        self.findings: dict[tuple[ScopePath, str], Finding | str] = {}
+        self.probed: set[int] = set()
         self.assumed: set[str] = set()
         self.differing: list[str] = []
         self.narrowed = narrowed_inputs(first.proto, second.proto)
@@ -229,11 +230,13 @@ class _Prover:
         Where all else is proved, an output that is not in both models is one that nobody needs.
         One that is computed as in the original needed no probe.
         """
-        outputs = [name for name in region.outputs if (region, name) in self.findings]
+        outputs = [name for name in region.outputs if (region.scope, name) in self.findings]
         if not (structure.proved and outputs):
             outputs += [name for name in region.outputs if not self._is_settled(region, name)]
         probes = [
-            _as_probe(region, self.findings.get((region, name), f"{name} is not in both models"))
+            _as_probe(
+                region, self.findings.get((region.scope, name), f"{name} is not in both models")
+            )
             for name in outputs
         ]
         return max(
@@ -246,7 +249,7 @@ class _Prover:
         """Tell whether a region's output has a finding, or is the original's without one."""
         scope = self.matcher.candidates.get(region.scope)
         same = scope is not None and self.matcher.same(scope, name)
-        return same or (region, name) in self.findings
+        return same or (region.scope, name) in self.findings
 
     def _explain(self, new: Numbered, old: Numbered, name: str) -> str | None:
         """Return the original's tensor that the candidate's equals but for rounding."""
@@ -274,11 +277,11 @@ class _Prover:
             old_cone, new_cone = (cut(n.scope, name, where, _NO_LIMIT) for n in (old, new))
             assert old_cone is not None  # noqa: S101  # there is no limit
             assert new_cone is not None  # noqa: S101
-            proved = len({each for each, _ in self.findings})
-            self.step(f"proving in float64: {proved} of {len(self.regions)} regions")
-            self.findings[region, name] = finding = self.prober.probe(
+            self.step(f"proving in float64: {len(self.probed)} of {len(self.regions)} regions")
+            self.findings[region.scope, name] = finding = self.prober.probe(
                 old_cone, new_cone, tight=True
             )
+            self.probed.add(id(region))
             if isinstance(finding, Finding) and finding.held:
                 leaves = (*old_cone.leaves, *new_cone.leaves)
                 return all(self.matcher.same(new, leaf) for leaf in leaves)
