@@ -58,12 +58,13 @@ class Timing(Plain):
 
     @property
     def verdict(self) -> str:
-        """Whether the candidate is faster or slower; neither where the spreads overlap.
+        """Whether the candidate is faster or slower; neither where a spread covers the difference.
 
         A few microseconds say nothing, however often they are measured: where a session's memory
         happens to lie makes as much of a difference, and stays the same from run to run.
         """
-        if abs(self.after.median - self.before.median) < _NOTHING:
+        spread = max((times.high - times.low) / 2 for times in (self.before, self.after))
+        if abs(self.after.median - self.before.median) < max(spread, _NOTHING):
             return "no difference"
         if self.after.high < self.before.low:
             return "faster"

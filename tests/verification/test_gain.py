@@ -112,6 +112,7 @@ def times(*milliseconds: float) -> Times:
         (times(5, 6, 7), times(10, 11, 12), "slower"),
         (times(5, 8, 11), times(6, 7, 8), "no difference"),
         (times(5, 5, 5), times(5, 5, 5), "no difference"),
+        (times(5, 5, 5), times(5.5, 6, 9, 9, 5.5), "no difference"),
         (times(0.010, 0.010, 0.010), times(0.015, 0.015, 0.015), "no difference"),
     ],
 )
