@@ -33,6 +33,7 @@ class Stated:
         defaults: What they are where they are left out.
         change: Returns what an affine makes of them; refuses where they would not be one number
             each.
+        reason: Why an affine does not pass whose change cannot be stated.
         are_bounds: What no number of the data's type exceeds is as good as infinite for them, and
             so is written what is infinite.
     """
@@ -41,6 +42,7 @@ class Stated:
     inputs: tuple[int, ...]
     defaults: Numbers
     change: Callable[[Numbers, Affine], Numbers]
+    reason: Reason
     are_bounds: bool = False
 
     def numbers(self, op: Operator) -> Numbers:
@@ -110,6 +112,8 @@ def _bounds(numbers: Numbers, affine: Affine) -> Numbers:
 
 
 STATED: Mapping[str, Stated] = {
-    "Pad": Stated(("value",), (2,), (0.0,), _filled),
-    "Clip": Stated(("min", "max"), (1, 2), (-math.inf, math.inf), _bounds, are_bounds=True),
+    "Pad": Stated(("value",), (2,), (0.0,), _filled, Reason.PAD_VALUE),
+    "Clip": Stated(
+        ("min", "max"), (1, 2), (-math.inf, math.inf), _bounds, Reason.CLIP_BOUND, are_bounds=True
+    ),
 }

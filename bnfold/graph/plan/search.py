@@ -464,7 +464,7 @@ class Search:
             changed = stated.change(before, affine if sinks else affine.inverse())
         if changed != before:
             for number in changed:
-                require_storable(self._draft.graph, node, number)
+                require_storable(self._draft.graph, node, number, stated.reason)
             self.proposal.stated[node.number] = changed
 
     def _check_names(self) -> None:

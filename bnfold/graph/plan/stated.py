@@ -11,13 +11,16 @@ from bnfold.reasons import Reason, Refusal
 from bnfold.rules.stated import INPUTS_SINCE
 
 
-def require_storable(graph: Graph, node: Node, value: float) -> None:
+def require_storable(
+    graph: Graph, node: Node, value: float, reason: Reason = Reason.PAD_VALUE
+) -> None:
     """Refuse a number that the model cannot hold in the element type of a node's data.
 
     Args:
         graph: The model.
         node: The Pad or Clip, or the node that a Pad is put in front of.
         value: The number; infinity stands for what need not be stated.
+        reason: Why not, where it would be rounded.
 
     Raises:
         Refusal: It overflows, or an attribute, a float32, would round it away from float64.
@@ -32,4 +35,4 @@ def require_storable(graph: Graph, node: Node, value: float) -> None:
     if graph.view.scopes[node.scope].opset >= INPUTS_SINCE:
         return
     if elem_type == onnx.TensorProto.DOUBLE and float(np.float32(value)) != value:
-        raise Refusal(Reason.PAD_VALUE, f"{value} is no float32", node.label)
+        raise Refusal(reason, f"{value} is no float32", node.label)

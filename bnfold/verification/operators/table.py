@@ -84,6 +84,9 @@ class Row:
         counts_elements: It counts elements along axes, as a Slice does.
         parameters: Inputs that say where it bends, or what it fills with, and are no weights.
         casts: It rounds to another type, of which nothing shows in float64.
+        decides: It makes another index, box or truth value of a difference in the last digit.
+        choice: Which of its outputs holds the indices that it has chosen, if the margin of the
+            choice can be told.
     """
 
     kind: Kind = Kind.UNKNOWN
@@ -101,6 +104,8 @@ class Row:
     counts_elements: bool = False
     parameters: tuple[int, ...] = ()
     casts: bool = False
+    decides: bool = False
+    choice: int | None = None
 
     @property
     def is_linear(self) -> bool:
@@ -118,6 +123,12 @@ class Row:
         return self.kind in {Kind.AFFINE, Kind.ELEMENTWISE}
 
     @property
+    def keeps_numbers(self) -> bool:
+        """Whether its output consists of the numbers that enter, or of such in their place."""
+        moves = self.kind is Kind.MOVEMENT and self.separates_channels
+        return moves or self.is_elementwise
+
+    @property
     def sees_shape_only(self) -> bool:
         """Whether the numbers that enter do not matter."""
         return self.kind is Kind.SHAPE
@@ -132,9 +143,9 @@ def row_of(node: onnx.NodeProto) -> Row:
     return TABLE.get(node.op_type, UNKNOWN) if default_domain(node) else UNKNOWN
 
 
-def is_linear_by_name(op_type: str) -> bool:
-    """Tell whether a runtime's operator is linear, as a FusedConv of ONNX Runtime is."""
-    return TABLE.get(op_type.removeprefix("Fused"), UNKNOWN).is_linear
+def row_named(op_type: str) -> Row:
+    """Return the row of ONNX's operator after which a runtime's is named: FusedConv's, Conv's."""
+    return TABLE.get(op_type.removeprefix("Fused"), UNKNOWN)
 
 
 def _of_inputs(function: Callable[[Inputs], Array]) -> Kernel:
@@ -295,6 +306,16 @@ TABLE: Mapping[str, Row] = {
     # what sees shapes only
     "Shape": Row(Kind.SHAPE, kernel=elementwise.shape),
     "Size": Row(Kind.SHAPE, kernel=_of_data(lambda x: np.asarray(x.size, np.int64))),
+    # what decides
+    "ArgMax": Row(decides=True, choice=0),
+    "ArgMin": Row(decides=True, choice=0),
+    "TopK": Row(decides=True, choice=1),
+    **dict.fromkeys(
+        ("Ceil", "DynamicQuantizeLinear", "Equal", "Floor", "Greater", "GreaterOrEqual", "Hardmax",
+         "Less", "LessOrEqual", "NonMaxSuppression", "NonZero", "QuantizeLinear", "Round", "Sign",
+         "Unique"),
+        Row(decides=True),
+    ),
     # what gives something else each time
     **dict.fromkeys(
         ("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform",

@@ -15,18 +15,12 @@ import onnx
 
 from bnfold.verification.comparison import OutputComparison, Outputs, OutputVerdict
 from bnfold.verification.dtypes import Array, is_float
+from bnfold.verification.operators.table import row_named
 from bnfold.verification.runs.compare import compare_output
 from bnfold.verification.runs.inputs import Feed
 from bnfold.verification.runs.layers import tap
 from bnfold.verification.runs.sessions import DISABLE_ALL, ENABLE_ALL, CannotRunError
 
-DECISIONS = frozenset(
-    {"ArgMax", "ArgMin", "TopK", "NonMaxSuppression", "NonZero", "Round", "Floor", "Ceil", "Sign",
-     "Cast", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Equal", "QuantizeLinear",
-     "DynamicQuantizeLinear", "Hardmax", "Unique"}
-)  # fmt: skip
-_CHOICES = {"ArgMax": 0, "ArgMin": 0, "TopK": 1}
-"""Decisions whose margin can be told, and which of their outputs holds the choice."""
 _MOST = 64
 
 
@@ -50,8 +44,9 @@ def decisions_before(graph: onnx.GraphProto, output: str) -> list[onnx.NodeProto
 
 def _decides(node: onnx.NodeProto) -> bool:
     """Tell whether a node is a decision; a Cast is one if it drops what is behind the point."""
-    if node.op_type != "Cast":
-        return node.op_type in DECISIONS
+    row = row_named(node.op_type)
+    if not row.casts:
+        return row.decides
     target = next((a.i for a in node.attribute if a.name == "to"), onnx.TensorProto.FLOAT)
     return not is_float(np.empty(0, onnx.helper.tensor_dtype_to_np_dtype(target)))
 
@@ -101,7 +96,8 @@ def judge_flips(
     if wrong:
         return replace(result, note=f"the input of {wrong[0].op_type} differs already")
     direct = flipped[0]
-    if direct.op_type in _CHOICES and name == direct.output[_CHOICES[direct.op_type]]:
+    choice = row_named(direct.op_type).choice
+    if choice is not None and name == direct.output[choice]:
         return _by_margin(result, direct, old[direct.input[0]], scores[direct.input[0]],
                           (original[result.name], candidate[result.name]))  # fmt: skip
     return replace(

@@ -7,7 +7,7 @@ it as it is.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +15,7 @@ import onnx
 
 from bnfold.errors import RequestError
 from bnfold.frozen import frozen
+from bnfold.verification.operators.table import row_of
 
 Feed = Mapping[str, Any]
 """What a model is fed at once: by input name an array, or a list of arrays for a sequence."""
@@ -22,11 +23,6 @@ Feed = Mapping[str, Any]
 Dim = int | str
 """A size, or the name of a symbol."""
 
-_KEEPS = frozenset(
-    {"Add", "Cast", "Clip", "Div", "Identity", "Mul", "Relu", "Sub", "Sqrt", "Pow", "Neg",
-     "Unsqueeze", "Squeeze", "Reshape", "Flatten", "Concat", "Max", "Min", "Where"}
-)  # fmt: skip
-_KEEPS_SHAPE = _KEEPS - {"Unsqueeze", "Squeeze", "Reshape", "Flatten", "Concat"}
 _INDEXES = {
     # operator: (input that indexes, input that is indexed, attribute of the axis)
     "Gather": (1, 0, "axis"),
@@ -97,6 +93,14 @@ def _dim(dim: onnx.TensorShapeProto.Dimension, anonymous: str) -> Dim:
     return dim.dim_param or anonymous
 
 
+def _keeps_numbers(node: onnx.NodeProto) -> bool:
+    return row_of(node).keeps_numbers
+
+
+def _keeps_shape(node: onnx.NodeProto) -> bool:
+    return row_of(node).is_elementwise
+
+
 class _Reader:
     """Finds what the operators behind an input demand of it."""
 
@@ -118,26 +122,28 @@ class _Reader:
     def refine(self, spec: InputSpec) -> InputSpec:
         """Return `spec` with the channels and the bound that its readers demand."""
         if spec.elem_type in {onnx.TensorProto.INT32, onnx.TensorProto.INT64}:
-            bounds = [bound for node, name in self.behind(spec.name, _KEEPS)
+            bounds = [bound for node, name in self.behind(spec.name, _keeps_numbers)
                       if (bound := self.bound(node, name)) is not None]  # fmt: skip
             return replace(spec, bound=min(bounds, default=None))
         if spec.dims is None:
-            ranks = (self.rank(node) for node, _ in self.behind(spec.name, _KEEPS_SHAPE))
+            ranks = (self.rank(node) for node, _ in self.behind(spec.name, _keeps_shape))
             rank = next((rank for rank in ranks if rank), None)
             dims = None if rank is None else tuple(f"{spec.name}[{i}]" for i in range(rank))
             spec = replace(spec, dims=dims)
-        for node, name in self.behind(spec.name, _KEEPS_SHAPE):
+        for node, name in self.behind(spec.name, _keeps_shape):
             spec = self.fixed(spec, node, name)
         return spec
 
-    def behind(self, name: str, passes: frozenset[str]) -> Iterator[tuple[onnx.NodeProto, str]]:
+    def behind(
+        self, name: str, passes: Callable[[onnx.NodeProto], bool]
+    ) -> Iterator[tuple[onnx.NodeProto, str]]:
         """Yield the readers of a tensor and of what `passes` make of it, with what they read."""
         names, seen = [name], {name}
         while names:
             current = names.pop(0)
             for node in self.readers[current]:
                 yield node, current
-                if node.op_type in passes and len(seen) < 64:  # noqa: PLR2004  # far enough
+                if passes(node) and len(seen) < 64:  # noqa: PLR2004  # far enough
                     fresh = [output for output in node.output if output not in seen]
                     seen.update(fresh)
                     names.extend(fresh)

@@ -16,7 +16,7 @@ from bnfold.errors import first_sentence
 from bnfold.frozen import frozen
 from bnfold.paths import is_text
 from bnfold.verification.comparison import Outputs, flatten
-from bnfold.verification.operators.table import is_linear_by_name
+from bnfold.verification.operators.table import row_named
 from bnfold.verification.runs.inputs import Feed
 from bnfold.verification.runs.profiling import executed_nodes, start_profiling
 from bnfold.verification.runs.providers import CPU, PROVIDER_OPTIONS, assignment
@@ -208,6 +208,6 @@ def _described(
     linear: Counter[str] = Counter()
     for provider, assigned in assignment(session):
         nodes[provider] += len(assigned)
-        linear[provider] += sum(is_linear_by_name(op_type) for _, op_type in assigned)
+        linear[provider] += sum(row_named(op_type).is_linear for _, op_type in assigned)
     providers = tuple(session.get_providers())
     return Run(list(outputs), providers, dict(nodes), dict(linear), executed, seconds)
