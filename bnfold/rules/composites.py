@@ -95,9 +95,8 @@ _NORM: Final = call("ReduceL2", _x) | _SQUARES**0.5 | (_SQUARES + ANY) ** 0.5
 
 
 def _scaled(x: Expression) -> Expression:
-    """Return what is scaled or not, by a number or one for each head, also before a Transpose."""
-    scaled = Parameter("temperature") * x | ANY * x
-    return call("Transpose", scaled) | scaled
+    """Return what is scaled by a number or not, also before a Transpose."""
+    return call("Transpose", ANY * x) | ANY * x
 
 
 def _softmax(scores: Expression) -> Expression:
@@ -114,6 +113,7 @@ def _between(x: Expression) -> Expression:
     return call("Clip", x) | call("Min", call("Max", x)) | call("Max", call("Min", x))
 
 
+_PRODUCT: Final = call("MatMul", _scaled(_q), _scaled(_k))
 _STEPS: Final = call("Round Floor Ceil", ANY * _x | Parameter("step") * _x)
 _CUT: Final = _between(_STEPS + ANY) + ANY | _between(_STEPS)
 
@@ -184,7 +184,7 @@ COMPOSITES: Final[Sequence[CompositeRow]] = (
         "attention scores",
         ("Softmax",),
         "softmax(k Q Kᵀ), or with a scale on Q and on K; masked or not",
-        _softmax(_scaled(call("MatMul", _scaled(_q), _scaled(_k)))),
+        _softmax(Parameter("temperature") * _PRODUCT | _scaled(_PRODUCT)),
     ),
     CompositeRow(
         "fake quantization",
