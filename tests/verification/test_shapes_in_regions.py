@@ -280,14 +280,14 @@ def test_a_transposed_first_factor_of_free_shape(
 
 
 @pytest.mark.parametrize("scale", [float32(1.7), float32([1.7])])
-@pytest.mark.parametrize("attributes", [{"broadcast": 1}, {"broadcast": 1, "axis": 1}])
+@pytest.mark.parametrize("axis", [{}, {"axis": 1}, {"axis": -3}])
 def test_legacy_broadcasting_of_a_scalar(
-    tmp_path: Path, scale: np.ndarray, attributes: dict[str, Any]
+    tmp_path: Path, scale: np.ndarray, axis: dict[str, Any]
 ) -> None:
     nodes = [
         constant("s", scale),
         node("Conv", ["x", "W"], ["c"]),
-        node("Mul", ["c", "s"], ["m"], **attributes),
+        node("Mul", ["c", "s"], ["m"], broadcast=1, **axis),
         node("Tanh", ["m"], ["y"]),
     ]
     source = write(made(nodes, [2, 3, 8, 8], opset=6), tmp_path / "model.onnx")

@@ -45,6 +45,7 @@ def aligned(a: Array, b: Array, attributes: Attributes, opset: int) -> Array:
     if opset >= _LEGACY_BROADCAST or not attributes.get("broadcast"):
         return b
     axis = attributes.get("axis", a.ndim - b.ndim)
+    axis += a.ndim if axis < 0 else 0
     return b.reshape((*b.shape, *(1,) * (a.ndim - axis - b.ndim)))
 
 
