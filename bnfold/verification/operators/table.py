@@ -80,7 +80,7 @@ class Row:
         adds: It adds up its operands, or takes them away.
         multiplies: Both of its operands may vary, and their errors add up.
         normalizes: It is a batch normalization, which a fold takes away.
-        brings_in: It brings in a number of its own, as the value of a Pad.
+        brings_in: It brings in numbers of its own, as the value of a Pad, the bounds of a Clip.
         counts_elements: It counts elements along axes, as a Slice does.
         parameters: Inputs that say where it bends, or what it fills with, and are no weights.
         casts: It rounds to another type, of which nothing shows in float64.
@@ -253,7 +253,10 @@ TABLE: Mapping[str, Row] = {
     ),
     "LeakyRelu": _activation(magnitude.two_slopes),
     "PRelu": _activation(magnitude.two_slopes, parameters=(1,)),
-    "Clip": _activation(magnitude.between_bounds, elementwise.clip, parameters=(1, 2)),
+    "Clip": Row(
+        Kind.ELEMENTWISE, magnitude.between_bounds, elementwise.clip, separates_channels=True,
+        brings_in=True, parameters=(1, 2),
+    ),
     "Abs": _activation(magnitude.passes, _of_data(np.abs), never_negative=True),
     "Max": Row(Kind.ELEMENTWISE, magnitude.largest_of(1.0), parameters=(0, 1, 2)),
     "Min": Row(Kind.ELEMENTWISE, magnitude.largest_of(-1.0), parameters=(0, 1, 2)),

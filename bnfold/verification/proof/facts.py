@@ -63,7 +63,7 @@ def _in_series(cone: Cone, count: Callable[[onnx.NodeProto, Sequence[int]], int]
 
 
 def brings_numbers_in(cone: Cone) -> bool:
-    """Tell whether an operator brings in a number of its own, as the value of a Pad."""
+    """Tell whether an operator brings in numbers of its own, as the value of a Pad."""
     return any(row_of(node).brings_in for node in cone.passing)
 
 

@@ -17,7 +17,8 @@ Underflow adds 4 u times what the candidate's magnitude grows by when all of its
 rounded below the smallest normal number are as large as that.
 
 Where the candidate pads explicitly what the original padded with zeros, the pad value and the bias
-cancel at the border, each rounded by itself; so there the larger of the two magnitudes counts.
+cancel at the border, each rounded by itself; so there the larger of the two magnitudes counts. So
+do the bounds of a Clip that a shift has passed, and the bias that takes it back.
 
 The bound is about sums: behind a kernel of 4608 weights a relative error of 10⁻⁵ drowns in it
 when all inputs are alike. So most inputs are sparse: together they have an element of every
