@@ -87,7 +87,7 @@ def node(op_type: str, *inputs: str, **attributes: Any) -> Nodes:
     return [helper.make_node(op_type, inputs, ["y"], **attributes)]
 
 
-FIXED, FREE = (1, C, 224, 224), ("N", C, "H", "W")
+FIXED, FREE = (1, C, 32, 32), ("N", C, "H", "W")
 
 
 def whole(*numbers: int) -> np.ndarray:
@@ -111,7 +111,7 @@ WINDOWS: dict[str, tuple[Nodes, Nodes, Sequence[int | str]]] = {
     ),
     "rounded up, of an odd length": (
         pool("MaxPool", 2, strides=[2, 2], pads=[0] * 4),
-        pool("MaxPool", 2, strides=[2, 2], pads=[0] * 4, ceil_mode=1), (1, C, 225, 225),
+        pool("MaxPool", 2, strides=[2, 2], pads=[0] * 4, ceil_mode=1), (1, C, 33, 33),
     ),
     "on the other side": (
         pool("MaxPool", 3, strides=[2, 2], auto_pad="SAME_UPPER", pads=None),

@@ -1,5 +1,6 @@
 """The proof from the two files alone: folds are probed, all else must be identical."""
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +17,8 @@ from bnfold.region import Region, ScopePath
 from bnfold.verification.operators.demands import Shape
 from bnfold.verification.options import VerifyOptions
 from bnfold.verification.proof.comparing import Finding
-from bnfold.verification.proof.cone import cut
+from bnfold.verification.proof.cone import Cone, cut
+from bnfold.verification.proof.facts import linear_depth
 from bnfold.verification.proof.identity import Key
 from bnfold.verification.proof.interface import (
     has_free_lengths,
@@ -37,6 +39,10 @@ from bnfold.verification.verdict import Probe, ProbeVerdict, Structure
 _NO_OPTIONS = VerifyOptions()
 _NO_LIMIT = 1 << 30
 """Nodes; a region that is named is looked at as a whole."""
+_HASHED = 1 << 24
+"""Bytes at the beginning, the middle and the end of a file that have a part in the seed."""
+_DEEPEST = 4
+"""Linear operators in series, in a region that is named: over more a bound says too little."""
 _SUSPECTS = 8
 """Tensors that may be to blame together."""
 _ORDER = {ProbeVerdict.HELD: 0, ProbeVerdict.UNCHECKED: 1, ProbeVerdict.BROKEN: 2}
@@ -106,7 +112,8 @@ def prove(
         first = inlined_alike(first, second)  # noqa: PLW2901 - the same files behind it
         try:
             with limited_work(VERIFIED):
-                return _Prover(first, second, regions, seed, shapes or {}, options, step).prove()
+                own = seed_of(first, second, seed)
+            return _Prover(first, second, regions, own, shapes or {}, options, step).prove()
         except RecursionError as error:
             raise ModelError(f"{original}: its functions call one another too deep") from error
 
@@ -278,14 +285,19 @@ class _Prover:
             assert old_cone is not None  # noqa: S101  # there is no limit
             assert new_cone is not None  # noqa: S101
             self.step(f"proving in float64: {len(self.probed)} of {len(self.regions)} regions")
-            self.findings[region.scope, name] = finding = self.prober.probe(
-                old_cone, new_cone, tight=True
-            )
+            finding = self._named_finding(old_cone, new_cone)
+            self.findings[region.scope, name] = finding
             self.probed.add(id(region))
             if isinstance(finding, Finding) and finding.held:
                 leaves = (*old_cone.leaves, *new_cone.leaves)
                 return all(self.matcher.same(new, leaf) for leaf in leaves)
         return False
+
+    def _named_finding(self, old: Cone, new: Cone) -> Finding | str:
+        deepest = max(linear_depth(old), linear_depth(new))
+        if deepest > _DEEPEST:
+            return f"{deepest} linear operators in a row: over so many a bound says too little"
+        return self.prober.probe(old, new, tight=True)
 
     def _is_first(self, new: Numbered, old: Numbered, name: str) -> bool:
         """Tell whether all that a differing tensor is computed from is the original's."""
@@ -294,6 +306,21 @@ class _Prover:
             return False
         data = [n for n in node.input if n and not new.scope.is_constant(n)]
         return all(self.matcher.of(old, n) is not None and self.matcher.same(new, n) for n in data)
+
+
+def seed_of(first: OpenedModel, second: OpenedModel, seed: int) -> int:
+    """Return a seed that depends on what both files hold, so that none is made for the other.
+
+    Of large files only stretches are read: all of one would take longer than the proof.
+    """
+    digest = hashlib.blake2b(str(seed).encode(), digest_size=7)
+    for model in (first, second):
+        digest.update(model.proto.SerializeToString(deterministic=True))
+        for store in model.stores:
+            length = min(store.size, _HASHED)
+            for start in sorted({0, (store.size - length) // 2, store.size - length}):
+                digest.update(store.read(start, length))
+    return int.from_bytes(digest.digest(), "big")
 
 
 def _as_probe(region: Region, finding: Finding | str) -> Probe:
