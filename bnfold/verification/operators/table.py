@@ -85,6 +85,10 @@ class Row:
         parameters: Inputs that say where it bends, or what it fills with, and are no weights.
         casts: It rounds to another type, of which nothing shows in float64.
         decides: It makes another index, box or truth value of a difference in the last digit.
+        neutral: The constant that as its second operand gives back the first.
+        commutes: Its two operands may change places.
+        changed_in: Opsets that declare it as before, and let it compute something else in some
+            cases.
         choice: Which of its outputs holds the indices that it has chosen, if the margin of the
             choice can be told.
     """
@@ -105,6 +109,9 @@ class Row:
     parameters: tuple[int, ...] = ()
     casts: bool = False
     decides: bool = False
+    neutral: float | None = None
+    commutes: bool = False
+    changed_in: tuple[int, ...] = ()
     choice: int | None = None
 
     @property
@@ -168,8 +175,11 @@ def _linear(
     )  # fmt: skip
 
 
-def _sum(operator: Callable[[Array, Array], Array], rule: Rule) -> Row:
-    return Row(Kind.AFFINE, rule, elementwise.binary(operator), separates_channels=True, adds=True)
+def _sum(operator: Callable[[Array, Array], Array], rule: Rule, *, commutes: bool = False) -> Row:
+    return Row(
+        Kind.AFFINE, rule, elementwise.binary(operator), separates_channels=True, adds=True,
+        neutral=0.0, commutes=commutes,
+    )  # fmt: skip
 
 
 def _activation(
@@ -186,11 +196,15 @@ def _activation(
 
 
 def _pool(
-    kernel: Kernel | None, window: Window | None = None, *, never_negative: bool = False
+    kernel: Kernel | None,
+    window: Window | None = None,
+    *,
+    never_negative: bool = False,
+    changed_in: tuple[int, ...] = (),
 ) -> Row:
     return Row(
         Kind.COMBINATION, magnitude.alike, kernel, demand=demands.of_window, window=window,
-        separates_channels=True, never_negative=never_negative,
+        separates_channels=True, never_negative=never_negative, changed_in=changed_in,
     )  # fmt: skip
 
 
@@ -227,14 +241,17 @@ TABLE: Mapping[str, Row] = {
         Kind.AFFINE, magnitude.normalization, elementwise.batch_normalization,
         separates_channels=True, normalizes=True,
     ),
-    "Add": _sum(np.add, magnitude.alike),
+    "Add": _sum(np.add, magnitude.alike, commutes=True),
     "Sub": _sum(np.subtract, magnitude.as_by("Add")),
     "Sum": Row(Kind.AFFINE, magnitude.alike, separates_channels=True, adds=True),
     "Mul": Row(
         Kind.AFFINE, magnitude.alike, elementwise.binary(np.multiply), separates_channels=True,
-        multiplies=True,
+        multiplies=True, neutral=1.0, commutes=True,
     ),
-    "Div": Row(Kind.AFFINE, magnitude.quotient, elementwise.division, separates_channels=True),
+    "Div": Row(
+        Kind.AFFINE, magnitude.quotient, elementwise.division, separates_channels=True, neutral=1.0
+    ),
+    "Mod": Row(Kind.ELEMENTWISE, changed_in=(28,)),
     "Neg": Row(Kind.AFFINE, magnitude.passes, _of_data(np.negative), separates_channels=True),
     "Identity": _PASSED_ON,
     "Dropout": Row(Kind.AFFINE, magnitude.alike, elementwise.dropout, separates_channels=True),
@@ -252,7 +269,10 @@ TABLE: Mapping[str, Row] = {
         magnitude.closed_below, _of_data(lambda x: np.maximum(x, 0)), never_negative=True
     ),
     "LeakyRelu": _activation(magnitude.two_slopes),
-    "PRelu": _activation(magnitude.two_slopes, parameters=(1,)),
+    "PRelu": Row(
+        Kind.ELEMENTWISE, magnitude.two_slopes, separates_channels=True, parameters=(1,),
+        changed_in=(7,),
+    ),
     "Clip": Row(
         Kind.ELEMENTWISE, magnitude.between_bounds, elementwise.clip, separates_channels=True,
         brings_in=True, parameters=(1, 2),
@@ -288,8 +308,8 @@ TABLE: Mapping[str, Row] = {
     "DepthToSpace": _PICKED,
     "SpaceToDepth": _PICKED,
     # what combines elements
-    "MaxPool": _pool(_of_attributes(pooling.maximum), Window.SLIDING),
-    "AveragePool": _pool(_of_attributes(pooling.mean), Window.SLIDING),
+    "MaxPool": _pool(_of_attributes(pooling.maximum), Window.SLIDING, changed_in=(22,)),
+    "AveragePool": _pool(_of_attributes(pooling.mean), Window.SLIDING, changed_in=(11, 22)),
     "LpPool": _pool(_of_attributes(pooling.norm), Window.SLIDING, never_negative=True),
     "GlobalAveragePool": _pool(_of_data(pooling.global_mean)),
     "GlobalMaxPool": _pool(_of_data(pooling.global_maximum)),
@@ -304,7 +324,9 @@ TABLE: Mapping[str, Row] = {
     "RMSNormalization": _normalization(normalizing.root_mean_square),
     "InstanceNormalization": _normalization(normalizing.spatial),
     "GroupNormalization": _normalization(normalizing.groups),
-    "Resize": Row(Kind.COMBINATION, magnitude.interpolation, resizing.resize),
+    "Resize": Row(
+        Kind.COMBINATION, magnitude.interpolation, resizing.resize, changed_in=(19,)
+    ),
     "Upsample": Row(Kind.COMBINATION, magnitude.interpolation, resizing.upsample),
     # what sees shapes only
     "Shape": Row(Kind.SHAPE, kernel=elementwise.shape),

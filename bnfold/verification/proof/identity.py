@@ -13,15 +13,11 @@ import onnx
 from bnfold.files.opened import OpenedModel
 from bnfold.verification.dtypes import Array
 from bnfold.verification.operators.node import EvaluationError, default_domain
+from bnfold.verification.operators.table import row_named, row_of
 from bnfold.verification.proof.scopes import Scope
 
 Key = tuple[object, ...]
 
-_OTHER_MEANING = frozenset({("PRelu", 7), ("AveragePool", 11), ("AveragePool", 22),
-                            ("MaxPool", 22), ("Resize", 19), ("Mod", 28)})  # fmt: skip
-"""Versions that declare what the one before declares, and compute something else in some cases."""
-_NEUTRAL = {"Add": 0, "Sub": 0, "Mul": 1, "Div": 1}
-"""The constant with which an operator gives back its other operand."""
 _SHORT = 64  # bytes that are kept as they are, instead of their digest
 
 
@@ -71,7 +67,8 @@ def _first_alike(op_type: str, domain: str, opset: int) -> object:
         schema = onnx.defs.get_schema(op_type, opset, domain)
     except onnx.defs.SchemaError:  # nobody knows what a version means there
         return ("unknown", opset)
-    while schema.since_version > 1 and (op_type, schema.since_version) not in _OTHER_MEANING:
+    changed_in = row_named(op_type).changed_in
+    while schema.since_version > 1 and schema.since_version not in changed_in:
         try:
             before = onnx.defs.get_schema(op_type, schema.since_version - 1, domain)
         except onnx.defs.SchemaError:
@@ -108,18 +105,17 @@ def unchanged_operand(node: onnx.NodeProto, scope: Scope, rank: "int | None") ->
         return None
     if node.op_type == "Identity":
         return str(node.input[0])
-    neutral = _NEUTRAL.get(node.op_type)
-    if neutral is None or len(node.input) != 2 or node.attribute:  # noqa: PLR2004 - two operands
+    row = row_of(node)
+    if row.neutral is None or len(node.input) != 2 or node.attribute:  # noqa: PLR2004 - two operands
         return None
-    places = (1,) if node.op_type in {"Sub", "Div"} else (1, 0)
-    for place in places:
+    for place in (1, 0) if row.commutes else (1,):
         operand, other = node.input[place], node.input[1 - place]
-        if scope.is_constant(operand) and _is_all(scope, operand, neutral, rank):
+        if scope.is_constant(operand) and _is_all(scope, operand, row.neutral, rank):
             return str(other)
     return None
 
 
-def _is_all(scope: Scope, name: str, number: int, rank: int | None) -> bool:
+def _is_all(scope: Scope, name: str, number: float, rank: int | None) -> bool:
     """Tell whether a constant is one number, and adds no axes to what has so many."""
     try:
         value = scope.constant(name)

@@ -9,6 +9,7 @@ from bnfold.files.opened import OpenedModel
 from bnfold.onnx_model.functions import inlined
 from bnfold.onnx_model.inference import infer
 from bnfold.verification.operators.demands import Shape
+from bnfold.verification.operators.table import row_of
 
 
 def known_shapes(model: onnx.ModelProto) -> tuple[dict[str, Shape], frozenset[str]]:
@@ -63,7 +64,7 @@ def taps(old: onnx.GraphProto, new: onnx.GraphProto) -> tuple[str, ...]:
     """
     present = {name for node in new.node for name in node.output if name}
     outputs = {value.name for value in (*old.output, *new.output)}
-    layers = [n for n in old.node if n.op_type == "BatchNormalization"] or [
+    layers = [n for n in old.node if row_of(n).normalizes] or [
         n for n in old.node if n.op_type != "Constant"
     ]
     names = [node.output[0] for node in layers if node.output]
