@@ -30,9 +30,17 @@ _WAYS = {
     "input": "folded into the operator behind",
     "merged": "merged with other per-channel arithmetic",
     "sum": "folded into one operator with the branches beside",
+    "computed": "computed, and stored as the constants that they make",
     "nothing": "dropped, for nothing changes by it",
 }
-_ARROWS = {"output": "↑", "input": "↓", "merged": "=", "sum": "+", "nothing": "dropped"}
+_ARROWS = {
+    "output": "↑",
+    "input": "↓",
+    "merged": "=",
+    "sum": "+",
+    "computed": "→",
+    "nothing": "dropped",
+}
 _INDENT = "  "
 
 

@@ -43,6 +43,12 @@ class PassedRewriter(Rewriter):
             wish = f"{self._editor.name(record.outputs[0])}_{name}"
             self._editor.add_constant((node, index), recipe, wish, (dtype, number))
 
+    def compute(self, edge: Edge) -> None:
+        """Store a constant that was computed."""
+        node, index = edge
+        values = self._constants.value(self._view.nodes[node].inputs[index])
+        self._editor.replace_constant(edge, Literal(values), "computed")
+
     def add_fewer(self, node: int, signs: tuple[int, ...]) -> None:
         """Let a sum add up what is left of it, with these signs."""
         proto = self._editor.proto(node)

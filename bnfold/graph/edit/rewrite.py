@@ -54,6 +54,8 @@ def rewrite(opened: OpenedModel, graph: Graph, plan: Plan) -> Rewritten:
         passed.constant(edge, affine)
     for node, numbers in plan.stated.items():
         passed.state(node, numbers)
+    for edge in plan.computed:
+        passed.compute(edge)
     for node, signs in plan.sums.items():
         passed.add_fewer(node, signs)
     proto = editor.finish()

@@ -25,6 +25,7 @@ class How(Enum):
     INPUT = "input"  # hoisted into what reads its output
     MERGED = "merged"  # put together with other affines, no linear operator near
     NOTHING = "nothing"  # dropped, for it changes nothing
+    COMPUTED = "computed"  # of constants alone, so that what it comes to is stored
     SUM = "sum"  # branches of one tensor that were added up, now one linear operator
 
 
@@ -99,6 +100,7 @@ class Plan:
         changed: Tensors that hold other numbers; those that get another name may not.
         constants: For (node, input index) of a constant, the affine that it is put through.
         stated: The new numbers that a node states itself, as a Pad its value, by node.
+        computed: Where a constant is read that is computed now and stored.
         sums: The signs of what a sum still adds up, 0 for what it reads no longer, by node.
         composites: What stays whole, because runtimes know it as one operator.
         regions: Where to cut to see each connected group of folds.
@@ -114,6 +116,7 @@ class Plan:
     changed: frozenset[int] = frozenset()
     constants: Mapping[Edge, Affine] = field(default_factory=dict)
     stated: Mapping[int, Numbers] = field(default_factory=dict)
+    computed: tuple[Edge, ...] = ()
     sums: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
     composites: tuple[Composite, ...] = ()
     regions: tuple[Region, ...] = ()

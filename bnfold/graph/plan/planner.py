@@ -20,6 +20,7 @@ from bnfold.graph.facts.shapes import Shapes, inference
 from bnfold.graph.index.view import View
 from bnfold.graph.options import EVERYTHING, FoldOptions
 from bnfold.graph.plan.backtracking import Backtracking
+from bnfold.graph.plan.computed import computed_constants
 from bnfold.graph.plan.draft import NOTHING_UNFIT, Draft
 from bnfold.graph.plan.plan import Fold, How, Kept, Plan, RunEdit
 from bnfold.graph.plan.proposal import Proposal
@@ -105,6 +106,10 @@ class Planner:
             pass
         edits = tuple(self._merges())
         draft = self._draft
+        computed = computed_constants(draft)
+        for node, edges in computed.items():
+            readers = tuple(dict.fromkeys(reader for reader, _ in edges))
+            draft.folds.append(Fold((node,), readers, (), How.COMPUTED))
         folds = tuple(draft.folds)
         return Plan(
             folds=folds,
@@ -118,6 +123,7 @@ class Planner:
             constants=draft.constants,
             stated=draft.stated,
             sums=draft.sums,
+            computed=tuple(dict.fromkeys(edge for edges in computed.values() for edge in edges)),
             composites=draft.roles.composites,
             regions=find_regions(draft),
         )

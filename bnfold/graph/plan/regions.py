@@ -22,6 +22,8 @@ def find_regions(draft: Draft) -> tuple[Region, ...]:
 
 def _touched(draft: Draft, fold: Fold) -> set[int]:
     nodes = {*fold.taken, *fold.into, *fold.through}
+    if fold.how is How.COMPUTED:  # what is taken reads nothing that enters
+        nodes = {*fold.into}
     nodes |= {draft.bias_nodes[node] for node in nodes & draft.bias_nodes.keys()}
     return nodes | _dequantizers(draft, nodes) | _shape_readers(draft, nodes)
 
