@@ -391,6 +391,10 @@ def relu(site: Site) -> Step:
     return Step("Relu", axis=site.axis, positive=True, shiftless=True)
 
 
+def abs_(site: Site) -> Step:
+    return Step("Abs", axis=site.axis, positive=True, shiftless=True)
+
+
 def leaky_relu(site: Site) -> Step:
     attributes = {} if site.dice.chance(0.3) else {"alpha": 0.25}
     return Step("LeakyRelu", attributes, axis=site.axis, positive=True, shiftless=True)
@@ -511,6 +515,7 @@ STRATEGIES: Mapping[str, Callable[[Site], Step]] = {
     "Relu": relu,
     "LeakyRelu": leaky_relu,
     "PRelu": prelu,
+    "Abs": abs_,
     "Clip": clip,
     "Add": _sum("Add"),
     "Sub": _sum("Sub"),

@@ -144,7 +144,7 @@ def _at_inference(op: Operator, affine: Affine) -> Affine:
 
 
 def _homogeneous(op: Operator, affine: Affine) -> Affine:
-    """Relu, LeakyRelu, PRelu: f(s x) = s f(x) for s > 0."""
+    """Relu, LeakyRelu, PRelu, Abs: f(s x) = s f(x) for s > 0."""
     del op
     return combining.positive_scale(affine)
 
@@ -469,6 +469,7 @@ CARRY: Mapping[str, CarryRow] = {
     "Relu": _POSITIVE,
     "LeakyRelu": _POSITIVE,
     "PRelu": _POSITIVE,
+    "Abs": _POSITIVE,
     "Clip": Single(
         _anything,
         _anything,
