@@ -3,8 +3,9 @@
     python benchmarks/mutation_study.py --networks 204 --seed 0
 
 Each generated network is folded correctly, which must not be rejected, and then once with each
-fault. Faults of the numbers that a fold reads (ε, mean, γ, swapped layers) are planted in a copy
-of the original before it is folded, the others in the folded file.
+fault. Branches are not merged, so that each layer's numbers can be told. Faults of the numbers that
+a fold reads (ε, mean, γ, swapped layers) are planted in a copy of the original before it is folded,
+the others in the folded file.
 
 bnfold judges twice: told the regions of the fold, as it verifies what it writes, and on a third of
 the networks told nothing, as `bnfold verify A B` does with a stranger's fold. What it does not
@@ -277,7 +278,7 @@ class Mutant:
 
 def refolded(case: Case, tampered: Tensors, names: Sequence[str]) -> Mutant:
     """Fold a copy of the original in which the layers `names` were tampered with."""
-    before, folding = Tensors(case.net.model), bnfold.fold(tampered.model)
+    before, folding = Tensors(case.net.model), bnfold.fold(tampered.model, merge=False)
     candidate = Tensors(folding.model)
     changed = deviated = 0.0
     for name in names:
@@ -373,6 +374,50 @@ def rewired(case: Case) -> Mutant:
     return Mutant(tensors.model, case.regions, math.inf)
 
 
+def node_replaced(case: Case, op_type: str, other: str, **attributes: Any) -> Mutant:  # noqa: ANN401
+    """Let a node be another operator, or say something else."""
+    tensors = Tensors(case.folded)
+    nodes = [n for n in tensors.model.graph.node if n.op_type == op_type]
+    node = nodes[int(case.rng.integers(len(nodes)))]
+    kept = [a for a in node.attribute if a.name not in attributes]
+    node.op_type = other
+    del node.attribute[:]
+    node.attribute.extend(kept)
+    node.attribute.extend(helper.make_attribute(k, v) for k, v in attributes.items())
+    return Mutant(tensors.model, case.regions, math.inf)
+
+
+def ring(case: Case) -> Mutant:
+    """Put a ring of small weights around a layer's kernels."""
+    tensors, layer = Tensors(case.folded), case.pick()
+    node = conv_of(tensors, layer.name)
+    W = tensors[node.input[1]]
+    grown = np.full((*W.shape[:2], W.shape[2] + 2, W.shape[3] + 2), 1e-2 * np.abs(W).max(), W.dtype)
+    grown[:, :, 1:-1, 1:-1] = W
+    tensors.tensors[node.input[1]].CopyFrom(numpy_helper.from_array(grown, node.input[1]))
+    for attribute in node.attribute:
+        if attribute.name == "pads":
+            attribute.ints[:] = [pad + 1 for pad in attribute.ints]
+        if attribute.name == "kernel_shape":
+            attribute.ints[:] = grown.shape[2:]
+    return Mutant(tensors.model, case.regions, math.inf)
+
+
+def rounded_on_the_way(case: Case) -> Mutant:
+    """Round what a Relu makes to bfloat16, and back."""
+    tensors = Tensors(case.folded)
+    nodes = tensors.model.graph.node
+    places = [i for i, n in enumerate(nodes) if n.op_type == "Relu"]
+    place = places[int(case.rng.integers(len(places)))]
+    made = nodes[place].output[0]
+    nodes[place].output[0] = f"{made}_wide"
+    there = helper.make_node("Cast", [f"{made}_wide"], [f"{made}_narrow"], to=TensorProto.BFLOAT16)
+    back = helper.make_node("Cast", [f"{made}_narrow"], [made], to=DTYPES[case.net.dtype])
+    nodes.insert(place + 1, back)
+    nodes.insert(place + 1, there)
+    return Mutant(tensors.model, case.regions, math.inf)
+
+
 def correct(case: Case) -> Mutant:
     """Return the correct fold."""
     tensors = Tensors(case.folded)
@@ -395,6 +440,14 @@ FAULTS: Final[dict[str, Callable[[Case], Mutant]]] = {
     "weights through float16": through_float16,
     "two layers swapped": swapped,
     "consumer rewired": rewired,
+    "Relu leaks": partial(node_replaced, op_type="Relu", other="LeakyRelu", alpha=1e-3),
+    "Relu left out": partial(node_replaced, op_type="Relu", other="Identity"),
+    "largest instead of mean": partial(
+        node_replaced, op_type="GlobalAveragePool", other="GlobalMaxPool"
+    ),
+    "product scaled": partial(node_replaced, op_type="Gemm", other="Gemm", transB=1, alpha=1.001),
+    "kernel with a ring": ring,
+    "rounded on the way": rounded_on_the_way,
 }
 
 
@@ -448,7 +501,7 @@ def study_one(number: int, seed: int, deepest: int = 100) -> list[Result]:
     net = network(rng, KINDS[number % len(KINDS)], dtype, depth)
     x = rng.standard_normal((1, 3, SIZE, SIZE)).astype(dtype)
     expected = outputs(net.model, x)
-    folding = bnfold.fold(net.model)
+    folding = bnfold.fold(net.model, merge=False)
     case = Case(net, folding.model, folding.regions, rng)
     results = []
     with tempfile.TemporaryDirectory() as folder:

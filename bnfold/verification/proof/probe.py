@@ -40,7 +40,7 @@ from bnfold.verification.proof.comparing import Finding, Pair
 from bnfold.verification.proof.computing import weights_of
 from bnfold.verification.proof.cone import Cone
 from bnfold.verification.proof.demands import demanded, merged
-from bnfold.verification.proof.facts import casts, check_provable
+from bnfold.verification.proof.facts import Cast, casts, check_provable
 from bnfold.verification.proof.receptive_field import reach, steps
 from bnfold.verification.proof.samples import VOLUME, Sizes, channel_hints, trials
 from bnfold.verification.proof.scaling import NOTHING_MULTIPLIED, Multiplied
@@ -48,6 +48,8 @@ from bnfold.verification.proof.scaling import NOTHING_MULTIPLIED, Multiplied
 _TRIALS = 48
 _ROUNDS = 4
 """Sets of samples where they are restricted."""
+_HALF = 2.0**-11
+"""Unit roundoff of half precision."""
 _SECOND = 8
 """Sizes that are tried for a second one which the original takes."""
 
@@ -105,14 +107,24 @@ def _casts_unlike(old: Cone, new: Cone) -> Finding | None:
     if added and targets[0] == targets[1]:
         said = [dict(next(iter(some)).how) or "nothing" for some in (added, gone)]
         return Finding(math.inf, f"a Cast says {said[0]} instead of {said[1]}")
+    least = _coarsest(before, old)
+    here = _coarsest(added)
+    # Of a region without weights it is not known in what type it computes: half precision, perhaps.
+    if here > max(least, _HALF):
+        return Finding(math.inf, "the candidate rounds to a type that the original does not have")
     if added:
         raise UnsupportedError("the candidate casts what the original does not")
-    dtypes = weights_of(new).dtypes
-    rest = max((cast.roundoff for cast in after), default=0.0)
-    rest = max([rest, *map(unit_roundoff, dtypes)])
-    if max((cast.roundoff for cast in gone), default=0.0) > rest:
+    if _coarsest(gone) > _coarsest(after, new):
         raise UnsupportedError("the candidate leaves out a Cast, which rounds in the original")
     return None
+
+
+def _coarsest(some: "Counter[Cast]", cone: Cone | None = None) -> float:
+    """Return the largest unit roundoff of Casts, and of the weights of a region."""
+    found = [cast.roundoff for cast in some]
+    if cone is not None:
+        found += map(unit_roundoff, weights_of(cone).dtypes)
+    return max(found, default=0.0)
 
 
 @frozen
