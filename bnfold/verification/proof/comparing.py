@@ -488,6 +488,8 @@ class _Evidence:
             )  # fmt: skip
         else:
             self.reacts = not np.array_equal(self.first[1], value, equal_nan=True)
+        if self.reacts:
+            self.first = None  # a picture can be large
 
     def suffices(self) -> bool:
         """Tell whether what was looked at shows anything."""
