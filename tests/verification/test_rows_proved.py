@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     Build = Callable[[str, int, int], rowcases.Case]
 
-_FEW, _MANY = range(3), range(3, 24)
+_FEW, _MANY = range(2), range(2, 24)
 _MOVED = sorted(name for name, row in CARRY.items() if not isinstance(row, Blind))
 _BUILDS: list[tuple[Build, list[str]]] = [
     (rowcases.carried_up, _MOVED),
