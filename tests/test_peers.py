@@ -213,14 +213,12 @@ ROWS: Mapping[str, Mapping[str, Case]] = {
         "Add": Case(
             f"p = Conv (x, W) q = Conv (x, V) y = Add (p, q) {_BN}",
             stored="TYPE[2,2,1,1] V = {5, 6, 7, 8}",
-            left=1,  # the sum itself
         ),
     },
-    # Folding them would need a convolution that is not there; see Reason.GRAPH_INPUT.
     "Conv(x) + BN(x) (RepVGG, MobileOne identity branches)": {
-        "kept": Case(
+        "sum": Case(
             "y = Conv (x, W) n = BatchNormalization (x, g, b, e, v) s = Add (y, n) z = Relu (s)",
-            kept=Reason.GRAPH_INPUT,
+            left=1,  # the activation
         ),
     },
     "Conv→Mul→Add, const 2nd operand / 1st operand or scalar": {
