@@ -88,7 +88,9 @@ def _weigh(
     if proof.structure.proved:
         return Verdict.PASSED_BY_PROOF, f"{_by_the_files(proof)}; {what}"
     verdict = Verdict.PASSED_BY_OUTPUTS if agrees and not strict else Verdict.INCONCLUSIVE
-    return verdict, f"{what}; {_by_the_files(proof)}"
+    if agrees:
+        return verdict, f"{what}; {_by_the_files(proof)}"
+    return verdict, f"{_by_the_files(proof)}; {what}"
 
 
 def _failure(
