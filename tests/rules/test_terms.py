@@ -218,72 +218,74 @@ def _ints(*values: int) -> Value:
 _POINTS = (1, 1)
 
 
-@pytest.mark.parametrize(
-    ("op", "window"),
-    [
-        (
-            operator("Conv", _UNSIZED, _W, group=2, pads=(1, 0, 2, 1), dilations=(2, 1)),
-            Window((3, 2), _POINTS, (2, 1), (1, 0), (2, 1)),
+_READS = [
+    (
+        operator("Conv", _UNSIZED, _W, group=2, pads=(1, 0, 2, 1), dilations=(2, 1)),
+        Window((3, 2), _POINTS, (2, 1), (1, 0), (2, 1)),
+    ),
+    (
+        operator("Conv", _UNSIZED, _W, auto_pad=b"VALID", strides=(2, 1)),
+        Window((3, 2), (2, 1), _POINTS, (0, 0), (0, 0)),
+    ),
+    (
+        operator("Conv", _UNSIZED, _W, auto_pad=b"SAME_UPPER"),
+        Window((3, 2), _POINTS, _POINTS, (1, 0), (1, 1)),
+    ),
+    (
+        operator("Conv", _IMAGE, _W, auto_pad=b"SAME_LOWER", strides=(2, 2)),
+        Window((3, 2), (2, 2), _POINTS, (1, 0), (1, 0)),
+    ),
+    (
+        operator(
+            "ConvTranspose",
+            _IMAGE,
+            _W,
+            pads=(1, 1, 1, 1),
+            strides=(2, 2),
+            output_padding=(1, 0),
         ),
-        (
-            operator("Conv", _UNSIZED, _W, auto_pad=b"VALID", strides=(2, 1)),
-            Window((3, 2), (2, 1), _POINTS, (0, 0), (0, 0)),
-        ),
-        (
-            operator("Conv", _UNSIZED, _W, auto_pad=b"SAME_UPPER"),
-            Window((3, 2), _POINTS, _POINTS, (1, 0), (1, 1)),
-        ),
-        (
-            operator("Conv", _IMAGE, _W, auto_pad=b"SAME_LOWER", strides=(2, 2)),
-            Window((3, 2), (2, 2), _POINTS, (1, 0), (1, 0)),
-        ),
-        (
-            operator(
-                "ConvTranspose",
-                _IMAGE,
-                _W,
-                pads=(1, 1, 1, 1),
-                strides=(2, 2),
-                output_padding=(1, 0),
-            ),
-            Window((3, 2), (2, 2), _POINTS, (1, 1), (0, 1), transposed=True),
-        ),
-        (operator("Gemm", data(3, 2), constant(np.ones((2, 4)))), Window.point((), ())),
-        (operator("MatMul", data(5, 3, 2), constant(np.ones((2, 4)))), Window.point((), ())),
-        (
-            operator(
-                "AveragePool", _UNSIZED, kernel_shape=(3, 3), pads=(1,) * 4, count_include_pad=1
-            ),
-            Window((3, 3), _POINTS, _POINTS, _POINTS, _POINTS),
-        ),
-        (
-            operator("Slice", _UNSIZED, _ints(1, 0), _ints(-2, 2**31 - 1), _ints(2, 3)),
-            Window.point((-1, 0), (-2, 0)),
-        ),
-        (
-            operator("Slice", _IMAGE, _ints(-8), _ints(5), _ints(2), _ints(1)),
-            Window.point((-1, 0), (-4, 0)),
-        ),
-        (
-            operator("Slice", _IMAGE, opset=9, starts=(0, 0, 2), ends=(1, 4, 99), axes=(0, 1, 3)),
-            Window.point((0, -2), (0, 0)),
-        ),
-        (
-            operator("Pad", _UNSIZED, _ints(0, 0, 1, 2, 0, 0, 3, -1)),
-            Window.point((1, 2), (3, -1)),
-        ),
-        (
-            operator("Pad", _UNSIZED, opset=2, pads=(0, 0, 1, 2, 0, 0, 3, 0)),
-            Window.point((1, 2), (3, 0)),
-        ),
-        (
-            operator("Pad", _UNSIZED, _ints(1, 2), None, _ints(-1), opset=18),
-            Window.point((0, 1), (0, 2)),
-        ),
-    ],
-)
+        Window((3, 2), (2, 2), _POINTS, (1, 1), (0, 1), transposed=True),
+    ),
+    (operator("Gemm", data(3, 2), constant(np.ones((2, 4)))), Window.point((), ())),
+    (operator("MatMul", data(5, 3, 2), constant(np.ones((2, 4)))), Window.point((), ())),
+    (
+        operator("AveragePool", _UNSIZED, kernel_shape=(3, 3), pads=(1,) * 4, count_include_pad=1),
+        Window((3, 3), _POINTS, _POINTS, _POINTS, _POINTS),
+    ),
+    (
+        operator("Slice", _UNSIZED, _ints(1, 0), _ints(-2, 2**31 - 1), _ints(2, 3)),
+        Window.point((-1, 0), (-2, 0)),
+    ),
+    (
+        operator("Slice", _IMAGE, _ints(-8), _ints(5), _ints(2), _ints(1)),
+        Window.point((-1, 0), (-4, 0)),
+    ),
+    (
+        operator("Slice", _IMAGE, opset=9, starts=(0, 0, 2), ends=(1, 4, 99), axes=(0, 1, 3)),
+        Window.point((0, -2), (0, 0)),
+    ),
+    (
+        operator("Pad", _UNSIZED, _ints(0, 0, 1, 2, 0, 0, 3, -1)),
+        Window.point((1, 2), (3, -1)),
+    ),
+    (
+        operator("Pad", _UNSIZED, opset=2, pads=(0, 0, 1, 2, 0, 0, 3, 0)),
+        Window.point((1, 2), (3, 0)),
+    ),
+    (
+        operator("Pad", _UNSIZED, _ints(1, 2), None, _ints(-1), opset=18),
+        Window.point((0, 1), (0, 2)),
+    ),
+]
+
+
+@pytest.mark.parametrize(("op", "window"), _READS)
 def test_what_a_node_reads(op: Operator, window: Window) -> None:
     assert TERM[op.op_type](op).window == window
+
+
+def test_every_row_is_shown() -> None:
+    assert {op.op_type for op, _ in _READS} == TERM.keys()
 
 
 @pytest.mark.parametrize(
