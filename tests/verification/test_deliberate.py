@@ -256,3 +256,11 @@ def test_integers_wrap_around(tmp_path: Path, kind: str, op_type: str, number: i
     original, other = (model(nodes, stored, FIXED, x=elem_type) for nodes in (before, after))
     assert accepted(proved(tmp_path, original, clone(original)))
     assert not accepted(proved(tmp_path, original, other))
+
+
+def test_a_tensor_without_axes_is_compared(tmp_path: Path) -> None:
+    behind = [helper.make_node("ReduceMax", ["d"], ["r"], keepdims=0),
+              helper.make_node("Clip", ["r", "lo", "hi"], ["y"])]  # fmt: skip
+    other = {"hi": np.array(5.0)}
+    assert accepted(proved(tmp_path, *pair(behind, behind, FIXED, RING)))
+    assert not accepted(proved(tmp_path, *pair(behind, behind, FIXED, RING, other)))

@@ -121,9 +121,8 @@ class _Allowed:
         worst, place = 0.0, 0
         for start in range(0, old.size, _AT_A_TIME):
             part = slice(start, start + _AT_A_TIME)
-            fractions = self._fractions(
-                *(_stretch(array, old.shape, part) for array in (old, new, magnitude, extra))
-            )
+            stretches = (_stretch(array, old.shape, part) for array in (old, new, magnitude, extra))
+            fractions = np.atleast_1d(self._fractions(*stretches))
             largest = int(np.argmax(fractions))
             if fractions[largest] > worst:
                 worst, place = float(fractions[largest]), start + largest
