@@ -218,7 +218,6 @@ ROWS: Mapping[str, Mapping[str, Case]] = {
     "Conv(x) + BN(x) (RepVGG, MobileOne identity branches)": {
         "sum": Case(
             "y = Conv (x, W) n = BatchNormalization (x, g, b, e, v) s = Add (y, n) z = Relu (s)",
-            left=1,  # the activation
         ),
     },
     "Conv→Mul→Add, const 2nd operand / 1st operand or scalar": {

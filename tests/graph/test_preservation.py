@@ -180,7 +180,8 @@ def functions(model: onnx.ModelProto) -> None:
 def training_info(model: onnx.ModelProto) -> None:
     info = model.training_info.add()
     info.algorithm.name = "step"
-    info.update_binding.add(key="W", value="W_new")
+    info.update_binding.add(key="untouched", value="changed")
+    model.graph.initializer.append(numpy_helper.from_array(np.ones(3, np.float32), "untouched"))
 
 
 def subgraphs(model: onnx.ModelProto) -> None:
