@@ -36,9 +36,11 @@ from commandline import (
 from onnx import TensorProto
 
 import bnfold
-from bnfold.command_line import main as cli
+from bnfold.command_line.fold import fold
+from bnfold.command_line.options import EXIT_CODES
 from bnfold.files import Literal
 from bnfold.graph.edit.rewrite import Rewritten, rewrite
+from bnfold.reports.report import Exit
 
 OLD = b"what stood here before"
 
@@ -322,7 +324,7 @@ def test_a_wrong_fold_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyP
     report = tmp_path / "r.json"
     for words in ([], ["-q"], ["--in-place"]):
         before = source.read_bytes()
-        result = CliRunner().invoke(cli.fold, [str(source), "--report", str(report), *words])
+        result = CliRunner().invoke(fold, [str(source), "--report", str(report), *words])
         assert result.exit_code == 3
         assert result.stdout == ""
         assert result.stderr.startswith(f"bnfold: {source}: verification failed: ")
@@ -570,11 +572,13 @@ def test_nothing_to_do_is_told_how(tmp_path: Path) -> None:
 
 def test_help_tells_every_option_and_exit_code(tmp_path: Path) -> None:
     text = " ".join(run("--help", cwd=tmp_path).text.split())
-    for parameter in cli.fold.params:
+    for parameter in fold.params:
         if isinstance(parameter, click.Option):
             assert parameter.opts[-1] in text
             assert parameter.help
-    assert "0 done, 1 --check found something to fold, 2 bad request or file" in text
+    for code, says in EXIT_CODES.items():
+        assert f"{code} {says}" in text
+    assert set(EXIT_CODES) == set(Exit)
 
 
 def test_quiet_says_nothing_and_verbose_says_all(tmp_path: Path) -> None:
@@ -636,11 +640,11 @@ def test_a_bug_is_one_line_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr("bnfold.command_line.batch.fold_with", broken)
     source = str(model_in(tmp_path))
-    result = CliRunner().invoke(cli.fold, [source])
+    result = CliRunner().invoke(fold, [source])
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.count("\n") == 1
     assert "this is a bug in bnfold" in result.stderr
-    verbose = CliRunner().invoke(cli.fold, [source, "-v"])
+    verbose = CliRunner().invoke(fold, [source, "-v"])
     assert verbose.exit_code == 2
     assert "Traceback" in verbose.stderr
 

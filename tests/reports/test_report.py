@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from commandline import MODELS, ROOT, convolution, load, model_in, run, tampered, write
 
 import bnfold
-from bnfold.command_line import main as cli
+from bnfold.command_line.fold import fold
 from bnfold.files.publish import write_whole
 from bnfold.reasons import Reason
 from bnfold.reports.report import (
@@ -233,7 +233,7 @@ def test_a_report_that_cannot_be_written_at_the_end_says_what_was(
 
     monkeypatch.setattr("bnfold.reports.report.write_whole", write_on_a_full_disk)
     words = [str(source), "--no-verify", "--report", str(path)]
-    result = CliRunner().invoke(cli.fold, words)
+    result = CliRunner().invoke(fold, words)
     assert result.exit_code == 2
     assert "No space left on device; the model was written" in result.output
     assert path.read_text(encoding="utf-8") == "the old one"

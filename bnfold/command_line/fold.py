@@ -1,0 +1,234 @@
+"""`bnfold MODEL...`: folding."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bnfold.command_line.collecting import resume_collecting
+from bnfold.command_line.failing import INTERRUPTED, fail, one_line_errors, saying_what_was_written
+from bnfold.command_line.options import (
+    COLOR,
+    EXIT_CODES,
+    REPORT,
+    Command,
+    PathType,
+    check_report,
+    check_together,
+    meant,
+    statistics_options,
+    verify_options,
+    with_verify_options,
+)
+from bnfold.errors import RequestError
+from bnfold.processes.signals import interrupts_held_back
+from bnfold.version import __version__
+
+_CODES = "\n".join(f"  {code}  {says}" for code, says in EXIT_CODES.items())
+_EPILOG = f"""\b
+Further commands:
+  bnfold verify ORIGINAL CANDIDATE   do two models compute the same?
+  bnfold ops                         the operators that bnfold knows
+  bnfold explain CODE                what a reason means, and what to do
+
+\b
+Exit codes:
+{_CODES}
+
+On 1 to 5 the model is not written. Of several models the highest code counts.
+"""
+
+
+@click.command(
+    name="bnfold",
+    cls=Command,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 96},
+    epilog=_EPILOG,
+)
+@click.argument("models", nargs=-1, required=True, metavar="MODEL...", type=PathType(or_pipe=True))
+@click.option(
+    "-o",
+    "--output",
+    type=PathType(or_pipe=True),
+    metavar="OUT",
+    help="Write the folded model here. [default: net.folded.onnx for net.onnx]",
+)
+@click.option(
+    "-d",
+    "--directory",
+    type=PathType(),
+    metavar="DIR",
+    help="Write the folded models into this folder, under their own names.",
+)
+@click.option("--in-place", is_flag=True, help="Replace the model by the folded one.")
+@click.option(
+    "--check", is_flag=True, help="Say what would be folded; write no model, verify nothing."
+)
+@click.option(
+    "--max-kept",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Exit with 5, and write nothing, if more than N batch normalizations remain.",
+)
+@REPORT
+@with_verify_options
+@click.option("--no-verify", is_flag=True, help="Do not verify the folded model.")
+@click.option(
+    "--bn-only",
+    is_flag=True,
+    help="Fold only where a BatchNormalization is among the nodes that go.",
+)
+@click.option(
+    "--no-merge",
+    is_flag=True,
+    help="Leave branches apart that are added up and could be one operator.",
+)
+@click.option(
+    "--take-apart",
+    multiple=True,
+    metavar="NAME",
+    help="Fold into a composite ('bnfold ops' lists them; 'all') for runtimes that know it not.",
+)
+@click.option(
+    "--keep-overridable",
+    is_flag=True,
+    help="Leave alone initializers that are also graph inputs (IR version 4 on).",
+)
+@click.option(
+    "--estimate-statistics",
+    "data",
+    type=PathType(),
+    metavar="FILE|DIR",
+    help="Estimate the statistics of normalizations from these data first: as for --inputs, "
+    "read batch by batch.",
+)
+@click.option(
+    "--estimate",
+    type=click.Choice(["all", "training"]),
+    default="all",
+    show_default=True,
+    help="Which statistics to estimate; training: of those in training mode.",
+)
+@click.option(
+    "--batch-size",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Samples of a batch, where the data have more.",
+)
+@click.option(
+    "--freeze-training",
+    is_flag=True,
+    help="Take the stored statistics of normalizations in training mode as they are.",
+)
+@click.option(
+    "--external-data",
+    is_flag=True,
+    default=None,
+    help="Put the weights into a data file beside the model.",
+)
+@click.option(
+    "--share-data",
+    is_flag=True,
+    help="Write only what changed; refer to the input's data file for the rest.",
+)
+@click.option(
+    "-j",
+    "--jobs",
+    type=click.IntRange(min=1),
+    default=1,
+    metavar="N",
+    help="Fold so many models at a time.",
+)
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
+@click.option("-v", "--verbose", is_flag=True, help="Print every fold and every node kept.")
+@COLOR
+@click.version_option(__version__, "-V", "--version", prog_name="bnfold")
+def fold(models: Sequence[Path], **options: Any) -> None:  # noqa: ANN401 - click's keywords
+    """Fold batch normalization, and other per-channel arithmetic, of ONNX models.
+
+    The folded model is verified on ONNX Runtime before it is written. As MODEL or OUT, '-' is a
+    pipe.
+    """
+    with one_line_errors(verbose=options["verbose"]):
+        check_together(options)
+        _check_names(models)
+        with interrupts_held_back():
+            from bnfold.api import FileOptions
+            from bnfold.command_line.batch import run_all
+            from bnfold.command_line.progress import progress
+            from bnfold.command_line.sources import Request, files_of, find_sources
+            from bnfold.command_line.telling import Accounts, Telling
+            from bnfold.graph.options import FoldOptions
+            from bnfold.reports.report import ReportFile
+            from bnfold.rules.composites import checked_names
+
+        resume_collecting()
+        request = Request(
+            options["output"],
+            options["directory"],
+            FileOptions(
+                verify=None if options["no_verify"] else verify_options(options),
+                statistics=statistics_options(options),
+                fold=FoldOptions(
+                    options["bn_only"],
+                    options["keep_overridable"],
+                    not options["no_merge"],
+                    checked_names(options["take_apart"]),
+                ),
+                in_place=options["in_place"],
+                check=options["check"],
+                max_kept=options["max_kept"],
+                external_data=options["external_data"],
+                share_data=options["share_data"],
+                digest=options["report"] is not None,
+            ),
+        )
+        sources = find_sources(models)
+        if options["report"] is not None:
+            check_report(options, files_of(sources, request))
+        telling = Telling(
+            sources.paths,
+            options["quiet"],
+            options["verbose"],
+            options["check"],
+            request.writes_to_stdout(sources.paths),
+        )
+        with progress(quiet=options["quiet"]) as shown:
+            several = len(sources.models) > 1
+            report = None
+            if options["report"] is not None:
+                report = ReportFile(options["report"], several=several)
+            accounts = Accounts(telling, report, shown)
+            try:
+                run_all(sources, request, jobs=options["jobs"], step=shown.show, done=accounts.take)
+            except KeyboardInterrupt:
+                if accounts.outcomes:
+                    accounts.close()
+                    done = f"{len(accounts.outcomes)} of {len(sources.models)} models were done"
+                    fail(f"interrupted; {done}", INTERRUPTED)
+                raise
+        with saying_what_was_written(accounts.outcomes):
+            accounts.close(sources.passed_over)
+        sys.exit(max(outcome.exit_code for outcome in accounts.outcomes))
+
+
+_HABITS = {
+    "check": "bnfold MODEL --check",
+    "fold": "bnfold MODEL",
+    "help": "bnfold --help",
+    "version": "bnfold --version",
+}
+"""Words that stand for a command elsewhere, and what to type here."""
+
+
+def _check_names(models: Sequence[Path]) -> None:
+    """Refuse a word that was meant for a command where a model is expected."""
+    word = str(models[0])
+    if not word.isalpha() or models[0].exists():
+        return
+    hint = f"; is '{_HABITS[word]}' meant?" if word in _HABITS else ""
+    hint = hint or meant(word, ["verify", "ops", "explain"], "bnfold ")
+    if hint:
+        raise RequestError(f"{word}: no such file{hint}")

@@ -1,0 +1,243 @@
+"""Options that several commands share, what they are worth, and how the help lists them."""
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from bnfold.errors import RequestError
+
+if TYPE_CHECKING:
+    from bnfold.statistics.options import StatisticsOptions
+    from bnfold.verification import VerifyOptions
+
+GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
+    "What to fold": (
+        "bn_only",
+        "no_merge",
+        "take_apart",
+        "keep_overridable",
+        "data",
+        "estimate",
+        "batch_size",
+        "freeze_training",
+    ),
+    "Where it goes": ("output", "directory", "in_place", "external_data", "share_data", "jobs"),
+    "Only looking": ("check", "max_kept"),
+    "How it is verified": (
+        "providers",
+        "inputs",
+        "shapes",
+        "thorough",
+        "seed",
+        "timeout",
+        "time",
+        "no_verify",
+        "allow_narrowed",
+        "match_outputs_by_name",
+    ),
+    "What is told": ("report", "quiet", "verbose", "color", "version", "help"),
+}
+"""The options in the order in which the help lists them, by what they are about."""
+
+EXIT_CODES: Final[Mapping[int, str]] = {
+    0: "done, also when there was nothing to fold",
+    1: "--check found something to fold",
+    2: "the request or the file is bad",
+    3: "verification failed",
+    4: "a provider that was asked for cannot run",
+    5: "more batch normalizations remain than --max-kept allows",
+}
+"""What each exit code says."""
+
+_CONTRADICTORY = (
+    ("quiet", "verbose"),
+    ("inputs", "shapes"),
+    ("data", "freeze_training"),
+    ("data", "share_data"),
+    ("freeze_training", "share_data"),
+    *(("no_verify", other) for other in ("thorough", "providers", "inputs", "shapes", "time")),
+)
+_CALLED = {"providers": "provider", "shapes": "shape", "data": "estimate-statistics"}
+"""Options that are called something else on the command line."""
+
+
+class Command(click.Command):
+    """A command whose help lists the options by what they are about, and exit codes one a line."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options in groups."""
+        listed = {param.name: param for param in self.get_params(ctx)}
+        for title, names in GROUPS.items():
+            records = [listed[name].get_help_record(ctx) for name in names if name in listed]
+            rows = [record for record in records if record is not None]
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows)
+
+
+class PathType(click.Path):
+    """A path, of which, where a pipe is possible, `-` stands for it and `./-` for a file.
+
+    Whether it can be read shows when it is opened; of several models the others are done anyway.
+    """
+
+    def __init__(self, *, or_pipe: bool = False) -> None:
+        super().__init__(readable=False)
+        self._or_pipe = or_pipe
+
+    def convert(
+        self,
+        value: str | os.PathLike[str],
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> Path:
+        """Return the path; an empty one, as of a variable that is not set, is none."""
+        if not value:
+            self.fail("the name is empty", param, ctx)
+        path = Path(os.fsdecode(super().convert(value, param, ctx)))
+        is_file = self._or_pipe and str(path) == "-" and value != "-"
+        return Path.cwd() / path if is_file else path
+
+
+_VERIFY_OPTIONS = (
+    click.option(
+        "--provider",
+        "providers",
+        multiple=True,
+        metavar="NAME",
+        help="Verify on this execution provider: cpu, cuda, openvino, … Repeatable. "
+        "[default: cpu, and cuda where it works]",
+    ),
+    click.option(
+        "--inputs",
+        type=PathType(),
+        metavar="FILE|DIR",
+        help="Verify with these inputs: .npz, .npy, an ONNX test_data_set folder, Polygraphy JSON.",
+    ),
+    click.option(
+        "--shape",
+        "shapes",
+        multiple=True,
+        metavar="NAME=1,3,224,224",
+        help="Shape of a generated input. Repeatable.",
+    ),
+    click.option(
+        "--thorough", is_flag=True, help="Verify against float64 and one-ulp jitter as well."
+    ),
+    click.option("--seed", default=0, show_default=True, help="Seed of the generated inputs."),
+    click.option(
+        "--timeout",
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="SECONDS",
+        help="Time limit for loading a model and running it once.  [default: 60, and more for "
+        "large models]",
+    ),
+    click.option(
+        "--time",
+        type=click.FloatRange(min=0),
+        metavar="SECONDS",
+        help="Run both models in turn for so long to time them.  [default: 1 at most]",
+    ),
+)
+
+
+def _choose_color(ctx: click.Context, _: click.Parameter, chosen: str) -> None:
+    """Let click write colours or strip them; by default it strips them where no terminal is.
+
+    `NO_COLOR` is the convention of no-color.org: any text but an empty one means no colours.
+    """
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    ctx.color = {"always": True, "never": False}.get(chosen, False if plain else None)
+
+
+COLOR = click.option(
+    "--color",
+    type=click.Choice(["auto", "always", "never"]),
+    default="auto",
+    show_default=True,
+    callback=_choose_color,
+    expose_value=False,
+    help="Write colours; auto: on a terminal, unless NO_COLOR is set.",
+)
+
+REPORT = click.option(
+    "--report",
+    type=PathType(),
+    metavar="R.json|R.jsonl|R.html",
+    help="Write a report, as JSON, JSON lines or HTML.",
+)
+
+
+def with_verify_options(command: Any) -> Any:  # noqa: ANN401 - a click decorator
+    """Give a command the options of verification."""
+    for option in reversed(_VERIFY_OPTIONS):
+        command = option(command)
+    return command
+
+
+def meant(word: str, known: Iterable[str], before: str = "") -> str:
+    """Ask whether something known is meant; an empty text if nothing is like the word."""
+    from difflib import get_close_matches
+
+    return next((f"; is '{before}{near}' meant?" for near in get_close_matches(word, known)), "")
+
+
+def check_together(options: dict[str, Any]) -> None:
+    """Refuse options that contradict each other."""
+    for one, other in _CONTRADICTORY:
+        if options.get(one) and options.get(other):
+            names = (_CALLED.get(option, option.replace("_", "-")) for option in (one, other))
+            raise RequestError(f"{' and '.join(f'--{name}' for name in names)} exclude each other")
+
+
+def check_report(options: dict[str, Any], models: Sequence[Path]) -> None:
+    """Refuse a report that cannot be written, or would overwrite what is used."""
+    from bnfold.reports.report import check_report_path
+
+    inputs = options["inputs"]
+    check_report_path(options["report"], models if inputs is None else [*models, inputs])
+
+
+def verify_options(options: dict[str, Any]) -> "VerifyOptions":
+    """Return how to verify."""
+    from bnfold.verification import VerifyOptions
+
+    chosen = {
+        "providers": tuple(options["providers"]),
+        "inputs": options["inputs"],
+        "shapes": dict(_shape(text) for text in options["shapes"]),
+        "thorough": options["thorough"],
+        "seed": options["seed"],
+        "time": options["time"],
+        "allow_narrowed": options.get("allow_narrowed", False),
+        "match_outputs_by_name": options.get("match_outputs_by_name", False),
+    }
+    if options["timeout"] is not None:
+        chosen["timeout"] = options["timeout"]
+    return VerifyOptions(**chosen)
+
+
+def statistics_options(options: dict[str, Any]) -> "StatisticsOptions | None":
+    """Return where statistics come from; None to leave them as they are."""
+    from bnfold.statistics.options import StatisticsOptions
+
+    only_training = options["estimate"] == "training"
+    if options["data"] is not None:
+        return StatisticsOptions(options["data"], only_training, options["batch_size"])
+    if only_training or options["batch_size"] is not None:
+        raise RequestError("--estimate and --batch-size need --estimate-statistics")
+    return StatisticsOptions() if options["freeze_training"] else None
+
+
+def _shape(text: str) -> tuple[str, tuple[int, ...]]:
+    name, equals, dims = text.rpartition("=")
+    try:
+        shape = tuple(int(dim) for dim in dims.replace("x", ",").split(",") if dim.strip())
+    except ValueError:
+        shape = (-1,)
+    if not equals or not name or any(dim < 0 for dim in shape):
+        raise RequestError(f"--shape {text}: write it as NAME=1,3,224,224")
+    return name, shape

@@ -1,0 +1,79 @@
+"""`bnfold verify`: comparing any two models."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bnfold.command_line.collecting import resume_collecting
+from bnfold.command_line.failing import one_line_errors
+from bnfold.command_line.options import (
+    COLOR,
+    REPORT,
+    Command,
+    PathType,
+    check_report,
+    check_together,
+    verify_options,
+    with_verify_options,
+)
+from bnfold.errors import one_line
+from bnfold.processes.signals import interrupts_held_back
+
+
+@click.command(
+    name="bnfold verify", cls=Command, context_settings={"help_option_names": ["-h", "--help"]}
+)
+@click.argument("original", type=PathType())
+@click.argument("candidate", type=PathType())
+@with_verify_options
+@click.option(
+    "--allow-narrowed",
+    is_flag=True,
+    help="Accept a candidate that is right for fewer shapes than the original takes.",
+)
+@click.option(
+    "--match-outputs-by-name",
+    is_flag=True,
+    help="Accept inputs and outputs in another order.",
+)
+@REPORT
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
+@click.option("-v", "--verbose", is_flag=True, help="Print every output and every region.")
+@COLOR
+def verify(original: Path, candidate: Path, **options: Any) -> None:  # noqa: ANN401
+    """Verify that CANDIDATE computes what ORIGINAL computes, whoever made it.
+
+    Exit codes: 0 it does, 2 bad request or file, 3 it does not or nothing shows that it does,
+    4 a provider that was asked for cannot run.
+    """
+    with one_line_errors(verbose=options["verbose"]):
+        check_together(options)
+        with interrupts_held_back():
+            from bnfold.api import verify as verify_models
+        from bnfold.command_line.progress import progress
+        from bnfold.command_line.telling import width
+        from bnfold.command_line.text import verification_text
+        from bnfold.reports.report import Comparison, FileRecord, write_reports
+
+        resume_collecting()
+        if options["report"] is not None:
+            check_report(options, [original, candidate])
+        with progress(quiet=options["quiet"]) as shown:
+            shown.show("verifying")
+            found = verify_models(
+                original, candidate, step=shown.show, options=verify_options(options)
+            )
+        comparison = Comparison(
+            FileRecord.of(original, digest=True), FileRecord.of(candidate, digest=True), found
+        )
+        if options["report"] is not None:
+            write_reports(options["report"], [comparison])
+        if not options["quiet"]:
+            failed = bool(comparison.error)
+            text = verification_text(found, verbose=options["verbose"], width=width(err=failed))
+            click.echo(text, err=failed)
+        if comparison.error and (options["quiet"] or found.verdict.ok):
+            click.echo(f"bnfold: {one_line(f'{candidate}: {comparison.error}')}", err=True)
+        sys.exit(comparison.exit_code)
