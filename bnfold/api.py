@@ -3,7 +3,7 @@
 import gc
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -49,6 +49,7 @@ class FileOptions:
     external_data: bool | None = None
     share_data: bool = False
     digest: bool = True
+    explain: str | None = None
 
 
 def default_target(source: Path) -> Path:
@@ -78,6 +79,7 @@ def fold_file(  # noqa: PLR0913 - each is an option of the command line
     external_data: bool | None = None,
     share_data: bool = False,
     digest: bool = True,
+    explain: str | None = None,
 ) -> Report:
     """Fold a model file, verify the result, and write it.
 
@@ -101,12 +103,14 @@ def fold_file(  # noqa: PLR0913 - each is an option of the command line
             the source does so or the model is larger than 2 GB.
         share_data: Write only what changed and refer to the source's data files for the rest.
         digest: Put the SHA-256 of both files into the report.
+        explain: A node, by its name or by that of an output: with `check`, the report's
+            `explained` says what was tried for it, and where each attempt ended.
 
     Returns:
         What was done.
 
     Raises:
-        RequestError: The source or target cannot be used.
+        RequestError: The source or target cannot be used, or no such node can be explained.
         ModelError: The source is no model that bnfold can read.
         VerificationError: The folded model does not compute what the original computes; its
             `report` says what was found. Nothing was written.
@@ -118,7 +122,16 @@ def fold_file(  # noqa: PLR0913 - each is an option of the command line
         raise TypeError(f"verify takes VerifyOptions, or None not to verify, not {verify!r}")
     fold = FoldOptions(bn_only, keep_overridable, merge, checked_names(take_apart))
     how = FileOptions(
-        verify, fold, statistics, in_place, check, max_kept, external_data, share_data, digest
+        verify,
+        fold,
+        statistics,
+        in_place,
+        check,
+        max_kept,
+        external_data,
+        share_data,
+        digest,
+        explain,
     )
     return fold_with(as_path(source), None if target is None else as_path(target), how)
 
@@ -135,6 +148,8 @@ def fold_with(
             "new statistics and shared data exclude each other: a model that refers to the data "
             "files of another is folded with the statistics of that other"
         )
+    if how.explain is not None and not how.check:
+        raise RequestError("a node is explained where nothing is written: --explain needs --check")
     named = target is not None or how.in_place
     job = _Job(source, _target(source, target, in_place=how.in_place), how, step, named=named)
     _tidy_around(job.source, job.target)
@@ -228,7 +243,18 @@ class _Job:
         self.step("opening")
         with open_model(self.source) as source, self._basis(source) as (basis, _):
             self._say_what_is_planned(basis)
-            return carry_out(basis, self.how.fold, partial(self._report, source, checked_only=True))
+            return carry_out(basis, self.how.fold, partial(self._checked, source))
+
+    def _checked(self, source: OpenedModel, decision: Decision) -> Report:
+        report = self._report(source, decision, checked_only=True)
+        if self.how.explain is None:
+            return report
+        from bnfold.reports.explained import explained_records
+
+        explained = explained_records(
+            decision.graph, self.how.fold, decision.unfit, self.how.explain
+        )
+        return replace(report, explained=explained)
 
     def fold(self) -> Report:
         """Fold, save, verify, publish."""

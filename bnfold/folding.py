@@ -1,6 +1,6 @@
 """The flow for one model: open → view → plan → rewrite."""
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import count
 from typing import TypeVar
@@ -19,6 +19,7 @@ from bnfold.graph.plan.plan import Plan
 from bnfold.graph.plan.planner import look_closer, make_plan, read_graph
 from bnfold.onnx_model.functions import FunctionId, inlined
 from bnfold.onnx_model.validity import require_valid
+from bnfold.reasons import Reason
 from bnfold.region import Region
 from bnfold.reports.records import (
     CompositeRecord,
@@ -44,6 +45,7 @@ class Decision:
         graph: What is known of it.
         plan: The folds.
         rewritten: The folded model, its new numbers still to be made.
+        unfit: Nodes into which nothing could be folded, and what is wrong with their numbers.
         inlined: The local functions that were inlined, by domain and name.
     """
 
@@ -51,6 +53,7 @@ class Decision:
     graph: Graph
     plan: Plan
     rewritten: Rewritten
+    unfit: Mapping[int, Reason]
     inlined: tuple[FunctionId, ...] = ()
 
 
@@ -120,7 +123,8 @@ def carry_out(
     unfit = dict(NOTHING_UNFIT)
     for attempt in count():
         try:
-            return make(Decision(opened, graph, plan, rewrite(opened, graph, plan), functions))
+            rewritten = rewrite(opened, graph, plan)
+            return make(Decision(opened, graph, plan, rewritten, dict(unfit), functions))
         except UnfitNumbers as error:
             given_up = {error.node} if attempt < _PATIENCE else plan.touched
             unfit |= dict.fromkeys(given_up, error.reason)

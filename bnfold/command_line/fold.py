@@ -67,6 +67,11 @@ On 1 to 5 the model is not written. Of several models the highest code counts.
     "--check", is_flag=True, help="Say what would be folded; write no model, verify nothing."
 )
 @click.option(
+    "--explain",
+    metavar="NODE",
+    help="With --check: say what was tried for a node, named by its name or output, step by step.",
+)
+@click.option(
     "--max-kept",
     type=click.IntRange(min=0),
     metavar="N",
@@ -158,7 +163,12 @@ def fold(models: Sequence[Path], **options: Any) -> None:  # noqa: ANN401 - clic
             from bnfold.api import FileOptions
             from bnfold.command_line.batch import run_all
             from bnfold.command_line.progress import progress
-            from bnfold.command_line.sources import Request, files_of, find_sources
+            from bnfold.command_line.sources import (
+                Request,
+                files_of,
+                find_sources,
+                require_explainable,
+            )
             from bnfold.command_line.telling import Accounts, Telling
             from bnfold.graph.options import FoldOptions
             from bnfold.reports.report import ReportFile
@@ -183,9 +193,11 @@ def fold(models: Sequence[Path], **options: Any) -> None:  # noqa: ANN401 - clic
                 external_data=options["external_data"],
                 share_data=options["share_data"],
                 digest=options["report"] is not None,
+                explain=options["explain"],
             ),
         )
         sources = find_sources(models)
+        require_explainable(sources, request)
         if options["report"] is not None:
             check_report(options, files_of(sources, request))
         telling = Telling(

@@ -25,7 +25,7 @@ GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
         "freeze_training",
     ),
     "Where it goes": ("output", "directory", "in_place", "external_data", "share_data", "jobs"),
-    "Only looking": ("check", "max_kept"),
+    "Only looking": ("check", "explain", "max_kept"),
     "How it is verified": (
         "providers",
         "inputs",
@@ -54,6 +54,7 @@ EXIT_CODES: Final[Mapping[int, str]] = {
 
 _CONTRADICTORY = (
     ("quiet", "verbose"),
+    ("quiet", "explain"),
     ("inputs", "shapes"),
     ("data", "freeze_training"),
     ("data", "share_data"),

@@ -151,6 +151,20 @@ def files_of(sources: Sources, request: Request) -> list[Path]:
     return [file for file in files if file != PIPE]
 
 
+def require_explainable(sources: Sources, request: Request) -> None:
+    """Refuse to explain a node unless one model is checked.
+
+    Raises:
+        RequestError: Several models are named, or nothing is checked.
+    """
+    if request.how.explain is None:
+        return
+    if not request.how.check:
+        raise RequestError("--explain needs --check: it says what would be tried, and writes none")
+    if len(sources.models) > 1:
+        raise RequestError(f"--explain takes one model, not {len(sources.models)}")
+
+
 def _require_apart(
     sources: Sequence[Path], targets: Sequence[Path | None], request: Request
 ) -> None:

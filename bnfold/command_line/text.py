@@ -94,6 +94,10 @@ def _report_lines(report: Report, *, verbose: bool) -> Iterator[str]:
     if verbose:
         yield from _indented(_composite_lines(report.composites))
     yield from _indented(_side_effects(report))
+    if report.explained:
+        from bnfold.command_line.explanation_text import explanation_lines
+
+        yield from _indented(explanation_lines(report.explained, verbose=verbose))
     if report.verification is not None:
         found = report.verification
         reason = "" if report.error else found.reason

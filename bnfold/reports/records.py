@@ -136,7 +136,7 @@ class Counts(Plain):
 
 def fold_records(graph: Graph, plan: Plan) -> tuple[FoldRecord, ...]:
     """Tell the folds of a plan."""
-    return tuple(_fold(graph.view, fold) for fold in plan.folds)
+    return tuple(fold_record(graph.view, fold) for fold in plan.folds)
 
 
 def kept_records(
@@ -150,7 +150,7 @@ def kept_records(
         dropped: Nodes that turned out to be needed by nothing any more; they are not kept.
     """
     return tuple(
-        _kept(graph.view, kept)
+        kept_record(graph.view, kept)
         for kept in plan.kept
         if not all(node in dropped for node in kept.nodes)
     )
@@ -158,32 +158,39 @@ def kept_records(
 
 def composite_records(graph: Graph, plan: Plan) -> tuple[CompositeRecord, ...]:
     """Tell what a plan leaves whole."""
-    return tuple(CompositeRecord(c.name, _nodes(graph.view, c.nodes)) for c in plan.composites)
-
-
-def _fold(view: View, fold: Fold) -> FoldRecord:
-    return FoldRecord(
-        fold.how.value,
-        _nodes(view, fold.taken),
-        _nodes(view, fold.into),
-        _nodes(view, fold.through),
+    return tuple(
+        CompositeRecord(c.name, node_records(graph.view, c.nodes)) for c in plan.composites
     )
 
 
-def _kept(view: View, kept: Kept) -> KeptRecord:
-    others = (None if o is None else _obstacle(o) for o in (kept.below, kept.beside))
-    return KeptRecord(_nodes(view, kept.nodes), _obstacle(kept.obstacle), *others)
+def fold_record(view: View, fold: Fold) -> FoldRecord:
+    """Tell a fold in names."""
+    return FoldRecord(
+        fold.how.value,
+        node_records(view, fold.taken),
+        node_records(view, fold.into),
+        node_records(view, fold.through),
+    )
 
 
-def _obstacle(obstacle: Obstacle) -> ObstacleRecord:
+def kept_record(view: View, kept: Kept) -> KeptRecord:
+    """Tell what stays in names."""
+    others = (None if o is None else obstacle_record(o) for o in (kept.below, kept.beside))
+    return KeptRecord(node_records(view, kept.nodes), obstacle_record(kept.obstacle), *others)
+
+
+def obstacle_record(obstacle: Obstacle) -> ObstacleRecord:
+    """Tell an obstacle in names."""
     return ObstacleRecord(obstacle.reason.value, obstacle.at, one_line(str(obstacle)))
 
 
-def _nodes(view: View, numbers: Iterable[int]) -> tuple[NodeRecord, ...]:
-    return tuple(_node(view, number) for number in numbers)
+def node_records(view: View, numbers: Iterable[int]) -> tuple[NodeRecord, ...]:
+    """Tell nodes in names."""
+    return tuple(node_record(view, number) for number in numbers)
 
 
-def _node(view: View, number: int) -> NodeRecord:
+def node_record(view: View, number: int) -> NodeRecord:
+    """Tell a node in names."""
     node = view.nodes[number]
     path = view.scopes[node.scope].path
     scope = "/".join(f"{owner}.{attribute}" if attribute else owner for owner, attribute in path)

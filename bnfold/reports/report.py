@@ -26,6 +26,7 @@ from bnfold.version import __version__
 
 if TYPE_CHECKING:
     from bnfold.files import OpenedModel
+    from bnfold.reports.explained import ExplainedRecord
     from bnfold.statistics.estimate import Estimate
     from bnfold.verification import Verification
 
@@ -99,6 +100,7 @@ class Report(Shown):
         max_kept: How many batch normalizations may remain; None for any number.
         cost_before: What the source costs; None where that is not told.
         cost_after: What the folded model costs, likewise.
+        explained: What was tried for the nodes that were asked for.
     """
 
     source: FileRecord
@@ -120,6 +122,7 @@ class Report(Shown):
     max_kept: int | None = None
     cost_before: Cost | None = None
     cost_after: Cost | None = None
+    explained: "tuple[ExplainedRecord, ...]" = ()
 
     @property
     def exit_code(self) -> Exit:

@@ -8,17 +8,19 @@
 4. Give a reason for every other node that stays.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
 import numpy as np
 
 from bnfold.files.opened import OpenedModel
+from bnfold.frozen import frozen
 from bnfold.graph.facts.constants import Constants
 from bnfold.graph.facts.graph import Graph
 from bnfold.graph.facts.shapes import Shapes, inference
 from bnfold.graph.index.view import View
 from bnfold.graph.options import EVERYTHING, FoldOptions
+from bnfold.graph.plan.attempts import SILENT, Tracer
 from bnfold.graph.plan.backtracking import Backtracking
 from bnfold.graph.plan.computed import computed_constants
 from bnfold.graph.plan.draft import NOTHING_UNFIT, Draft
@@ -75,7 +77,10 @@ def look_closer(opened: OpenedModel, graph: Graph, options: FoldOptions = EVERYT
 
 @np.errstate(all="ignore")  # what is not finite is refused, and by name
 def make_plan(
-    graph: Graph, options: FoldOptions = EVERYTHING, unfit: Mapping[int, Reason] = NOTHING_UNFIT
+    graph: Graph,
+    options: FoldOptions = EVERYTHING,
+    unfit: Mapping[int, Reason] = NOTHING_UNFIT,
+    tracer: Tracer = SILENT,
 ) -> Plan:
     """Decide what to fold.
 
@@ -83,15 +88,36 @@ def make_plan(
         graph: What is known of the model.
         options: What may be folded.
         unfit: Nodes into which nothing can be folded, and what is wrong with their numbers.
+        tracer: Is told what is tried.
     """
-    return Planner(graph, options, unfit).plan()
+    return Planner(graph, options, unfit, tracer).plan()
+
+
+@frozen(eq=False)
+class Way:
+    """A way to fold nodes of a run.
+
+    Attributes:
+        how: Up, down, or to drop them.
+        span: The nodes of the run that would go, from and to.
+        search: Finds what folds them.
+        is_scale: Whether only their scale would go.
+    """
+
+    how: How
+    span: tuple[int, int]
+    search: Callable[[Search], Proposal]
+    is_scale: bool = False
 
 
 class Planner:
     """See the module."""
 
-    def __init__(self, graph: Graph, options: FoldOptions, unfit: Mapping[int, Reason]) -> None:
+    def __init__(
+        self, graph: Graph, options: FoldOptions, unfit: Mapping[int, Reason], tracer: Tracer
+    ) -> None:
         self._graph = graph
+        self._tracer = tracer
         self._draft = Draft(graph, unfit, options.take_apart)
         self._options = options
         self._sums = Sums(self._draft, bn_only=options.bn_only) if options.merge else None
@@ -173,47 +199,39 @@ class Planner:
 
     def _try(self, run: Run) -> bool:
         """Fold a run, or as much of it as possible; return whether anything was folded."""
-        ways = self._ways(run)
         obstacles: dict[bool, Obstacle] = {}
-        for way, up in ways:
+        for way in self._ways(run):
             forks = Backtracking()
             while True:
+                self._tracer.begin(run, way.span, way.how, is_scale=way.is_scale)
                 try:
-                    proposal = way(forks)
+                    proposal = way.search(Search(self._draft, way.how, forks, self._tracer))
                     self._check_gain(proposal)
                     self._draft.apply(proposal)
                 except Refusal as refusal:
-                    obstacles.setdefault(up, refusal.obstacle)
+                    self._tracer.end(refusal.obstacle)
+                    obstacles.setdefault(way.how is not How.INPUT, refusal.obstacle)
                 else:
+                    self._tracer.end()
                     return True
                 if not forks.try_again():
                     break
         run.above, run.below = obstacles.get(True), obstacles.get(False)
         return False
 
-    def _ways(self, run: Run) -> Sequence[tuple[Callable[[Backtracking], Proposal], bool]]:
-        """Return the searches to try, and whether each goes up: the whole run first, then parts."""
+    def _ways(self, run: Run) -> Iterator[Way]:
+        """Yield the ways to fold a run: up, then down; the whole run, then parts."""
         size = len(run.nodes)
         parts = range(1, size) if size <= _LONGEST_IN_PARTS else ()
-        counts, starts = [size, *reversed(parts)], [0, *parts]
-        idle = run.total.is_identity and all(map(self._graph.is_arithmetic, run.nodes))
-        ways = [(partial(self._drop, run), True)] if idle else []
-        ways += [(partial(self._sink, run, n), True) for n in counts]
+        whole = (0, size)
+        if run.total.is_identity and all(map(self._graph.is_arithmetic, run.nodes)):
+            yield Way(How.NOTHING, whole, partial(Search.drop, run=run))
+        for count in (size, *reversed(parts)):
+            yield Way(How.OUTPUT, (0, count), partial(Search.sink, run=run, count=count))
         if self._normalizations(run.nodes):
-            ways.append((partial(self._sink_scale, run), True))
-        return ways + [(partial(self._hoist, run, n), False) for n in starts]
-
-    def _sink(self, run: Run, count: int, forks: Backtracking) -> Proposal:
-        return Search(self._draft, How.OUTPUT, forks).sink(run, count)
-
-    def _drop(self, run: Run, forks: Backtracking) -> Proposal:
-        return Search(self._draft, How.NOTHING, forks).drop(run)
-
-    def _sink_scale(self, run: Run, forks: Backtracking) -> Proposal:
-        return Search(self._draft, How.OUTPUT, forks).sink_scale(run)
-
-    def _hoist(self, run: Run, start: int, forks: Backtracking) -> Proposal:
-        return Search(self._draft, How.INPUT, forks).hoist(run, start)
+            yield Way(How.OUTPUT, whole, partial(Search.sink_scale, run=run), is_scale=True)
+        for start in (0, *parts):
+            yield Way(How.INPUT, (start, size), partial(Search.hoist, run=run, start=start))
 
     def _check_gain(self, proposal: Proposal) -> None:
         """Refuse a fold that leaves as many nodes, unless a normalization goes into a weight.

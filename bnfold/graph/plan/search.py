@@ -30,6 +30,7 @@ from bnfold.graph.plan.absorbing import (
     absorbed_on_output,
     require_recomputable,
 )
+from bnfold.graph.plan.attempts import SILENT, Did, Tracer
 from bnfold.graph.plan.backtracking import Backtracking
 from bnfold.graph.plan.draft import Draft
 from bnfold.graph.plan.likeliest import likeliest_first
@@ -47,10 +48,13 @@ from bnfold.rules.stated import STATED
 class Search:
     """One attempt to fold nodes of a run; it raises `Refusal` if that is impossible."""
 
-    def __init__(self, draft: Draft, how: How, forks: Backtracking) -> None:
+    def __init__(
+        self, draft: Draft, how: How, forks: Backtracking, tracer: Tracer = SILENT
+    ) -> None:
         self._draft = draft
         self._view = draft.view
         self._forks = forks
+        self._tracer = tracer
         self._affines: dict[int, Affine] = {}
         self._passed: dict[int, Mapping[int, Affine]] = {}  # by carry node, what went up through it
         self._rising: list[int] = []  # tensors whose maker has not been asked yet
@@ -98,6 +102,7 @@ class Search:
             raise self._not_linear(maker)
         self._check_may_change(tensor)
         self.proposal.linear[linear] = self._state(linear)
+        self._tracer.step(linear, Did.ABSORBED)
 
     def drop(self, run: Run) -> Proposal:
         """Return what removes a run of arithmetic that changes nothing, wherever it stands."""
@@ -184,6 +189,7 @@ class Search:
                 raise Refusal(Reason.BRANCHES_DISAGREE, at=maker.label)
             if not self._widens(run, draft.runs[run].total, affine):
                 self.proposal.after[run] = affine
+                self._tracer.step(maker.number, Did.MERGED)
                 return
         composite = draft.roles.normalized.get(maker.number)
         if composite is not None:
@@ -240,9 +246,11 @@ class Search:
             self._recompute(edge, own)
             self.proposal.parameters.add(edge[0])
         self.proposal.through.update(composite.behind)
+        self._tracer.step(output.number, Did.ABSORBED)
 
     def _absorb_output(self, node: int, affine: Affine) -> None:
         self.proposal.linear[node] = absorbed_on_output(self._draft, self._state(node), affine)
+        self._tracer.step(node, Did.ABSORBED)
 
     def _state(self, node: int) -> Absorbed:
         return self.proposal.linear.get(node) or self._draft.state(node)
@@ -251,6 +259,7 @@ class Search:
         row = self._row(node.number)
         if row is None and node.number in self._draft.run_of:
             run = self._pass_idle(node)
+            self._tracer.step(node.number, Did.PASSED_UP)
             self._assign(self._draft.run_input(run), affine)
             return
         if row is None:
@@ -260,6 +269,7 @@ class Search:
             way = self._choose(node, row, affine)
             passage = row.up(self._draft.graph.operator(node.number), output, affine, way)
         self._passed[node.number] = passage.inputs
+        self._tracer.step(node.number, Did.PASSED_UP)
         self._take_passage(node, passage)
 
     def _choose(self, node: Node, row: CarryRow, affine: Affine) -> int:
@@ -269,7 +279,9 @@ class Search:
             return next(iter(offered), 0)
         if row.every_input:
             offered = likeliest_first(self._draft, node, offered)
-        return offered[self._forks.choose(len(offered))]
+        taken = self._forks.choose(len(offered))
+        self._tracer.step(node.number, Did.FORKED, f"way {taken + 1} of {len(offered)}")
+        return offered[taken]
 
     def _run_at(self, node: int) -> Run:
         return self._draft.runs[self._draft.run_of[node]]
@@ -314,6 +326,7 @@ class Search:
         for node, index in self._draft.readers(tensor):
             if self._draft.makes_constants(node):
                 self.proposal.through.add(node)
+                self._tracer.step(node, Did.SHAPE_ONLY)
             elif not self._is_carrier(node, affine):
                 self._meet(self._view.nodes[node], index, affine)
             elif node not in self._queued:
@@ -365,6 +378,7 @@ class Search:
         """Sinking: remove a run that begins with the same affine. Hoisting: merge it with A."""
         if self.proposal.how is How.INPUT:
             self.proposal.before[run.number] = affine
+            self._tracer.step(run.nodes[0], Did.MERGED)
             return
         if run.number in self.proposal.left:
             return
@@ -379,6 +393,7 @@ class Search:
         if agreeing:
             # The longest prefix: nodes behind a shorter one that change nothing go with it.
             self.proposal.removed[run.number] = (0, agreeing[-1])
+            self._tracer.step(run.nodes[0], Did.REMOVED)
             return
         raise Refusal(Reason.OTHER_READER, at=self._view.nodes[run.nodes[0]].label)
 
@@ -394,6 +409,7 @@ class Search:
         row = self._row(node.number)
         if row is None:  # a run that changes nothing
             run = self._pass_idle(node)
+            self._tracer.step(number, Did.PASSED_DOWN)
             self._assign(self._draft.run_output(run), *edges.values(), made=True)
             return
         edges |= self._recomputed(node)
@@ -404,6 +420,7 @@ class Search:
         if number in self._passed:
             self._compare(node, passage)
             return
+        self._tracer.step(number, Did.PASSED_DOWN)
         self._take_passage(node, passage)
 
     def _compare(self, node: Node, passage: Passage) -> None:
@@ -427,6 +444,7 @@ class Search:
             raise Refusal(Reason.NOT_LINEAR, "it is read as a parameter", node.label)
         state = self._state(node.number)
         self.proposal.linear[node.number] = absorbed_on_input(self._draft, state, affine)
+        self._tracer.step(node.number, Did.ABSORBED)
 
     # -- both ---------------------------------------------------------------------------------
 
@@ -452,6 +470,7 @@ class Search:
         require_recomputable(self._draft, edge, affine)
         sinks = self.proposal.how is How.OUTPUT
         self.proposal.constants[edge] = affine if sinks else affine.inverse()
+        self._tracer.step(edge[0], Did.RECOMPUTED)
 
     def _restate(self, node: Node, affine: Affine) -> None:
         """Let the numbers that a node states become what they are under an affine."""
@@ -466,6 +485,7 @@ class Search:
             for number in changed:
                 require_storable(self._draft.graph, node, number, stated.reason)
             self.proposal.stated[node.number] = changed
+            self._tracer.step(node.number, Did.RESTATED)
 
     def _check_names(self) -> None:
         """Refuse to make two graph outputs one tensor: ONNX gives each output a name of its own."""
