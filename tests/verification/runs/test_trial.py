@@ -50,7 +50,7 @@ def test_what_needs_no_trial_gets_none() -> None:
     ("script", "reason"),
     [
         (CRASHES, "crashed (SIGABRT) while starting: Could not load library libcudnn_ops.so.9"),
-        (HANGS, "did not finish starting within 0.9 s: ONNX Runtime gave no reason"),
+        (HANGS, "did not finish starting within 0.9 s (--timeout): ONNX Runtime gave no reason"),
         (STUMBLES, "ended with exit code 1 while starting: "),
         (WORKS, "no driver"),
     ],
