@@ -35,16 +35,17 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Check what documents repeat of the code: tables of operators and reasons, options, schema."""
+    """Check what documents repeat of the code: links, options, tables, reasons, the schema."""
     session.install("-e", ".[test]")
     session.run(
-        "pytest", "-q", "tests/rules/test_tables_text.py", "tests/test_remedies.py",
-        "tests/models/test_models.py", "tests/test_documents.py",
+        "pytest", "-q", "tests/test_documents.py", "tests/test_remedies.py",
+        "tests/rules/test_tables_text.py", "tests/reports/test_report.py",
+        "tests/models/test_models.py", *session.posargs,
     )  # fmt: skip
 
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Time bnfold beside other tools; see benchmarks/README.md."""
+    """Time bnfold beside other tools, on 45 MB unless told otherwise; see benchmarks/README.md."""
     session.install("-e", ".[html]", "-r", "benchmarks/requirements.txt")
-    session.run("python", "benchmarks/files.py", *session.posargs)
+    session.run("python", "benchmarks/files.py", *(session.posargs or ("--sizes", "45")))

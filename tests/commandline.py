@@ -1,5 +1,7 @@
 """Runs bnfold as a process of its own, on models from models/ and on small ones made here."""
 
+import contextlib
+import io
 import os
 import shutil
 import subprocess
@@ -10,9 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import bnfold
+from bnfold.command_line.main import main
 
 ROOT = Path(__file__).resolve().parent.parent
 MODELS = ROOT / "models"
@@ -37,6 +41,26 @@ def command(*words: str | Path) -> list[str]:
 def run(*words: str | Path, cwd: Path, stdin: bytes = b"") -> Result:
     """Run `bnfold` in a folder."""
     return run_command(command(*words), cwd=cwd, stdin=stdin)
+
+
+def run_here(*words: str | Path, cwd: Path) -> Result:
+    """Do the same in this process, which has imported all already: 0.01 s of CPU instead of 0.2 s.
+
+    For what the words alone decide: this knows nothing of pipes, signals and terminals.
+    """
+    out, err = io.TextIOWrapper(io.BytesIO(), "utf-8"), io.TextIOWrapper(io.BytesIO(), "utf-8")
+    with (
+        contextlib.chdir(cwd),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        pytest.raises(SystemExit) as ended,
+    ):
+        main(list(map(str, words)))
+    said = []
+    for stream in (out, err):
+        stream.seek(0)
+        said.append(stream.buffer.read())
+    return Result(int(ended.value.code or 0), said[0], said[1].decode())
 
 
 def run_command(words: list[str], *, cwd: Path, stdin: bytes = b"") -> Result:

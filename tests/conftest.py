@@ -21,10 +21,14 @@ _SLOW = frozenset(
         "test_hostile.py", "test_main.py", "test_mutations.py", "test_networks.py", "test_peers.py",
         "test_publish.py", "test_random_graphs.py", "test_real_networks.py", "test_rescaling.py",
         "test_rows.py", "test_rows_proved.py", "test_runs.py", "test_verifier.py", "runs",
-        "statistics", "proof", "test_api.py", "test_golden.py", "test_carry.py",
+        "statistics", "proof", "test_api.py", "test_carry.py",
+        "test_shapes_in_regions.py", "test_not_finite.py", "test_page.py", "test_random_numbers.py",
+        "test_control_sequences.py", "test_sources.py", "test_strangers.py", "test_advice.py",
     }
 )  # fmt: skip
-"""Files and folders of tests that start processes, run whole networks or try many cases."""
+"""Files and folders of tests that start processes, run whole networks or try many cases.
+
+A single slow test in a quick file is marked where it stands."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

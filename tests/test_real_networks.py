@@ -12,7 +12,7 @@ from commandline import run
 import bnfold
 from bnfold.verification import Verdict, VerifyOptions
 
-CPU = VerifyOptions(("cpu",))
+CPU = VerifyOptions(("cpu",), time=0)
 
 LEFT: dict[str, tuple[Callable[[str], Path], int, int]] = {
     "light_resnet50.onnx": (realmodels.light, 53, 0),
@@ -50,7 +50,7 @@ def test_real_network(tmp_path: Path, name: str) -> None:
 def folded_by_command(folder: Path, networks: Sequence[Path]) -> list[dict[str, Any]]:
     """Fold and verify networks as one command; return its reports."""
     record = folder / "report.jsonl"
-    words = ("--provider", "cpu", "-q", "-d", folder, "--report", record)
+    words = ("--provider", "cpu", "--time", "0", "-q", "-d", folder, "--report", record)
     done = run(*words, *networks, cwd=folder)
     assert done.code == 0, done.err
     return [json.loads(line) for line in record.read_text().splitlines()]

@@ -30,6 +30,7 @@ from commandline import (
     normalizations,
     run,
     run_command,
+    run_here,
     tampered,
     write,
 )
@@ -490,7 +491,7 @@ def test_bad_requests(tmp_path: Path, kind: str) -> None:
     for name in ("kept.onnx", "kept", "kept.folded.onnx"):
         model_in(tmp_path, "kept", as_name=name)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*.onnx")}
-    refused(run(*words, cwd=tmp_path), told)
+    refused(run_here(*words, cwd=tmp_path), told)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.onnx")} == before
     assert files(tmp_path) == {"out", "kept", *(path.name for path in before)}
 

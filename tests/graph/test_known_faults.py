@@ -175,15 +175,17 @@ def _long(blocks: int) -> onnx.ModelProto:
 
 def _seconds(blocks: int) -> float:
     model = _long(blocks)
-    times = []
-    for _ in range(2):
-        start = time.process_time()
-        folding = bnfold.fold(model)
-        times.append(time.process_time() - start)
-        assert folding.after.batch_normalizations == 0
-    return min(times)
+    start = time.process_time()
+    folding = bnfold.fold(model)
+    took = time.process_time() - start
+    assert folding.after.batch_normalizations == 0
+    return took
 
 
+@pytest.mark.slow
 def test_time_grows_with_the_model_and_not_with_its_square() -> None:
-    """Eight times the nodes take some eight times as long; a square would take 64 times."""
-    assert _seconds(2400) < 24 * _seconds(300)
+    """Eight times the nodes take some eight times as long; a square would take 64 times.
+
+    Where a busy machine made the long one look slow, it is measured once more.
+    """
+    assert any(_seconds(2400) < 24 * _seconds(300) for _ in range(2))

@@ -25,6 +25,7 @@ MEGABYTES = 900
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory is measured as Linux tells it")
+@pytest.mark.slow
 def test_what_is_only_declared_takes_no_memory() -> None:
     done = subprocess.run([sys.executable, HUNGRY], capture_output=True, text=True, check=True)
     measured = [json.loads(line) for line in done.stdout.splitlines()]
