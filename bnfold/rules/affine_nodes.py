@@ -80,6 +80,8 @@ def is_per_element(op: Operator) -> bool:
 def _check_inference(op: Operator) -> None:
     """Refuse training: by the statistics of the batch, what comes out is no fixed affine."""
     training = training_mode(op)
+    if training and op.extra_outputs_used:  # so that it cannot be switched off either
+        raise Refusal(Reason.EXTRA_OUTPUTS, training)
     if training:
         raise Refusal(Reason.TRAINING_MODE, training)
     if is_per_element(op):

@@ -9,7 +9,7 @@ import onnx
 import onnxruntime
 import pytest
 from commandline import MODELS, load, model_in, run, write
-from onnx import helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 from trained import batches, model, normalization, parameters, truth, two_layers
 
 import bnfold
@@ -93,6 +93,17 @@ def test_training_mode_is_kept_with_both_ways_out(tmp_path: Path) -> None:
     assert done.code == 0
     for option in ("--freeze-training", "--estimate-statistics"):
         assert option in done.text
+
+
+def test_who_reads_the_statistics_keeps_them_with_that_reason(tmp_path: Path) -> None:
+    net = two_layers(training=True)
+    net.graph.output.append(helper.make_tensor_value_info("one.1", TensorProto.FLOAT, [4]))
+    write(net, tmp_path / "net.onnx")
+    for words in ([], ["--freeze-training"]):
+        done = run("net.onnx", "--check", "--report", "r.json", *words, cwd=tmp_path)
+        assert done.code == len(words)  # the other one is folded once it is frozen
+        report = json.loads((tmp_path / "r.json").read_text())
+        assert report["kept"][0]["above"]["reason"] == "extra-outputs"
 
 
 def test_stored_statistics_are_taken_as_they_are(tmp_path: Path) -> None:
