@@ -3,7 +3,7 @@
 import gc
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ import onnx
 from bnfold.errors import ModelError, RequestError
 from bnfold.files import OpenedModel, copy_model, open_model, stage, tidy
 from bnfold.folding import Decision, carry_out, function_names
-from bnfold.frozen import frozen
+from bnfold.frozen import frozen, slotted
 from bnfold.graph.options import EVERYTHING, FoldOptions
 from bnfold.paths import as_path
 from bnfold.region import Region
@@ -227,7 +227,7 @@ def _without_collection() -> Iterator[None]:
             gc.enable()
 
 
-@dataclass(slots=True)
+@slotted
 class _Job:
     """The work on one model file."""
 

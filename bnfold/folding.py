@@ -18,7 +18,6 @@ from bnfold.graph.plan.inline import functions_in_the_way
 from bnfold.graph.plan.plan import Plan
 from bnfold.graph.plan.planner import look_closer, make_plan, read_graph
 from bnfold.onnx_model.functions import FunctionId, inlined
-from bnfold.onnx_model.validity import require_valid
 from bnfold.reasons import Reason
 from bnfold.region import Region
 from bnfold.reports.records import (
@@ -118,7 +117,6 @@ def carry_out(
     Raises:
         ModelError: The graph makes no sense.
     """
-    require_valid(opened.proto)
     opened, graph, plan, functions = _planned_inlined(opened, options)
     unfit = dict(NOTHING_UNFIT)
     for attempt in count():
@@ -132,8 +130,10 @@ def carry_out(
     raise AssertionError  # for the type checker: count() does not end
 
 
-def _planned(opened: OpenedModel, options: FoldOptions) -> tuple[Graph, Plan]:
-    graph = read_graph(opened, options)
+def _planned(
+    opened: OpenedModel, options: FoldOptions, *, check: bool = False
+) -> tuple[Graph, Plan]:
+    graph = read_graph(opened, options, check=check)
     plan = make_plan(graph, options)
     if plan.lacks_shapes or (plan.kept and graph.constants.may_reveal_a_shape()):
         graph = look_closer(opened, graph, options)
@@ -149,7 +149,7 @@ def _planned_inlined(
 
     Which functions a normalization needs may show only after others have been inlined.
     """
-    graph, plan = _planned(opened, options)
+    graph, plan = _planned(opened, options, check=True)
     best = (opened, graph, plan, tuple[FunctionId, ...]())
     every = frozenset((f.domain, f.name) for f in opened.proto.functions)
     for below in (False, True):

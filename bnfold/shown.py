@@ -1,7 +1,6 @@
 """How values show themselves where somebody works with them: one line, or a small table."""
 
 from collections.abc import Mapping
-from html import escape
 
 from bnfold.plain import Plain
 
@@ -21,6 +20,8 @@ class Shown(Plain):
 
     def _repr_html_(self) -> str:
         """Tell it as a table, as notebooks ask for."""
+        from html import escape
+
         rows = "".join(
             f"<tr><th style='text-align:left'>{escape(name)}</th>"
             f"<td style='text-align:left'>{escape(text)}</td></tr>"

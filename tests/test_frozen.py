@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bnfold.frozen import frozen
+from bnfold.frozen import frozen, slotted
 
 
 @frozen
@@ -72,3 +72,20 @@ def test_a_token_is_itself_only() -> None:
     assert token in (Token("a"), token)
     assert token != Token("a")
     assert repr(token) == "Token(name='a')"
+
+
+@slotted
+class Counter:
+    """A value that changes."""
+
+    count: int = 0
+    seen: list[str] = field(default_factory=list)
+
+
+def test_a_slotted_class_has_fields_that_change() -> None:
+    counter = Counter(seen=["a"])
+    counter.count += 1
+    assert repr(counter) == "Counter(count=1, seen=['a'])"
+    assert not hasattr(counter, "__dict__")
+    assert counter != Counter(1, ["a"])
+    assert len({counter, counter}) == 1

@@ -4,7 +4,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import partial
 from pathlib import Path
 from shutil import copyfileobj
@@ -13,7 +13,7 @@ from time import monotonic
 from bnfold.api import fold_with
 from bnfold.command_line.sources import PIPE, Request, Sources, find_targets, for_pipes
 from bnfold.errors import BnfoldError
-from bnfold.frozen import frozen
+from bnfold.frozen import frozen, slotted
 from bnfold.processes.cleanup import removed_if_killed
 from bnfold.processes.fork import own_process
 from bnfold.reports.refused import ProviderError, TooManyKeptError, VerificationError
@@ -104,7 +104,7 @@ def _prefixed(step: Step, before: str, what: str) -> None:
     step(f"{before}: {what}")
 
 
-@dataclass(slots=True)
+@slotted
 class _Pace:
     """How many of several models are done, and how long the others will take."""
 

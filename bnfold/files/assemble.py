@@ -6,7 +6,7 @@ numbers, a visitor either puts these in their place or lets the tensor refer to 
 
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 import onnx
@@ -19,6 +19,7 @@ from bnfold.files.skeleton import VALUES
 from bnfold.files.stores import MemoryStore
 from bnfold.files.values import SMALL, byte_count
 from bnfold.files.wire import SPARSE, Edit, Walk, key
+from bnfold.frozen import slotted
 
 ALIGNMENT: Final = 4096
 """Tensors begin at multiples of this in a data file, so that a runtime can map them."""
@@ -129,7 +130,7 @@ def _clear_numbers(tensor: onnx.TensorProto, reference: Reference) -> None:
             tensor.ClearField(values)
 
 
-@dataclass(slots=True)
+@slotted
 class DataLayout:
     """The layout of a data file that is being planned.
 

@@ -13,13 +13,13 @@ import signal
 import stat
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Final, Self
 
 from bnfold.errors import RequestError
 from bnfold.files.leftovers import PARTIAL, folder_lock, hidden_name, lock
+from bnfold.frozen import slotted
 
 _NO_ANONYMOUS: Final = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOSYS})
 
@@ -59,7 +59,7 @@ def real_target(target: Path) -> Path:
     return real
 
 
-@dataclass(slots=True, eq=False)
+@slotted
 class Staged:
     """A file being written, on the way to `target`.
 

@@ -13,7 +13,7 @@ therefore have its data in the `blobs` beside it, and nowhere else.
 import os
 from collections import defaultdict, deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path, PureWindowsPath
 
 import onnx
@@ -23,9 +23,10 @@ from bnfold.files.pieces import Slice
 from bnfold.files.references import Reference
 from bnfold.files.stores import FileStore, open_regular
 from bnfold.files.values import byte_count
+from bnfold.frozen import slotted
 
 
-@dataclass(slots=True, eq=False)
+@slotted
 class DataFiles:
     """The data files of a model in `folder`, each opened once and when it is first needed."""
 

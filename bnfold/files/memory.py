@@ -5,7 +5,6 @@ than 2 GB. So the messages around large tensors are copied field by field, and o
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, Final
 
 import onnx
@@ -20,7 +19,7 @@ from bnfold.files.skeleton import BULKY, NOT_TEXT, require_text
 from bnfold.files.stores import MemoryStore
 from bnfold.files.values import byte_count
 from bnfold.files.wire import DEPTH_LIMIT, FIXED32, FIXED64, GROUP, VARINT, key, varint
-from bnfold.frozen import frozen
+from bnfold.frozen import frozen, slotted
 
 _NESTED: Final = f"its messages are nested deeper than {DEPTH_LIMIT}"
 
@@ -63,7 +62,7 @@ class HeldTensor:
         yield offset, offset + length
 
 
-@dataclass(slots=True)
+@slotted
 class Copier:
     """Copies models without their bulk; `held` gathers the tensors whose numbers stayed."""
 

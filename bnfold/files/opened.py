@@ -4,7 +4,7 @@ import os
 from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Final, Self
 
@@ -22,12 +22,13 @@ from bnfold.files.skeleton import read_skeleton, require_known
 from bnfold.files.stores import OPEN_LIMIT, FileStore, open_regular
 from bnfold.files.values import SMALL, byte_count, decode, decode_inline, require_rank, widen
 from bnfold.files.walk import graphs, node_count, tensors, values
+from bnfold.frozen import slotted
 from bnfold.limits import NODES
 
 _INDICES: Final = (onnx.TensorProto.INT64, onnx.TensorProto.INT32)
 
 
-@dataclass(slots=True, eq=False)
+@slotted
 class OpenedModel:
     """A model whose bulk tensors are still in their files.
 

@@ -5,14 +5,14 @@ import os
 import stat
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Final, Protocol, Self
 
 import numpy as np
 
 from bnfold.errors import ModelError
-from bnfold.frozen import frozen
+from bnfold.frozen import frozen, slotted
 
 WINDOW: Final = 1 << 16
 
@@ -72,7 +72,7 @@ class MemoryStore:
         yield offset, offset + length
 
 
-@dataclass(slots=True, eq=False)
+@slotted
 class FileStore:
     """A file, and how it was when it was first opened.
 

@@ -11,11 +11,12 @@ Where inference leaves a tensor without as much as a rank, the operators beside 
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cache
 
 import onnx
 
+from bnfold.frozen import slotted
 from bnfold.onnx_model.ranks import Dims, told_input, told_output
 
 _INVENTED = "unk__"
@@ -69,13 +70,15 @@ def add_hints(model: onnx.ModelProto, remarks: Iterator[Remarks], *, all_remarks
 
     def add(graph: onnx.GraphProto, shapes: Mapping[str, Dims], types: Mapping[str, int]) -> bool:
         known = _Known(graph, dict(shapes), dict(types))
-        known.ask_operators(opset)
         remarked = next(remarks)
-        chosen = remarked if all_remarks else _first_along_the_data(graph, known, remarked)
-        for remark in chosen.values():
-            known.add(remark)
-        known.ask_operators(opset)
-        added = known.write()
+        added = False
+        if known.lacks_something():
+            known.ask_operators(opset)
+            chosen = remarked if all_remarks else _first_along_the_data(graph, known, remarked)
+            for remark in chosen.values():
+                known.add(remark)
+            known.ask_operators(opset)
+            added = known.write()
         for body in _bodies(graph):
             added |= add(body, known.shapes, known.types)
         return added
@@ -97,7 +100,7 @@ def _first_along_the_data(graph: onnx.GraphProto, known: "_Known", remarks: Rema
     return chosen
 
 
-@dataclass(slots=True)
+@slotted
 class _Known:
     """What is known of the tensors that one graph sees.
 
@@ -128,6 +131,11 @@ class _Known:
         }
         self.shapes |= {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
         self.types |= {tensor.name: tensor.data_type for tensor in graph.initializer}
+
+    def lacks_something(self) -> bool:
+        """Whether of a tensor that a node reads or makes the type is not known, or a size."""
+        names = {name for node in self.graph.node for name in (*node.input, *node.output) if name}
+        return not all(self.types.get(n) and _is_settled(self.shapes.get(n)) for n in names)
 
     def learns(self, remark: onnx.ValueInfoProto) -> bool:
         """Whether a remark adds something to what is known, and contradicts nothing."""

@@ -11,19 +11,22 @@ memory.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 from math import prod
 from typing import Final, Self
 
 import onnx
 
+from bnfold.errors import ModelError
 from bnfold.files.references import is_external
 from bnfold.files.walk import node_count
+from bnfold.frozen import slotted
 from bnfold.limits import AXIS, INLINED, NESTED
 from bnfold.onnx_model.annotations import add_hints, take_remarks
 from bnfold.onnx_model.functions import FunctionId, expansion
 from bnfold.onnx_model.order import put_in_order
+from bnfold.onnx_model.validity import require_valid
 from bnfold.processes.fork import Forked
 
 _SHAPE_LENGTH: Final = 64
@@ -49,6 +52,9 @@ _INTEGERS: Final = frozenset(
     {onnx.TensorProto.INT32, onnx.TensorProto.INT64, onnx.TensorProto.UNDEFINED}
 )
 
+_VALID: Final = b"v"
+_INVALID: Final = b"i"
+"""How an answer begins; what follows is the model, or what is wrong with it."""
 
 Edit = Callable[[onnx.ModelProto], None]
 """Changes a model."""
@@ -60,26 +66,43 @@ class Inference:
     Leaving the context ends it, if nobody has asked for the result.
     """
 
-    def __init__(self, model: onnx.ModelProto, edit: Edit | None = None) -> None:
+    def __init__(
+        self, model: onnx.ModelProto, edit: Edit | None = None, *, check: bool = False
+    ) -> None:
         """Start it.
 
         Args:
             model: The model. It is not changed, and nobody may change it before there is a result.
             edit: Changes a copy of the model before inference sees it.
+            check: Whether to look first whether the model's nodes are valid. Both need onnx's
+                definitions of all operators, which take time and memory to load.
         """
+        self._model = model
         self._copy = partial(_copy, model, edit)
+        self._check = check
         self._room = _MEMORY + _MEMORY_PER_NODE * node_count(model)
         self._begun = self._begin(follow=True)
 
     def _begin(self, *, follow: bool) -> Forked:
-        return Forked(partial(_inferred, self._copy, follow=follow), self._room)
+        checked = self._model if self._check else None
+        return Forked(partial(_answer, checked, self._copy, follow=follow), self._room)
 
     def result(self) -> onnx.ModelProto:
-        """Return a copy with the shapes that inference finds; without them if inference fails."""
+        """Return a copy with the shapes that inference finds; without them if inference fails.
+
+        Raises:
+            ModelError: A node is not valid, and that was to be looked for.
+        """
         made = self._begun.result()
         if made is None:
             made = self._begin(follow=False).result()
-        found: onnx.ModelProto = self._copy() if made is None else onnx.ModelProto.FromString(made)
+        if made is None:  # even the check may be what failed there
+            if self._check:
+                require_valid(self._model)
+            return self._copy()
+        if made[:1] == _INVALID:
+            raise ModelError(made[1:].decode())
+        found: onnx.ModelProto = onnx.ModelProto.FromString(memoryview(made)[1:])
         return found
 
     def __enter__(self) -> Self:
@@ -108,8 +131,19 @@ def _copy(model: onnx.ModelProto, edit: Edit | None) -> onnx.ModelProto:
     return copy
 
 
-def _inferred(copy: Callable[[], onnx.ModelProto], *, follow: bool) -> bytes:
-    model = copy()
+def _answer(
+    checked: onnx.ModelProto | None, copy: Callable[[], onnx.ModelProto], *, follow: bool
+) -> bytes:
+    """Return what inference makes of a copy, or what is wrong with a model that it is to check."""
+    if checked is not None:
+        try:
+            require_valid(checked)
+        except ModelError as error:
+            return _INVALID + str(error).encode()
+    return _VALID + _inferred(copy(), follow=follow)
+
+
+def _inferred(model: onnx.ModelProto, *, follow: bool) -> bytes:
     follow = follow and _Lengths(model).total <= _FOLLOWED and not _is_vast(model)
     put_in_order(model.graph)
     remarks = [*take_remarks(model.graph)]
@@ -131,7 +165,7 @@ def _is_vast(model: onnx.ModelProto) -> bool:
     return False
 
 
-@dataclass(slots=True)
+@slotted
 class _Lengths:
     """How many numbers are followed, as an upper bound: every operator might pass its input's on.
 

@@ -8,12 +8,13 @@ while it is being edited. Whatever no change names stays as it was, to the byte.
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Protocol, TypeVar
 
 import onnx
 
 from bnfold.files.recipe import Recipe, reference
+from bnfold.frozen import slotted
 from bnfold.graph.facts.graph import Graph
 from bnfold.graph.index.names import Names
 from bnfold.graph.index.outline import Container
@@ -24,7 +25,7 @@ from bnfold.onnx_model.order import names_read
 _FIRST_OVERRIDABLE_IR = 4
 
 
-@dataclass(slots=True)
+@slotted
 class _NewConstant:
     """A new constant, and the edges that will read it."""
 
@@ -33,7 +34,7 @@ class _NewConstant:
     edges: list[Edge] = field(default_factory=list)
 
 
-@dataclass(slots=True)
+@slotted
 class Inserted:
     """A node that is inserted into a scope, before or behind another node."""
 

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from bnfold.errors import first_sentence
-from bnfold.frozen import frozen
+from bnfold.frozen import frozen, slotted
 from bnfold.graph.facts.composites import Composite, find_composites
 from bnfold.graph.facts.graph import Graph
 from bnfold.graph.index.view import NONE, Node
@@ -41,7 +41,7 @@ class AffineNode:
     affine: Affine
 
 
-@dataclass(slots=True)
+@slotted
 class Roles:
     """The role of every node.
 

@@ -105,7 +105,10 @@ class Shapes:
 
 
 def inference(
-    model: onnx.ModelProto, computed: Mapping[str, NDArray[np.generic]] | None = None
+    model: onnx.ModelProto,
+    computed: Mapping[str, NDArray[np.generic]] | None = None,
+    *,
+    check: bool = False,
 ) -> Inference:
     """Begin shape inference.
 
@@ -113,8 +116,9 @@ def inference(
         model: The model.
         computed: Constants of the main graph that are known to be computed to these numbers, by
             name; inference does not compute them itself.
+        check: Whether to look first whether the model's nodes are valid.
     """
-    return Inference(model, partial(_prepare, computed or {}))
+    return Inference(model, partial(_prepare, computed or {}), check=check)
 
 
 def _prepare(computed: Mapping[str, NDArray[np.generic]], copy: onnx.ModelProto) -> None:

@@ -11,13 +11,14 @@ anything; `ModelProto` stays the record.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import onnx
 import onnx_graphsurgeon as gs
 from onnx_graphsurgeon.logger import G_LOGGER
 
 from bnfold.errors import ModelError, first_sentence
+from bnfold.frozen import slotted
 from bnfold.graph.index.outline import Container, opset_of, outline
 from bnfold.onnx_model.order import in_order
 from bnfold.region import ScopePath
@@ -29,7 +30,7 @@ Edge = tuple[int, int]
 """A (node, input index) that reads a tensor."""
 
 
-@dataclass(slots=True, eq=False)
+@slotted
 class Tensor:
     """A tensor of one scope.
 
@@ -63,7 +64,7 @@ class Tensor:
         return self.initializer is not None or self.sparse is not None
 
 
-@dataclass(slots=True, eq=False)
+@slotted
 class Node:
     """A node of one scope.
 
@@ -92,7 +93,7 @@ class Node:
         return f"{self.proto.op_type} '{name}'"
 
 
-@dataclass(slots=True, eq=False)
+@slotted
 class Scope:
     """A graph or a function: a list of nodes and the names that they share.
 

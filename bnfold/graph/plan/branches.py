@@ -6,9 +6,9 @@ operator or pool, crops. What it ends at is its *source*.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 
-from bnfold.frozen import frozen
+from bnfold.frozen import frozen, slotted
 from bnfold.graph.index.view import Edge, Node
 from bnfold.graph.plan.draft import Draft
 from bnfold.graph.plan.run import can_follow
@@ -37,7 +37,7 @@ class Tree:
     signs: dict[int, int]
 
 
-@dataclass(slots=True, eq=False)
+@slotted
 class Branch:
     """A branch of a sum.
 

@@ -39,17 +39,20 @@ _LONGEST_IN_PARTS = 16
 """Nodes; a longer run is folded as a whole or not at all, so that planning stays linear."""
 
 
-def read_graph(opened: OpenedModel, options: FoldOptions = EVERYTHING) -> Graph:
+def read_graph(
+    opened: OpenedModel, options: FoldOptions = EVERYTHING, *, check: bool = False
+) -> Graph:
     """Return all that planning reads of a model.
 
     Args:
         opened: The model.
         options: What may be folded.
+        check: Whether to look first whether its nodes are valid.
 
     Raises:
         ModelError: The graph makes no sense.
     """
-    with inference(opened.proto) as inferring:  # while it goes on, the index is made
+    with inference(opened.proto, check=check) as inferring:  # while it goes on, the index is made
         view = View(opened.proto)
         shapes = Shapes(view, inferring.result())
     constants = Constants(opened, view, shapes, options)

@@ -1,9 +1,9 @@
 """What one search found, and what becomes of a sum."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
-from bnfold.frozen import frozen
+from bnfold.frozen import frozen, slotted
 from bnfold.graph.index.view import Edge
 from bnfold.graph.plan.absorbed import Absorbed
 from bnfold.graph.plan.plan import How
@@ -11,7 +11,7 @@ from bnfold.rules.affine import Affine
 from bnfold.rules.stated import Numbers
 
 
-@dataclass(slots=True, eq=False)
+@slotted
 class Proposal:
     """What one search found.
 

@@ -1,16 +1,16 @@
 """A run: a chain of affine nodes that is folded as one, or as much of it as can be."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import reduce
 
 import numpy as np
 
+from bnfold.frozen import slotted
 from bnfold.reasons import Obstacle, Refusal
 from bnfold.rules.affine import Affine
 
 
-@dataclass(slots=True, eq=False)
+@slotted
 class Run:
     """A chain of affine nodes in which each node is the only reader of the one before it.
 
