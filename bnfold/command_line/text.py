@@ -338,7 +338,9 @@ def _provider_lines(provider: "ProviderReport") -> Iterator[str]:
     if worst is None:
         yield from _state(provider)
         return
-    number = len({output.name for output in provider.outputs})
+    names = {output.name for output in provider.outputs}
+    again = {n for n in names for one in names if n != one and n.startswith(f"{one} for ")}
+    number = len(names - again)  # the second run, at other sizes, is of the same outputs
     which = f"of {number} outputs, " if number > 1 else ""
     yield f"{provider.name}: {which}{worst.name!r} {worst.numbers()}{_remarks(worst)}"
 

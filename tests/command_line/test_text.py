@@ -196,6 +196,15 @@ def test_outputs(changes: dict[str, object], text: str) -> None:
     assert found_lines(found)[-1] == f"  cpu: {text}"
 
 
+def test_a_second_run_is_no_second_output() -> None:
+    again = replace(OUTPUT, name=f"{OUTPUT.name} for x [2, 3]")
+    found = replace(FOUND, providers=(replace(CPU, outputs=(OUTPUT, again)),))
+    assert "outputs" not in found_lines(found)[-1]
+    other = replace(OUTPUT, name="other")
+    found = replace(FOUND, providers=(replace(CPU, outputs=(OUTPUT, again, other)),))
+    assert "of 2 outputs" in found_lines(found)[-1]
+
+
 def test_lines_are_wrapped_for_a_terminal_and_names_stay_whole(tmp_path: Path) -> None:
     report = bnfold.fold_file(model_in(tmp_path, "kept"), check=True)
     wide = click.unstyle(report_text(replace(report, source=FileRecord("kept.onnx"))))
