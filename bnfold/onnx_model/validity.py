@@ -13,6 +13,8 @@ import onnx
 
 from bnfold.errors import ModelError, first_sentence
 
+_LAST_VERSION: Final = 2**31 - 1
+"""Onnx counts versions in 32 bits, although models store them in 64."""
 _DEFAULT_DOMAINS: Final = ("", "ai.onnx")
 
 _AUTO_PAD: Final = frozenset({b"", b"NOTSET", b"SAME_UPPER", b"SAME_LOWER", b"VALID"})
@@ -49,6 +51,9 @@ class _Check:
     """Checks the nodes of one scope and of those in it, which have the same opsets."""
 
     def __init__(self, ir_version: int, imports: Iterable[onnx.OperatorSetIdProto]) -> None:
+        for version in (ir_version, *(i.version for i in imports)):
+            if not 0 <= version <= _LAST_VERSION:
+                raise ModelError(f"it names version {version} of its operators, and there is none")
         self._context = onnx.checker.C.CheckerContext()
         self._context.ir_version = ir_version
         self._context.opset_imports = {i.domain: i.version for i in imports}

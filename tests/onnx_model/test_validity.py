@@ -155,3 +155,12 @@ def test_what_onnx_does_not_know_is_let_pass() -> None:
     model.graph.node[0].domain = "com.example"
     model.graph.node[0].attribute.add(name="pads", type=onnx.AttributeProto.INTS, ints=[1])
     require_valid(model)
+
+
+@pytest.mark.parametrize("version", [2**31, 2**40, -1])
+@pytest.mark.parametrize("domain", ["", "com.example"])
+def test_versions_that_cannot_be(version: int, domain: str) -> None:
+    model = _net()
+    model.functions.add(name="f", domain="l").opset_import.add(domain=domain, version=version)
+    with pytest.raises(ModelError, match=f"names version {version} of its operators"):
+        bnfold.fold(model)
