@@ -11,6 +11,8 @@ from functools import reduce
 
 import onnx
 
+from bnfold.limits import RANK
+
 Dims = tuple[int | str | None, ...]
 """A shape: numbers, symbols that stand for the same number everywhere, or None."""
 
@@ -129,7 +131,8 @@ def _of_list(name: str, index: int = -1, *, extra: int = 0, per_axis: int = 1) -
         shape = _at(inputs, index) if index >= 0 else None
         if shape is None or len(shape) != 1 or not isinstance(shape[0], int):
             return None
-        return (None,) * (shape[0] // per_axis + extra)
+        rank = shape[0] // per_axis + extra
+        return (None,) * rank if 0 <= rank <= RANK else None
 
     return rule
 
