@@ -65,7 +65,7 @@ def _weighted(
 
 def conv_source(net: Network, shape: Shape, axis: int) -> Made:
     _need(axis == 1 and len(shape) >= 3)
-    attributes, spatial, kernel = _conv_before(net, shape[_SPATIAL:])
+    attributes, spatial, kernel = _conv_before(net, shape[_SPATIAL:], same=net.dice.chance(0.2))
     groups = net.dice.divisor(shape[1]) if net.dice.chance(0.5) else 1
     inner = net.dice.integer(1, 3)
     data = net.feed((shape[0], groups * inner, *spatial))
@@ -73,12 +73,14 @@ def conv_source(net: Network, shape: Shape, axis: int) -> Made:
     return _weighted(net, "Conv", data, (shape[1], inner, *kernel), shape[1], attributes)
 
 
-def _conv_before(net: Network, spatial: Shape) -> tuple[dict[str, Any], Shape, Shape]:
+def _conv_before(
+    net: Network, spatial: Shape, *, same: bool
+) -> tuple[dict[str, Any], Shape, Shape]:
     """Attributes of a Conv, and its input's spatial shape, that give an output's spatial shape."""
     kernel = tuple(net.dice.integer(1, 3) for _ in spatial)
     strides = tuple(net.dice.integer(1, 2) for _ in spatial)
     attributes: dict[str, Any] = {"kernel_shape": list(kernel), "strides": list(strides)}
-    if net.dice.chance(0.2):
+    if same:
         attributes["auto_pad"] = net.dice.choose(["SAME_UPPER", "SAME_LOWER"])
         return attributes, tuple(s * n for s, n in zip(strides, spatial, strict=True)), kernel
     dilations = [net.dice.integer(1, 2) for _ in spatial]
@@ -159,6 +161,48 @@ def conv_transpose_reader(net: Network, tensor: str, axis: int) -> Made:
     )
     made.takes_shift = plain
     return made
+
+
+def deform_conv_source(net: Network, shape: Shape, axis: int) -> Made:
+    _need(net.opset >= 19 and axis == 1 and len(shape) == 4)  # ONNX Runtime has it for pictures
+    attributes, spatial, kernel = _conv_before(net, shape[_SPATIAL:], same=False)
+    groups = net.dice.divisor(shape[1]) if net.dice.chance(0.5) else 1
+    data = net.feed((shape[0], groups * net.dice.integer(1, 3), *spatial))
+    return _deformed(net, data, shape, kernel, attributes | {"group": groups})
+
+
+def deform_conv_reader(net: Network, tensor: str, axis: int) -> Made:
+    shape = net.shape(tensor)
+    _need(net.opset >= 19 and axis == 1 and len(shape) == 4)
+    kernel = tuple(net.dice.integer(1, min(3, n)) for n in shape[_SPATIAL:])
+    pads = [net.dice.integer(0, 1) for _ in [*kernel, *kernel]]
+    sizes = zip(shape[_SPATIAL:], pads[:2], pads[2:], kernel, strict=True)
+    out = tuple(size + head + tail - k + 1 for size, head, tail, k in sizes)
+    groups = net.dice.divisor(shape[1]) if net.dice.chance(0.5) else 1
+    channels = groups * net.dice.integer(1, 2)
+    attributes = {"pads": pads, "group": groups}
+    made = _deformed(net, tensor, (shape[0], channels, *out), kernel, attributes)
+    made.takes_shift = False
+    return made
+
+
+def _deformed(
+    net: Network, data: str, out: Shape, kernel: Shape, attributes: Mapping[str, Any]
+) -> Made:
+    """A DeformConv with offsets from outside, and perhaps a bias and a mask."""
+    channels, taps = net.shape(data)[1], kernel[0] * kernel[1]
+    inner = channels // attributes["group"]
+    parts = net.dice.divisor(channels) if net.dice.chance(0.5) else 1
+    weight = net.constant(net.dice.numbers([out[1], inner, *kernel]), "weight")
+    offset = net.feed((out[0], parts * taps * 2, *out[_SPATIAL:]))
+    bias = net.constant(net.dice.numbers([out[1]]), "bias") if net.dice.chance(0.5) else ""
+    inputs = [data, weight, offset, bias]
+    if net.dice.chance(0.5):
+        inputs.append(net.feed((out[0], parts * taps, *out[_SPATIAL:])))
+    while not inputs[-1]:
+        inputs.pop()
+    product = net.op("DeformConv", *inputs, **attributes, offset_group=parts)
+    return Made(product, weights=[weight])
 
 
 def _gemm(net: Network, data: str, k: int, n: int, attributes: dict[str, Any]) -> Made:
@@ -278,6 +322,7 @@ def _einsum(
 SOURCES: Mapping[str, Source] = {
     "Conv": conv_source,
     "ConvTranspose": conv_transpose_source,
+    "DeformConv": deform_conv_source,
     "Gemm": gemm_source,
     "MatMul": matmul_source,
     "Einsum": einsum_source,
@@ -286,6 +331,7 @@ SOURCES: Mapping[str, Source] = {
 READERS: Mapping[str, Reader] = {
     "Conv": conv_reader,
     "ConvTranspose": conv_transpose_reader,
+    "DeformConv": deform_conv_reader,
     "Gemm": gemm_reader,
     "MatMul": matmul_reader,
     "Einsum": einsum_reader,

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 OLDEST = {
+    "DeformConv": 19,
     "Einsum": 12,
     "GroupNormalization": 21,  # before, it has one scale for a group
     "LayerNormalization": 17,
@@ -154,6 +155,8 @@ def linear_input(op_type: str, seed: int, elem_type: int) -> Case:
     def build(shape: Shape, axis: int) -> linear_steps.Made:
         limits = Limits(axis, shiftless=shiftless)
         if op_type in ("Conv", "ConvTranspose") and (axis != 1 or len(shape) < 3):
+            raise Unsuited
+        if op_type == "DeformConv" and (axis != 1 or len(shape) != 4):
             raise Unsuited
         if op_type == "Gemm" and len(shape) != 2:
             raise Unsuited

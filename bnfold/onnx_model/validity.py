@@ -145,7 +145,7 @@ def _require_window(
     if "auto_pad" in stated and stated["auto_pad"].s not in _AUTO_PAD:
         text = stated["auto_pad"].s.decode("utf-8", "replace")
         raise _invalid(node, f"its auto_pad is {text!r}")
-    weight = next((dims[name] for name in node.input[1:] if len(dims.get(name, ())) > _BARE), ())
+    weight = _weight(node, schema, dims)
     kernel = tuple(stated["kernel_shape"].ints) if "kernel_shape" in stated else weight[_BARE:]
     if weight and kernel != weight[_BARE:]:
         raise _invalid(node, f"its kernel_shape is {list(kernel)}, its weight {list(weight)}")
@@ -157,6 +157,16 @@ def _require_window(
         _require_inferable(node, schema, opset, (implied, *map(dims.get, node.input[1:])))
 
 
+def _weight(node: onnx.NodeProto, schema: onnx.defs.OpSchema, dims: Dims) -> tuple[int | None, ...]:
+    """Return the shape of the input that ONNX calls the weight, where it has spatial axes.
+
+    Other inputs have some, too: the offsets of a DeformConv, the indices of a MaxUnpool.
+    """
+    named = zip(schema.inputs, node.input, strict=False)
+    shape = next((dims.get(name, ()) for formal, name in named if formal.name.lower() == "w"), ())
+    return shape if len(shape) > _BARE else ()
+
+
 def _require_inferable(
     node: onnx.NodeProto,
     schema: onnx.defs.OpSchema,
@@ -164,7 +174,13 @@ def _require_inferable(
     dims: Iterable[tuple[int | None, ...] | None],
 ) -> None:
     """Raise `ModelError` if inference refuses a node with inputs of these shapes."""
-    told = {name: _tensor(shape) for name, shape in zip(node.input, dims, strict=True)}
+    # Of types nothing is known here: any that the operator takes will do.
+    types = [_type_of(formal) for formal in schema.inputs]
+    types += types[-1:] * (len(node.input) - len(types))
+    told = {
+        name: onnx.helper.make_tensor_type_proto(elem_type, shape)
+        for name, elem_type, shape in zip(node.input, types, dims, strict=False)
+    }
     imports = [onnx.helper.make_opsetid("", opset)]
     try:
         onnx.shape_inference.infer_node_outputs(
@@ -199,9 +215,11 @@ def _declared(declared: onnx.TypeProto.Tensor) -> tuple[int | None, ...] | None:
     return tuple(dim.dim_value if dim.dim_value > 0 else None for dim in declared.shape.dim)
 
 
-def _tensor(dims: tuple[int | None, ...] | None) -> onnx.TypeProto:
-    made: onnx.TypeProto = onnx.helper.make_tensor_type_proto(onnx.TensorProto.FLOAT, dims)
-    return made
+def _type_of(formal: onnx.defs.OpSchema.FormalParameter) -> int:
+    """Return an element type that an input may have: float, or else the first of its types."""
+    named = sorted(t.removeprefix("tensor(").removesuffix(")").upper() for t in formal.types)
+    known = [name for name in ("FLOAT", *named) if name in named]
+    return int(onnx.TensorProto.DataType.Value(known[0]))
 
 
 def _invalid(node: onnx.NodeProto, why: str) -> ModelError:

@@ -231,6 +231,18 @@ def transposed_convolution(op: Operator) -> Linear:
     return Linear(1, 0, 2, groups, "IO", 1, 1, shape[1] * groups, shape[0], border)
 
 
+def deformable_convolution(op: Operator) -> Linear:
+    """DeformConv: W is [Cout, Cin/g, k…]; its offsets lead beyond the input, where it reads zeros.
+
+    It is linear in its input, wherever it reads that, so a scale may come in, but no shift.
+    """
+    shape = _weight(op, 1)
+    if len(shape) < _MIN_CONV_RANK:
+        raise Refusal(Reason.BAD_PARAMETERS, f"weight of rank {len(shape)}")
+    groups = _groups(op, shape[0])
+    return Linear(1, 0, 3, groups, "OI", 1, 1, shape[0], shape[1] * groups, Border.NEVER)
+
+
 def general_product(op: Operator) -> Linear:
     """Gemm: Y = alpha A B + beta C; the weight is B, [K, N], or [N, K] with transB."""
     k, n = _weight(op, 1, rank=2)
@@ -342,6 +354,7 @@ def group_normalization(op: Operator) -> Linear:
 LINEAR: Mapping[str, LinearRow] = {
     "Conv": convolution,
     "ConvTranspose": transposed_convolution,
+    "DeformConv": deformable_convolution,
     "Gemm": general_product,
     "MatMul": matrix_product,
     "Einsum": contraction,

@@ -164,3 +164,28 @@ def test_versions_that_cannot_be(version: int, domain: str) -> None:
     model.functions.add(name="f", domain="l").opset_import.add(domain=domain, version=version)
     with pytest.raises(ModelError, match=f"names version {version} of its operators"):
         bnfold.fold(model)
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        """W = Constant <value = float[3,2,2,2] {1, 2, 3, 4, 5, 6, 7, 8, 1, 2, 3, 4, 5, 6, 7, 8,
+                                                 1, 2, 3, 4, 5, 6, 7, 8}> ()
+           z = DeformConv <kernel_shape = [2, 2]> (x, W, o)""",
+        "z = MaxUnpool <kernel_shape = [2, 2], strides = [2, 2]> (x, i)",
+        """q = QuantizeLinear (x, s, b)
+           r = QLinearConv <kernel_shape = [1, 1]> (q, s, b, w, s, b, s, b)
+           z = DequantizeLinear (r, s, b)""",
+        """q = QuantizeLinear (x, s, b)
+           r = ConvInteger <strides = [1, 1]> (q, w)
+           z = Cast <to = 1> (r)""",
+    ],
+    ids=["DeformConv", "MaxUnpool", "QLinearConv", "ConvInteger"],
+)
+def test_whatever_types_and_further_inputs_a_window_has_it_is_valid(nodes: str) -> None:
+    model = onnx.parser.parse_model(f"""
+        <ir_version: 8, opset_import: ["" : 19]>
+        g (float[1,2,5,5] x, float[1,8,4,4] o, int64[1,2,5,5] i) => (float[n,c,l,k] z)
+        <uint8[3,2,1,1] w = {{1, 2, 3, 4, 5, 6}}, float s = {{0.5}}, uint8 b = {{3}}>
+        {{ {nodes} }}""")
+    assert bnfold.fold(model).folds == ()

@@ -69,6 +69,7 @@ def test_the_factor_and_the_response_are_those_of_the_dense_weight(
         (operator("ConvTranspose", _IMAGE, _KERNEL_1, strides=(2, 1)), Border.NEVER),
         (operator("ConvTranspose", _IMAGE, _KERNEL_1, pads=(0, 0, 0, 1)), Border.NEVER),
         (operator("ConvTranspose", _IMAGE, _W), Border.NEVER),
+        (operator("DeformConv", _IMAGE, _W), Border.NEVER),
         (operator("Gemm", data(3, 2), constant(np.ones((2, 4)))), Border.NOTHING),
     ],
 )
@@ -81,6 +82,7 @@ def test_what_is_read_beyond_the_input(op: Operator, border: Border) -> None:
     [
         (operator("Conv", _IMAGE, _W, group=2), (1, 1), (6, 4)),
         (operator("ConvTranspose", _IMAGE, _KERNEL_1, group=2), (1, 1), (6, 4)),
+        (operator("DeformConv", _IMAGE, _W, group=2), (1, 1), (6, 4)),
         (operator("Gemm", data(3, 2), constant(np.ones((2, 4)))), (1, 1), (4, 2)),
         (operator("Gemm", data(3, 2), constant(np.ones((4, 2))), transB=1), (1, 1), (4, 2)),
         (operator("Gemm", data(2, 3), constant(np.ones((2, 4))), transA=1), (1, 0), (4, 2)),
@@ -103,6 +105,8 @@ def test_where_the_channels_lie(
     [
         (operator("Conv", _IMAGE, data(6, 4, 3, 3)), Reason.WEIGHT_NOT_CONSTANT),
         (operator("Conv", _IMAGE, constant(np.ones((6, 4)))), Reason.BAD_PARAMETERS),
+        (operator("DeformConv", _IMAGE, constant(np.ones((6, 4)))), Reason.BAD_PARAMETERS),
+        (operator("DeformConv", _IMAGE, data(6, 4, 3, 3)), Reason.WEIGHT_NOT_CONSTANT),
         (operator("Conv", _IMAGE, _W, group=4), Reason.BAD_PARAMETERS),
         (operator("Conv", _IMAGE, constant(np.ones((0, 4, 1, 1)))), Reason.BAD_PARAMETERS),
         (operator("Conv", _IMAGE, constant(1, elem_type=3)), Reason.WEIGHT_NOT_CONSTANT),

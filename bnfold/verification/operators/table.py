@@ -15,6 +15,7 @@ from bnfold.frozen import frozen
 from bnfold.verification.dtypes import Array
 from bnfold.verification.operators import (
     contraction,
+    deformable,
     demands,
     elementwise,
     kernels,
@@ -229,6 +230,10 @@ TABLE: Mapping[str, Row] = {
     "ConvTranspose": _linear(
         _of_attributes(kernels.conv_transpose), TRANSPOSED_KERNEL, demands.of_conv_transpose,
         Window.SPREADING,
+    ),
+    "DeformConv": Row(
+        Kind.LINEAR, deformable.magnitude, _of_attributes(deformable.deform_conv), KERNEL,
+        deformable.demand, Window.SLIDING, separates_channels=True, multiplies=True,
     ),
     "Gemm": _linear(_of_attributes(kernels.gemm), MATRIX, demands.of_gemm),
     "MatMul": _linear(_of_inputs(kernels.matmul), MATRIX),

@@ -23,6 +23,9 @@ Feed = Mapping[str, Any]
 Dim = int | str
 """A size, or the name of a symbol."""
 
+_RANKED = frozenset({"Conv", "ConvTranspose", "DeformConv", "Gemm"})
+"""Operators whose data have the rank of their weight."""
+
 _INDEXES = {
     # operator: (input that indexes, input that is indexed, attribute of the axis)
     "Gather": (1, 0, "axis"),
@@ -160,7 +163,7 @@ class _Reader:
     def rank(self, node: onnx.NodeProto) -> int | None:
         """Return the rank of the data input of a linear operator."""
         weight = self.shapes.get(node.input[1]) if len(node.input) > 1 else None
-        return len(weight) if weight and node.op_type in {"Conv", "ConvTranspose", "Gemm"} else None
+        return len(weight) if weight and node.op_type in _RANKED else None
 
     def fixed(self, spec: InputSpec, node: onnx.NodeProto, name: str) -> InputSpec:
         """Return `spec` with the dimension that a linear operator's weight fixes."""
@@ -178,7 +181,7 @@ class _Reader:
         if not weight:
             return None, 0
         attributes: Mapping[str, int] = {a.name: a.i for a in node.attribute}
-        if node.op_type == "Conv" and rank > 1:
+        if node.op_type in {"Conv", "DeformConv"} and rank > 1:
             return 1, weight[1] * attributes.get("group", 1)
         if node.op_type in {"ConvTranspose", "BatchNormalization"} and rank > 1:
             return 1, weight[0]
