@@ -275,7 +275,7 @@ class Draft:
         """Remove nodes from a run: their output becomes the same as the tensor that they read."""
         run = self.runs[number]
         nodes = run.nodes[begin:end]
-        source = self.root(self._data_of(nodes[0]))
+        source = self.root(self.data_of(nodes[0]))
         output = self.view.nodes[nodes[-1]].outputs[0]
         stay = [edge for edge in self.readers(source) if edge[0] != nodes[0]]
         self._readers[source] = stay + self.readers(output)
@@ -339,12 +339,13 @@ class Draft:
     def _name_of(self, tensor: int) -> str:
         return self.names.get(tensor, self.view.tensors[tensor].name)
 
-    def _data_of(self, node: int) -> int:
+    def data_of(self, node: int) -> int:
+        """Return the tensor that an affine node reads, as the view has it."""
         return self.view.nodes[node].inputs[self.roles.affine[node].data]
 
     def run_input(self, run: Run) -> int:
         """Return the tensor that a run reads."""
-        return self.root(self._data_of(run.nodes[0]))
+        return self.root(self.data_of(run.nodes[0]))
 
     def run_output(self, run: Run) -> int:
         """Return the tensor that a run makes."""

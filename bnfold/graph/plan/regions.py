@@ -4,9 +4,14 @@ A fold touches the nodes that go, those that take them up and those in between. 
 a node in common form one group. What enters a group's nodes from outside, constants apart, and
 what leaves them is the same in both models, because every reader of a tensor that changes is part
 of the fold.
+
+A node that is dropped needs no region, as what it made is what it read. But the tensor behind it
+is no longer there, so that no region begins at it; and where the tensor before it takes over the
+name of a graph output, that one is no longer there either.
 """
 
 from collections import defaultdict
+from collections.abc import Collection
 
 from bnfold.graph.facts.quantized import is_dequantizer
 from bnfold.graph.index.view import NONE
@@ -17,7 +22,8 @@ from bnfold.region import Region
 
 def find_regions(draft: Draft) -> tuple[Region, ...]:
     """Return the region of each connected group of folds."""
-    return tuple(_region(draft, nodes) for nodes in _groups(draft))
+    dropped = {node for fold in draft.folds if fold.how is How.NOTHING for node in fold.taken}
+    return tuple(_region(draft, nodes, dropped) for nodes in _groups(draft))
 
 
 def _touched(draft: Draft, fold: Fold) -> set[int]:
@@ -66,21 +72,42 @@ def _groups(draft: Draft) -> list[set[int]]:
         for node in rest:
             parent[find(node)] = find(first)
         find(first)
+    for fold in draft.folds:
+        if fold.how is How.NOTHING:
+            first, *rest = _around_renamed(draft, fold, parent.keys()) or [-1]
+            for node in rest:
+                parent[find(node)] = find(first)
     groups: dict[int, set[int]] = defaultdict(set)
     for node in tuple(parent):
         groups[find(node)].add(node)
     return sorted(groups.values(), key=min)
 
 
-def _region(draft: Draft, nodes: set[int]) -> Region:
+def _around_renamed(draft: Draft, fold: Fold, touched: Collection[int]) -> list[int]:
+    """Return what makes and what reads a tensor that takes over the name of a dropped one.
+
+    Nothing where no other fold reads it.
+    """
+    view = draft.view
+    behind, before = view.nodes[fold.taken[-1]].outputs[0], draft.data_of(fold.taken[0])
+    maker = view.producer(before)
+    if maker is None or not view.tensors[behind].outputs:
+        return []
+    readers = [node for node, _ in view.tensors[before].readers if node in touched]
+    return [maker.number, *fold.taken, *readers] if readers else []
+
+
+def _region(draft: Draft, nodes: set[int], dropped: Collection[int]) -> Region:
     view, constants = draft.view, draft.graph.constants
     made = {t for node in nodes for t in view.nodes[node].outputs if t != NONE}
     entering, leaving = [], []
     for node in sorted(nodes):
-        for tensor in view.nodes[node].inputs:
-            if tensor == NONE or tensor in made or tensor in constants or tensor in entering:
+        for read in view.nodes[node].inputs:
+            if read == NONE or read in constants:
                 continue
-            entering.append(tensor)
+            tensor = _before_dropped(draft, read, dropped)
+            if tensor not in made and tensor not in entering:
+                entering.append(tensor)
     for tensor in sorted(made):
         record = view.tensors[tensor]
         if record.outputs or any(reader not in nodes for reader, _ in record.readers):
@@ -88,3 +115,12 @@ def _region(draft: Draft, nodes: set[int]) -> Region:
     scope = view.scopes[view.nodes[min(nodes)].scope].path
     names = [tuple(view.tensors[t].name for t in tensors) for tensors in (entering, leaving)]
     return Region(scope, *names)
+
+
+def _before_dropped(draft: Draft, tensor: int, dropped: Collection[int]) -> int:
+    """Return the tensor before the nodes that make one and are dropped."""
+    maker = draft.view.producer(tensor)
+    while maker is not None and maker.number in dropped:
+        tensor = draft.data_of(maker.number)
+        maker = draft.view.producer(tensor)
+    return tensor

@@ -98,3 +98,27 @@ def test_what_changes_nothing_is_passed_too() -> None:
           z = Conv (i, W)
           u = Conv (j, W)
         }}""") == [(("x",), ("z", "u"))]
+
+
+def test_no_region_begins_behind_what_is_dropped() -> None:
+    assert _regions(f"""
+        g (float[1,2,2,2] x) => (float[1,2,2,2] z)
+        <float[2,2,1,1] W = {{1, 2, 3, 4}}, {_PARAMETERS}, float one = {{1}}>
+        {{
+          r = Relu (x)
+          m = Mul (r, one)
+          y = Conv (m, W)
+          z = BatchNormalization (y, g, b, e, v)
+        }}""") == [(("r",), ("z",))]
+
+
+def test_who_takes_over_the_name_of_an_output_is_part_of_the_fold_that_reads_it() -> None:
+    assert _regions(f"""
+        g (float[1,2,2,2] x) => (float[1,2,2,2] m, float[1,2,2,2] z)
+        <float[2,2,1,1] W = {{1, 2, 3, 4}}, {_PARAMETERS}, float one = {{1}}>
+        {{
+          r = Relu (x)
+          m = Mul (r, one)
+          y = Conv (r, W)
+          z = BatchNormalization (y, g, b, e, v)
+        }}""") == [(("x",), ("m", "z"))]

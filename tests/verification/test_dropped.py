@@ -1,0 +1,34 @@
+"""Arithmetic that changes nothing is dropped; the folds beside it are proved all the same."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from blocks import Net
+from commandline import run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_DEEP = 5
+"""Convolutions in a row: more than a probe looks through."""
+
+
+def test_folds_behind_and_beside_what_is_dropped(tmp_path: Path) -> None:
+    net = Net(size=9)
+    one, zero = net.number(np.ones(1)), net.number(np.zeros(1))
+    x = net.feed()
+    for _ in range(_DEEP):
+        x = net.op("Relu", net.bn(net.conv(net.op("Mul", x, one))))
+    net.output(net.op("Mul", x, one))  # a graph output; what is before it is read elsewhere, too
+    for _ in range(_DEEP):
+        x = net.op("Relu", net.bn(net.conv(x)))
+    net.output(net.op("Relu", net.bn(net.conv(x))))
+    point = net.conv(net.op("Mul", x, one), 1)
+    net.output(net.op("Relu", net.add(net.conv(x), net.op("Add", point, zero))))
+    (tmp_path / "net.onnx").write_bytes(net.model().SerializeToString())
+    done = run("net.onnx", cwd=tmp_path)
+    assert done.code == 0, done.text + done.err
+    assert "11 of 11 batch normalizations" in done.text
+    assert "8 dropped" in done.text
