@@ -14,13 +14,13 @@ from bnfold.errors import first_sentence
 from bnfold.limits import ELEMENTWISE
 
 _BY_ARRAYS: Final = frozenset(
-    {"Abs", "Add", "And", "Cast", "CastLike", "Ceil", "Clip", "Concat", "ConstantOfShape",
-     "DequantizeLinear", "Div", "Equal", "Erf", "Exp", "Expand", "Flatten", "Floor", "Gather",
-     "Gemm", "Greater", "Identity", "Less", "Log", "MatMul", "Max", "Min", "Mul", "Neg", "Not",
-     "Or", "Pad", "Pow", "QuantizeLinear", "Range", "Reciprocal", "ReduceMax", "ReduceMean",
-     "ReduceMin", "ReduceProd", "ReduceSum", "Relu", "Reshape", "Round", "Sigmoid", "Sign",
-     "Slice", "Softmax", "Split", "Sqrt", "Squeeze", "Sub", "Sum", "Tanh", "Tile", "Transpose",
-     "Trilu", "Unsqueeze", "Where"}
+    {"Abs", "Add", "And", "BatchNormalization", "Cast", "CastLike", "Ceil", "Clip", "Concat",
+     "ConstantOfShape", "DequantizeLinear", "Div", "Equal", "Erf", "Exp", "Expand", "Flatten",
+     "Floor", "Gather", "Gemm", "Greater", "Identity", "Less", "Log", "MatMul", "Max", "Min",
+     "Mul", "Neg", "Not", "Or", "Pad", "Pow", "QuantizeLinear", "Range", "Reciprocal", "ReduceL1",
+     "ReduceL2", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum",
+     "ReduceSumSquare", "Relu", "Reshape", "Round", "Sigmoid", "Sign", "Slice", "Softmax", "Split",
+     "Sqrt", "Squeeze", "Sub", "Sum", "Tanh", "Tile", "Transpose", "Trilu", "Unsqueeze", "Where"}
 )  # fmt: skip
 """Operators that the reference evaluator computes with whole arrays, in memory of the size of
 what they read and make."""

@@ -18,6 +18,9 @@ import bnfold
 if TYPE_CHECKING:
     from pathlib import Path
 
+_WIDE = 300
+"""Channels; a product of as many has more elements than are computed one by one."""
+
 
 def standardized(*, training: bool, size: int | None = None) -> onnx.ModelProto:
     """Two convolutions of standardized weights, as `F.batch_norm` of a weight is exported."""
@@ -57,3 +60,15 @@ def test_the_command_line_proves_it(tmp_path: Path, *, training: bool) -> None:
     done = run("net.onnx", cwd=tmp_path)
     assert done.code == 0, done.text + done.err
     assert "2 of 2 batch normalizations" in done.text
+
+
+def test_large_weights_are_computed_too() -> None:
+    net = Net()
+    x = net.feed(_WIDE)
+    weight = net.number(net.rng.standard_normal((1, _WIDE, _WIDE)), "weight")
+    gain, ones = net.number(net.rng.uniform(0.5, 1.5, _WIDE)), net.number(np.ones(_WIDE))
+    zeros = net.number(np.zeros(_WIDE))
+    normal = net.op("BatchNormalization", weight, gain, zeros, zeros, ones)
+    kernel = net.op("Reshape", normal, net.number(np.asarray([_WIDE, _WIDE, 1, 1])))
+    net.output(net.op("Conv", x, kernel))
+    assert [node.op_type for node in bnfold.fold(net.model()).model.graph.node] == ["Conv"]
