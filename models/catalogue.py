@@ -60,6 +60,7 @@ _TOKENS: Final = "Linear on three dimensions→Transpose→BN→Transpose, with 
 _PERCEPTRON: Final = "Linear→BN, Linear→Dropout→BN, BN→Linear, the model's input→BN→Linear"
 _SHUFFLENET: Final = "behind plain and depthwise convolutions, around them Split, Concat, shuffles"
 _UNET: Final = "behind ConvTranspose, plain, grouped and padded, with and without a bias"
+_NFNET: Final = "of the weights of convolutions, which are constants: those are standardized"
 _REPVGG: Final = "BN(Conv 3×3) + BN(Conv 1×1) + BN of the tensor itself"
 
 ROWS: Final = (
@@ -99,6 +100,8 @@ ROWS: Final = (
         "the same in float16, all parameters too",
         half=True,
     ),
+    Row("nfnet", published.nfnet, IMAGE, _NFNET),
+    Row("nfnet_raw", published.nfnet, IMAGE, _NFNET, exporter="dynamo-raw"),
     Row("shufflenet", small.shufflenet, IMAGE, _SHUFFLENET),
     Row("shufflenet_raw", small.shufflenet, IMAGE, _SHUFFLENET, exporter="dynamo-raw"),
     Row("rearranged", small.rearranged, IMAGE, _REARRANGED, left=1, left_merged=1),

@@ -65,6 +65,7 @@ from timm.models import byobnet, efficientnet, mobilenetv3  # noqa: E402
 from timm.models import densenet as densenet_  # noqa: E402
 from timm.models import fastvit as fastvit_  # noqa: E402
 from timm.models import levit as levit_  # noqa: E402
+from timm.models import nfnet as nfnet_  # noqa: E402
 from timm.models import pnasnet as pnasnet_  # noqa: E402
 from timm.models import resnet as resnet_  # noqa: E402
 from timm.models import swiftformer as swiftformer_  # noqa: E402
@@ -225,3 +226,21 @@ def resnet() -> nn.Module:
         stem_type="deep",
         num_classes=CLASSES,
     )
+
+
+def nfnet() -> nn.Module:
+    """NFNet: every convolution's weight is standardized, as a batch normalization computes it."""
+    cfg = nfnet_.NfCfg(
+        depths=(1, 1),
+        channels=(8, 12),
+        stem_type="deep_quad",
+        stem_chs=8,
+        group_size=2,
+        bottle_ratio=0.5,
+        extra_conv=True,
+        num_features=16,
+        act_layer="gelu",
+        attn_layer="se",
+        attn_kwargs={"rd_ratio": 0.5},
+    )
+    return nfnet_.NormFreeNet(cfg, num_classes=CLASSES)
