@@ -21,6 +21,7 @@ from bnfold.reports.cost import cost_of
 from bnfold.reports.records import Counts, composite_records, fold_records, kept_records
 from bnfold.reports.refused import ProviderError, TooManyKeptError, VerificationError
 from bnfold.reports.report import Exit, FileRecord, Report
+from bnfold.reports.weights import WeightRecord, weight_records
 from bnfold.rules.composites import checked_names
 from bnfold.verification import VerifyOptions
 
@@ -50,6 +51,12 @@ class FileOptions:
     share_data: bool = False
     digest: bool = True
     explain: str | None = None
+    int8: bool | None = None
+
+    @property
+    def tells_weights(self) -> bool:
+        """Whether to tell what folding does to weights."""
+        return self.int8 if self.int8 is not None else self.verify is not None and not self.check
 
 
 def default_target(source: Path) -> Path:
@@ -80,6 +87,7 @@ def fold_file(  # noqa: PLR0913 - each is an option of the command line
     share_data: bool = False,
     digest: bool = True,
     explain: str | None = None,
+    int8: bool | None = None,
 ) -> Report:
     """Fold a model file, verify the result, and write it.
 
@@ -105,6 +113,8 @@ def fold_file(  # noqa: PLR0913 - each is an option of the command line
         digest: Put the SHA-256 of both files into the report.
         explain: A node, by its name or by that of an output: with `check`, the report's
             `explained` says what was tried for it, and where each attempt ended.
+        int8: Tell in the report's `weights` what folding does to the ranges of each weight's
+            channels, and to what it loses as int8; by default where the folded model is verified.
 
     Returns:
         What was done.
@@ -132,6 +142,7 @@ def fold_file(  # noqa: PLR0913 - each is an option of the command line
         share_data,
         digest,
         explain,
+        int8,
     )
     return fold_with(as_path(source), None if target is None else as_path(target), how)
 
@@ -237,6 +248,7 @@ class _Job:
     step: Callable[[str], None]
     named: bool
     estimate: "Estimate | None" = None
+    weights: tuple[WeightRecord, ...] | None = None
 
     def check(self) -> Report:
         """Return what would be folded; write nothing."""
@@ -246,6 +258,7 @@ class _Job:
             return carry_out(basis, self.how.fold, partial(self._checked, source))
 
     def _checked(self, source: OpenedModel, decision: Decision) -> Report:
+        self._measure_weights(decision)
         report = self._report(source, decision, checked_only=True)
         if self.how.explain is None:
             return report
@@ -313,6 +326,7 @@ class _Job:
         external, sharing = self.how.external_data, self.how.share_data
         if self.how.max_kept is not None:
             self._require_good(self._report(source, decision))
+        self._measure_weights(decision)
         if not decision.plan.changes:
             if not self.named and basis is source and self.source.stem.endswith(FOLDED):
                 self.target = self.source  # a folded model, folded again, is what it was
@@ -379,7 +393,14 @@ class _Job:
             max_kept=self.how.max_kept,
             cost_before=cost_of(decision.opened.proto, decision.graph),
             cost_after=cost_of(decision.rewritten.proto, decision.graph),
+            weights=self.weights,
         )
+
+    def _measure_weights(self, decision: Decision) -> None:
+        """Find out what folding does to weights, while the files are as they were."""
+        if self.how.tells_weights:
+            self.step("measuring what the weights lose as int8")
+            self.weights = weight_records(decision.graph, decision.plan, decision.rewritten)
 
     def _target_record(self, *, written: bool) -> FileRecord:
         if not written:

@@ -194,6 +194,7 @@ def fold(models: Sequence[Path], **options: Any) -> None:  # noqa: ANN401 - clic
                 share_data=options["share_data"],
                 digest=options["report"] is not None,
                 explain=options["explain"],
+                int8=True if options["report"] is not None else None,
             ),
         )
         sources = find_sources(models)

@@ -21,6 +21,7 @@ from bnfold.paths import as_path
 from bnfold.plain import Plain, fields_of
 from bnfold.reports.cost import Cost
 from bnfold.reports.records import CompositeRecord, Counts, FoldRecord, KeptRecord
+from bnfold.reports.weights import WeightRecord
 from bnfold.shown import Shown
 from bnfold.version import __version__
 
@@ -101,6 +102,7 @@ class Report(Shown):
         cost_before: What the source costs; None where that is not told.
         cost_after: What the folded model costs, likewise.
         explained: What was tried for the nodes that were asked for.
+        weights: What folding does to weights; None where that is not told.
     """
 
     source: FileRecord
@@ -123,6 +125,7 @@ class Report(Shown):
     cost_before: Cost | None = None
     cost_after: Cost | None = None
     explained: "tuple[ExplainedRecord, ...]" = ()
+    weights: tuple[WeightRecord, ...] | None = None
 
     @property
     def exit_code(self) -> Exit:

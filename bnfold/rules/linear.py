@@ -90,6 +90,15 @@ class Linear:
         """Whether the weight is a vector [Cout] that scales what a normalization has made."""
         return not self.in_channels
 
+    def output_axis(self, weight_rank: int) -> int:
+        """Return the axis of the weight along which its output channels lie.
+
+        Quantizers have one scale for each index along it. Of a ConvTranspose with groups these are
+        Cout/g, which all groups share.
+        """
+        first = weight_rank - 2 if self.stacked else 0
+        return first if self.order == "OI" else first + 1
+
     def factor(self, out_scale: F64, in_scale: F64, weight_rank: int) -> F64:
         """Return s[o] q[i], float64, of a shape that broadcasts to the weight.
 

@@ -52,6 +52,7 @@ class Editor:
         self.model = onnx.ModelProto()
         self.model.CopyFrom(graph.view.model)
         self.recipes: dict[str, Recipe] = {}
+        self.replaced: dict[Edge, Recipe] = {}
         self.unlisted: list[str] = []
         self.notes: list[str] = []
         self.adds = 0  # nodes that are an Add now, or are followed by one that was not there
@@ -112,7 +113,9 @@ class Editor:
         node, index = edge
         source = self.view.nodes[node].inputs[index]
         wish = self.view.tensors[source].name
-        self._new[source].setdefault(key, _NewConstant(recipe, wish)).edges.append(edge)
+        new = self._new[source].setdefault(key, _NewConstant(recipe, wish))
+        new.edges.append(edge)
+        self.replaced[edge] = new.recipe
         self._detached.add(edge)
 
     def add_constant(self, edge: Edge, recipe: Recipe, wish: str, key: object) -> None:

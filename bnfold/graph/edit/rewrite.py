@@ -1,5 +1,8 @@
 """Carrying a plan out on a copy of the model, through the one editor."""
 
+from collections.abc import Mapping
+from dataclasses import field
+
 import numpy as np
 import onnx
 
@@ -11,6 +14,7 @@ from bnfold.graph.edit.linear import LinearRewriter
 from bnfold.graph.edit.passed import PassedRewriter
 from bnfold.graph.edit.runs import RunRewriter
 from bnfold.graph.facts.graph import Graph
+from bnfold.graph.index.view import Edge
 from bnfold.graph.plan.plan import Plan
 
 
@@ -25,6 +29,7 @@ class Rewritten:
         notes: What else had to change, in words.
         adds: How many nodes are an Add now, or are followed by one that was not there.
         dropped: The nodes that are gone, those among them that made constants only for others.
+        replaced: What is read in place of a constant, by (node, input index).
     """
 
     proto: onnx.ModelProto
@@ -33,6 +38,7 @@ class Rewritten:
     dropped: frozenset[int]
     notes: tuple[str, ...] = ()
     adds: int = 0
+    replaced: Mapping[Edge, Recipe] = field(default_factory=dict)
 
 
 @np.errstate(all="ignore")  # what is not finite is refused, and by name
@@ -66,4 +72,5 @@ def rewrite(opened: OpenedModel, graph: Graph, plan: Plan) -> Rewritten:
         dropped=frozenset(editor.dropped),
         notes=tuple(editor.notes),
         adds=editor.adds,
+        replaced=editor.replaced,
     )

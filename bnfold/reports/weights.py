@@ -1,0 +1,125 @@
+"""What folding does to weights: the ranges of their channels, and what they lose as int8."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from bnfold.files.recipe import Recipe
+from bnfold.graph.edit.rewrite import Rewritten
+from bnfold.graph.facts.graph import Graph
+from bnfold.graph.plan.plan import Plan
+from bnfold.plain import Plain
+from bnfold.reports.records import NodeRecord, node_record
+from bnfold.rules.int8 import Int8, int8
+
+_LARGEST = 1 << 26
+"""Elements; nothing is told of a larger weight, which is read as a whole."""
+
+_RANGES = 256
+"""So many channels' ranges are told; of more channels evenly spread ones."""
+
+_DIGITS = 4
+"""Significant digits of a range, which is there to be drawn."""
+
+
+@dataclass(frozen=True, slots=True)
+class Int8Record(Plain):
+    """What a weight loses as symmetric int8, and the ranges of its output channels.
+
+    Attributes:
+        per_tensor: The signal-to-quantization-noise ratio with one scale for all, in dB; infinite
+            where every number is kept exactly.
+        per_channel: The same with one scale for each index along the axis of the output channels.
+        smallest: The smallest max |w| of a channel.
+        largest: The largest max |w| of a channel.
+        ranges: max |w| of each channel, in order; of more than 256 channels evenly spread ones.
+    """
+
+    per_tensor: float
+    per_channel: float
+    smallest: float
+    largest: float
+    ranges: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WeightRecord(Plain):
+    """A weight that folding changed.
+
+    Attributes:
+        node: The linear operator that reads it.
+        name: Its name in the original.
+        shape: Its shape in the folded model.
+        axis: The axis of its output channels.
+        before: What it loses as int8 before; None where it is a sum of several weights now.
+        after: What it loses after.
+    """
+
+    node: NodeRecord
+    name: str
+    shape: tuple[int, ...]
+    axis: int
+    before: Int8Record | None
+    after: Int8Record
+
+
+def weight_records(graph: Graph, plan: Plan, rewritten: Rewritten) -> tuple[WeightRecord, ...]:
+    """Return what folding does to each weight that it changes, in the order of the nodes.
+
+    Every such weight is computed, whole and one after the other. Weights that are stored as
+    integers, and those of more than 2²⁶ elements, are left out.
+
+    Args:
+        graph: What is known of the original.
+        plan: The folds.
+        rewritten: The folded model.
+
+    Raises:
+        UnfitNumbers: The new numbers of a weight are none.
+        ModelError: A weight cannot be read.
+    """
+    return tuple(_records(graph, plan, rewritten))
+
+
+def _records(graph: Graph, plan: Plan, rewritten: Rewritten) -> Iterator[WeightRecord]:
+    known: dict[tuple[int, int], tuple[Int8Record | None, Int8Record]] = {}
+    for node, absorbed in sorted(plan.linear.items()):
+        layout = absorbed.layout
+        recipe = rewritten.replaced.get((node, layout.weight))
+        if recipe is None or layout.is_diagonal or prod(recipe.dims) > _LARGEST:
+            continue
+        weight = graph.view.nodes[node].inputs[layout.weight]
+        axis = layout.output_axis(len(recipe.dims))
+        key = (id(recipe), axis)  # nodes that share a weight share its recipe
+        if key not in known:
+            old = None if absorbed.summed else _told(int8(graph.constants.value(weight), axis))
+            known[key] = old, _told(int8(_made(recipe), axis))
+        name = graph.view.tensors[weight].name
+        yield WeightRecord(node_record(graph.view, node), name, recipe.dims, axis, *known[key])
+
+
+def _made(recipe: Recipe) -> NDArray[np.generic]:
+    """Return the numbers of a recipe."""
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(recipe.data_type)
+    made = np.empty(recipe.dims, dtype)
+    data, done = made.reshape(-1).view(np.uint8), 0
+    for block in recipe.blocks():
+        data[done : done + len(block)] = block
+        done += len(block)
+    return made
+
+
+def _told(found: Int8) -> Int8Record:
+    count = len(found.ranges)
+    shown = np.arange(min(count, _RANGES)) * count // min(count, _RANGES)
+    return Int8Record(
+        found.per_tensor,
+        found.per_channel,
+        float(found.ranges.min()),
+        float(found.ranges.max()),
+        tuple(float(f"{value:.{_DIGITS}g}") for value in found.ranges[shown]),
+    )
