@@ -15,6 +15,7 @@ Names are hints only; a renamed tensor costs a proof, a misleading name does not
 Bodies of If, Loop and Scan and local functions are matched as part of the node they belong to.
 """
 
+import itertools
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -150,12 +151,31 @@ class Matcher:
         return number is not None and number == self.of(twin, name)
 
     def rename(self, numbered: Numbered, name: str, other: str) -> bool:
-        """Call a candidate's tensor as the original's that it is, where nothing is called so."""
+        """Call a candidate's tensor as the original's that it is.
+
+        A tensor that has the name by chance, as exporters that count give them, loses it.
+        """
         scope = numbered.scope
-        if self.taken is None or other in self.taken or not scope.may_be_renamed(name):
+        if self.taken is None or not scope.may_be_renamed(name):
+            return False
+        if other in self.taken and not self._loses_name(numbered, other):
             return False
         scope.rename(name, other)
         self.taken.add(other)
+        return True
+
+    def _loses_name(self, numbered: Numbered, name: str) -> bool:
+        """Give a candidate's tensor another name, unless it is the original's of that name."""
+        assert self.taken is not None  # noqa: S101 - names are to be given
+        if not numbered.scope.may_be_renamed(name) or self.same(numbered, name):
+            return False
+        fresh = next(n for i in itertools.count() if (n := f"{name} ({i})") not in self.taken)
+        self.taken.add(fresh)
+        numbered.scope.rename(name, fresh)
+        if name in numbered.numbers:
+            number = numbered.numbers[fresh] = numbered.numbers.pop(name)
+            if numbered.names.get(number) == name:
+                numbered.names[number] = fresh
         return True
 
     def _fill(self, numbered: Numbered, inputs: list[Key]) -> None:
@@ -189,10 +209,11 @@ class Matcher:
         if number == twin.numbers.get(name):
             self.identical += 1
             return number
-        if number in twin.names and name not in twin.numbers:
-            self.identical += 1
-            self.rename(numbered, name, twin.names[number])
-            return number
+        if number in twin.names:
+            renamed = self.rename(numbered, name, twin.names[number])
+            if renamed or name not in twin.numbers:
+                self.identical += 1
+                return number
         explained = self._explain(numbered, twin, name)
         known = None if explained is None else self.of(twin, explained)
         return number if known is None else known

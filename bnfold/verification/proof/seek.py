@@ -5,6 +5,7 @@ tensor is tried as its namesake, or as one that stands in its place; a probe dec
 """
 
 import contextlib
+import heapq
 import itertools
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -264,24 +265,45 @@ class Seeker:
     def _places(self, new: Numbered, old: Numbered, name: str) -> Iterator[str]:
         """Yield tensors of the original that may be what this one is, though called otherwise.
 
-        They are what the original makes on the way to the next tensor that both models have, and
-        nothing in the candidate is called so. What an operator of the same type reads comes first;
-        the tensor of this very name is among them.
+        They are computed from the same tensors, or are what the original makes on the way to the
+        next tensor that both models have; no tensor of the candidate is known to be one of them.
+        What an operator of the same type reads comes first; the tensor of this very name is among
+        them.
         """
         if self.taken is None or not new.scope.may_be_renamed(name):
             return
+        before = dict.fromkeys(self._before_following(new, old, name))
+        alike = dict.fromkeys(self._made_alike(new, old, name))
+        both = [place for place in before if place in alike]
+        for place in dict.fromkeys((*both, *alike, *before)):
+            if place == name or not self.matcher.same(new, place):
+                yield place
+
+    def _before_following(self, new: Numbered, old: Numbered, name: str) -> Iterator[str]:
+        """Yield what the original makes on the way to the next tensor that both models have."""
         following = _following(new.scope, name, old.scope)
-        if following is None:
+        way = following and cut(old.scope, following, self._stops(new), _FOUND_NODES)
+        if not way:
             return
-        way = cut(old.scope, following, self._stops(new), _FOUND_NODES)
-        if way is None:
-            return
-        types = {reader.op_type for reader, _ in new.scope.readers.get(name, ())}
+        types = _reader_types(new.scope, name)
         nodes = [old.scope.nodes[index] for index in reversed(way.nodes)]
         nodes.sort(key=lambda node: node.op_type not in types)  # a stable order
         inside = {made for node in nodes for made in node.output} - {following}
-        read = dict.fromkeys(read for node in nodes for read in node.input if read in inside)
-        yield from (place for place in read if place == name or place not in self.taken)
+        yield from (read for node in nodes for read in node.input if read in inside)
+
+    def _made_alike(self, new: Numbered, old: Numbered, name: str) -> Iterator[str]:
+        """Yield what the original computes from the very tensors that this one is computed from.
+
+        The last comes first, as the candidate's operator may stand for all that lead to it.
+        """
+        own = cut(new.scope, name, self._stops(new), _FOUND_NODES)
+        if own is None or not all(self.matcher.same(new, leaf) for leaf in own.leaves):
+            return
+        made = _computed_from(old.scope, own.leaves)
+        made.reverse()
+        types = _reader_types(new.scope, name)
+        made.sort(key=lambda place: _reader_types(old.scope, place) != types)  # a stable order
+        yield from made
 
     def _stops(self, new: Numbered, through: Collection[str] = ()) -> Callable[[str], bool]:
         """Return what tells of a tensor whether it is the same in both models."""
@@ -373,3 +395,38 @@ def _following(scope: Scope, name: str, other: Scope) -> str | None:
                     seen.add(made)
                     pending.append(made)
     return None
+
+
+def _computed_from(scope: Scope, leaves: Collection[str]) -> list[str]:
+    """Return the tensors computed from all of some and nothing else, over one linear operator."""
+    reached = {leaf: (frozenset((leaf,)), 0) for leaf in leaves}
+    waiting: list[int] = []
+    seen: set[int] = set()
+
+    def wait_for_readers(name: str) -> None:
+        places = {scope.places[id(reader)] for reader, _ in scope.readers.get(name, ())} - seen
+        seen.update(places)
+        for place in places:
+            heapq.heappush(waiting, place)
+
+    for leaf in leaves:
+        wait_for_readers(leaf)
+    while waiting and len(seen) < _FOUND_NODES:
+        node = scope.nodes[heapq.heappop(waiting)]
+        entering = [n for n in node.input if n and not scope.is_constant(n)]
+        if not all(name in reached for name in entering):
+            continue
+        depth = max(reached[name][1] for name in entering) + row_of(node).is_linear
+        if depth > 1:
+            continue
+        origin = frozenset().union(*(reached[name][0] for name in entering))
+        for name in filter(None, node.output):
+            reached[name] = origin, depth
+            wait_for_readers(name)
+    everything = frozenset(leaves)
+    return [n for n, (origin, _) in reached.items() if origin == everything and n not in everything]
+
+
+def _reader_types(scope: Scope, name: str) -> set[str]:
+    """Return the types of the operators that read a tensor."""
+    return {reader.op_type for reader, _ in scope.readers.get(name, ())}

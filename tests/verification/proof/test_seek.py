@@ -214,3 +214,43 @@ def test_a_tensor_that_is_zero_may_keep_its_name(
     proof = proved(tmp_path, original, folded(0.6 * gain + shift))
     assert not proof.structure.proved
     assert proof.contradiction is not None
+
+
+def counting(wrong: str = "") -> tuple[onnx.ModelProto, onnx.ModelProto]:
+    """Blocks of a sum of two, and the same with one convolution each; all tensors are numbered.
+
+    As exporters count what they make, a number in one is another tensor's in the other.
+    """
+    nets = Builder(np.random.default_rng(0)), Builder(np.random.default_rng(0))
+    made = [(f"t{i}" for i in range(100)) for _ in nets]
+    read = ["x", "x"]
+    for block in range(6):
+        first, point = (f"{block}.{name}" for name in ("first", "point"))
+        W, V = (nets[0].rng.standard_normal((4, 4, k, k)) * 0.3 for k in (3, 1))
+        total = W.astype(np.float32) + 0.0
+        total[:, :, 1:2, 1:2] += V.astype(np.float32)
+        if wrong == first:
+            total[1] *= 1.001
+        one, two, both = (next(made[0]) for _ in range(3))
+        pads = [1] * 4
+        nets[0].node("Conv", [read[0], nets[0].weight(first, W)], one, pads=pads)
+        nets[0].node("Conv", [read[0], nets[0].weight(point, V)], two)
+        nets[0].node("Add", [one, two], both)
+        merged = next(made[1])
+        nets[1].node("Conv", [read[1], nets[1].weight(first, total)], merged, pads=pads)
+        read = [
+            net.node("Relu", [last], next(names))
+            for net, last, names in zip(nets, (both, merged), made, strict=True)
+        ]
+    for net, last in zip(nets, read, strict=True):
+        net.node("Sigmoid", [last], "y")
+    old, new = (net.model([1, 4, 8, 8], "y") for net in nets)
+    return old, new
+
+
+def test_numbered_tensors_are_known_by_what_they_are(tmp_path: Path) -> None:
+    proof = proved(tmp_path, *counting())
+    assert proof.structure.proved, proof.structure.reason
+    assert len(proof.probes) == 6
+    for block in (0, 5):
+        assert not proved(tmp_path, *counting(f"{block}.first")).structure.proved
