@@ -83,6 +83,7 @@ def fold_file(  # noqa: PLR0913 - each is an option of the command line
     statistics: "StatisticsOptions | None" = None,
     merge: bool = True,
     take_apart: Collection[str] = (),
+    lift_constants: bool = False,
     external_data: bool | None = None,
     share_data: bool = False,
     digest: bool = True,
@@ -107,6 +108,8 @@ def fold_file(  # noqa: PLR0913 - each is an option of the command line
         merge: Let branches of one tensor that are added up become one linear operator.
         take_apart: Names of composites (`bnfold ops` lists them; `all` for any) into which may
             be folded although some runtimes know them as one operator.
+        lift_constants: Write the constants that nodes hold as initializers, for toolchains that
+            do not read them in every form.
         external_data: Put large tensors into a data file beside the target; by default, where
             the source does so or the model is larger than 2 GB.
         share_data: Write only what changed and refer to the source's data files for the rest.
@@ -130,7 +133,7 @@ def fold_file(  # noqa: PLR0913 - each is an option of the command line
     """
     if not isinstance(verify, VerifyOptions | None):
         raise TypeError(f"verify takes VerifyOptions, or None not to verify, not {verify!r}")
-    fold = FoldOptions(bn_only, keep_overridable, merge, checked_names(take_apart))
+    fold = FoldOptions(bn_only, keep_overridable, merge, checked_names(take_apart), lift_constants)
     how = FileOptions(
         verify,
         fold,
@@ -327,7 +330,7 @@ class _Job:
         if self.how.max_kept is not None:
             self._require_good(self._report(source, decision))
         self._measure_weights(decision)
-        if not decision.plan.changes:
+        if not (decision.plan.changes or decision.rewritten.lifted):
             if not self.named and basis is source and self.source.stem.endswith(FOLDED):
                 self.target = self.source  # a folded model, folded again, is what it was
             # What is to be replaced by itself stays, unless it shall have another form.
@@ -385,6 +388,7 @@ class _Job:
             unlisted=decision.rewritten.unlisted,
             notes=decision.rewritten.notes,
             adds=decision.rewritten.adds,
+            lifted=decision.rewritten.lifted,
             inlined=function_names(decision.inlined),
             left_files=self._left_files(source) if written else (),
             verification=verification,

@@ -71,6 +71,7 @@ class Folding(Shown):
             was folded.
         inlined: Local functions that were inlined because a fold goes across their boundary.
         composites: What stayed whole, because runtimes know it as one operator.
+        lifted: How many constants that nodes held are initializers now.
     """
 
     model: onnx.ModelProto
@@ -84,6 +85,7 @@ class Folding(Shown):
     adds: int = 0
     inlined: tuple[str, ...] = ()
     composites: tuple[CompositeRecord, ...] = ()
+    lifted: int = 0
 
     def told(self) -> dict[str, str]:
         """Return what was done."""
@@ -121,7 +123,7 @@ def carry_out(
     unfit = dict(NOTHING_UNFIT)
     for attempt in count():
         try:
-            rewritten = rewrite(opened, graph, plan)
+            rewritten = rewrite(opened, graph, plan, lift=options.lift_constants)
             return make(Decision(opened, graph, plan, rewritten, dict(unfit), functions))
         except UnfitNumbers as error:
             given_up = {error.node} if attempt < _PATIENCE else plan.touched
@@ -183,6 +185,7 @@ def fold(
     keep_overridable: bool = False,
     merge: bool = True,
     take_apart: Collection[str] = (),
+    lift_constants: bool = False,
 ) -> Folding:
     """Fold the batch normalizations, and other channel affines, of a model in memory.
 
@@ -194,6 +197,8 @@ def fold(
         merge: Let branches of one tensor that are added up become one linear operator.
         take_apart: Names of composites (`bnfold ops` lists them; `all` for any) into which may
             be folded although some runtimes know them as one operator.
+        lift_constants: Write the constants that nodes hold as initializers, for toolchains that
+            do not read them in every form.
 
     Returns:
         The folded model, what was folded and what was kept.
@@ -220,12 +225,15 @@ def fold(
             unlisted=rewritten.unlisted,
             notes=rewritten.notes,
             adds=rewritten.adds,
+            lifted=rewritten.lifted,
             inlined=function_names(decision.inlined),
             composites=composite_records(decision.graph, decision.plan),
         )
 
     with from_proto(model) as opened:
-        options = FoldOptions(bn_only, keep_overridable, merge, checked_names(take_apart))
+        options = FoldOptions(
+            bn_only, keep_overridable, merge, checked_names(take_apart), lift_constants
+        )
         return carry_out(opened, options, make)
 
 

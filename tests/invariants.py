@@ -9,6 +9,7 @@ import onnx.inliner
 from evaluation import graphs
 
 import bnfold
+from bnfold.verification.proof.scopes import all_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -37,6 +38,21 @@ def computing(model: onnx.ModelProto) -> int:
     return sum(node.op_type != "Constant" for graph in graphs(whole) for node in graph.node)
 
 
+def declared(model: onnx.ModelProto) -> set[str]:
+    """The tensors that something is declared of, in any graph or function."""
+    return {value.name for graph in graphs(model) for value in graph.value_info}
+
+
+def spares(model: onnx.ModelProto, folded: onnx.ModelProto) -> list[str]:
+    """New names that bear a number although the constant that was called so is gone."""
+    before, after = all_names(model), all_names(folded)
+    nodes = (node for graph in graphs(model) for node in graph.node)
+    made = {name for node in nodes if node.input for name in node.output}
+    free = before - made - after
+    stems = {name: name.rpartition("_") for name in after - before}
+    return [name for name, (stem, _, end) in stems.items() if end.isdigit() and stem in free]
+
+
 def check_invariants(model: onnx.ModelProto, folding: bnfold.Folding) -> None:
     """Check everything that a fold promises but that the numbers are the same."""
     folded = folding.model
@@ -47,6 +63,8 @@ def check_invariants(model: onnx.ModelProto, folding: bnfold.Folding) -> None:
     assert list(folded.opset_import) == list(model.opset_import)
     assert computing(folded) <= computing(model)
     assert folding.after.batch_normalizations <= folding.before.batch_normalizations
+    assert declared(folded) - all_names(folded) <= declared(model) - all_names(model)
+    assert not spares(model, folded)
     if not folding.folds:
         assert as_bytes(folded) == as_bytes(model)
         return  # to fold that again is to do the same again

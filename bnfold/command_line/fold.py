@@ -102,6 +102,11 @@ On 1 to 5 the model is not written. Of several models the highest code counts.
     help="Leave alone initializers that are also graph inputs (IR version 4 on).",
 )
 @click.option(
+    "--lift-constants",
+    is_flag=True,
+    help="Write the constants that nodes hold as initializers; some runtimes read only these.",
+)
+@click.option(
     "--estimate-statistics",
     "data",
     type=PathType(),
@@ -186,6 +191,7 @@ def fold(models: Sequence[Path], **options: Any) -> None:  # noqa: ANN401 - clic
                     options["keep_overridable"],
                     not options["no_merge"],
                     checked_names(options["take_apart"]),
+                    options["lift_constants"],
                 ),
                 in_place=options["in_place"],
                 check=options["check"],

@@ -19,6 +19,7 @@ GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
         "no_merge",
         "take_apart",
         "keep_overridable",
+        "lift_constants",
         "data",
         "estimate",
         "batch_size",

@@ -10,7 +10,7 @@ import click
 from bnfold.command_line.batch import Outcome
 from bnfold.command_line.foreign import printable_lines
 from bnfold.command_line.progress import Progress
-from bnfold.command_line.text import counted, report_text, summary, taken
+from bnfold.command_line.text import counted, lifted, report_text, summary, taken
 from bnfold.errors import BnfoldError, one_line
 from bnfold.frozen import frozen
 from bnfold.reports.report import Exit, Report, ReportFile
@@ -47,8 +47,10 @@ class Telling:
         if report is None:
             return
         if self.quiet:
-            if self.check and report.folds:
-                click.echo(f"{one_line(report.source.path)}: {taken(report)} would be folded")
+            if self.check and report.changes:
+                folded = [f"{taken(report)} would be folded"] if report.folds else []
+                told = [*folded, *([lifted(report)] if report.lifted else [])]
+                click.echo(f"{one_line(report.source.path)}: {', '.join(told)}")
             return
         err = self.to_stderr or bool(outcome.error)
         if len(self.models) == 1 or self.verbose or outcome.error:
@@ -135,10 +137,10 @@ def _names(paths: Sequence[Path]) -> str:
 
 def _verdict(report: Report) -> str:
     if report.checked_only:
-        return "can be folded" if report.folds else "nothing to fold"
+        return "can be folded" if report.changes else "nothing to fold"
     if report.verification is not None:
         return str(report.verification.verdict)
-    return "not verified" if report.folds else "nothing to fold"
+    return "not verified" if report.changes else "nothing to fold"
 
 
 def width(*, err: bool) -> int | None:

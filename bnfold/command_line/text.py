@@ -102,7 +102,7 @@ def _report_lines(report: Report, *, verbose: bool) -> Iterator[str]:
         found = report.verification
         reason = "" if report.error else found.reason
         yield from _indented(_verification_lines(found, reason, verbose=verbose))
-    elif report.written and report.folds:
+    elif report.written and report.changes:
         yield f"{_INDENT}not verified"
 
 
@@ -131,19 +131,20 @@ def _headline(report: Report) -> str:
     if report.target is None:
         return source
     if report.target.path == report.source.path != "-":
-        unchanged = "" if report.written or report.folds else ", unchanged"
+        unchanged = "" if report.written or report.changes else ", unchanged"
         place = f"{source} (in place{unchanged})"
     else:
         target = "standard output" if report.target.path == "-" else report.target.path
         place = f"{source} → {target}"
-    return place if report.written or not report.folds else f"{place} (not written)"
+    return place if report.written or not report.changes else f"{place} (not written)"
 
 
 def _done_lines(report: Report, *, verbose: bool) -> Iterator[str]:
     """Tell what was folded."""
     if not report.folds:
         nothing = "nothing" if report.before.batch_normalizations else "no batch normalization"
-        yield f"{nothing} to fold" + ("; the model was copied as it is" if report.written else "")
+        copied = report.written and not report.changes
+        yield f"{nothing} to fold" + ("; the model was copied as it is" if copied else "")
         return
     ways = Counter(fold.how for fold in report.folds)
     done = _WAYS[next(iter(ways))] if len(ways) == 1 else "folded"
@@ -183,6 +184,14 @@ def taken(report: Report) -> str:
     if not gone and named:
         return named
     return f"{gone} of {counted(total, 'batch normalization')}" + (f" and {named}" if named else "")
+
+
+def lifted(report: Report) -> str:
+    """Tell how many constants are, or would be, initializers."""
+    verb = "would be" if report.checked_only else "is" if report.lifted == 1 else "are"
+    became = "an initializer" if report.lifted == 1 else "initializers"
+    now = "" if report.checked_only else " now"
+    return f"{counted(report.lifted, 'constant')} {verb} {became}{now}"
 
 
 def _fold_text(fold: FoldRecord) -> str:
@@ -272,6 +281,8 @@ def _side_effects(report: Report) -> Iterator[str]:
     if report.left_files:
         names = ", ".join(report.left_files)
         yield f"no longer read by the model, and as before: {names}"
+    if report.lifted:
+        yield lifted(report)
     yield from report.notes
     if report.unlisted:
         yield (

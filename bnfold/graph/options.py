@@ -13,12 +13,14 @@ class FoldOptions:
         merge: Let branches of one tensor that are added up become one linear operator.
         take_apart: Composites, by their names, into which may be folded although some runtimes
             know them as one operator; `all` for any.
+        lift_constants: Write the constants that nodes hold as initializers.
     """
 
     bn_only: bool = False
     keep_overridable: bool = False
     merge: bool = True
     take_apart: frozenset[str] = frozenset()
+    lift_constants: bool = False
 
 
 EVERYTHING = FoldOptions()

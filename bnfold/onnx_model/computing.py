@@ -193,7 +193,8 @@ def _width(told: onnx.TypeProto | None) -> int:
 
 
 def _type_of(shape: Sequence[int], dtype: np.dtype[np.generic]) -> onnx.TypeProto:
-    elem_type = onnx.helper.np_dtype_to_tensor_dtype(dtype)
+    text = dtype.kind in "OSU"
+    elem_type = onnx.TensorProto.STRING if text else onnx.helper.np_dtype_to_tensor_dtype(dtype)
     return onnx.helper.make_tensor_type_proto(elem_type, shape)
 
 

@@ -103,6 +103,7 @@ class Report(Shown):
         cost_after: What the folded model costs, likewise.
         explained: What was tried for the nodes that were asked for.
         weights: What folding does to weights; None where that is not told.
+        lifted: How many constants that nodes held are initializers now.
     """
 
     source: FileRecord
@@ -126,6 +127,12 @@ class Report(Shown):
     cost_after: Cost | None = None
     explained: "tuple[ExplainedRecord, ...]" = ()
     weights: tuple[WeightRecord, ...] | None = None
+    lifted: int = 0
+
+    @property
+    def changes(self) -> bool:
+        """Whether the model is, or would be, another one than the source."""
+        return bool(self.folds or self.lifted)
 
     @property
     def exit_code(self) -> Exit:
@@ -133,7 +140,7 @@ class Report(Shown):
         if self.keeps_too_many:
             return Exit.TOO_MANY_KEPT
         if self.checked_only:
-            return Exit.FOLDABLE if self.folds else Exit.DONE
+            return Exit.FOLDABLE if self.changes else Exit.DONE
         return Exit.DONE if self.verification is None else _exit_code(self.verification)
 
     @property

@@ -305,8 +305,8 @@ def test_a_provider_that_was_asked_for_and_cannot_run(tmp_path: Path) -> None:
 def plant_wrong_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the rewriting make every new weight wrong by a hundredth."""
 
-    def wrong(*arguments: Any) -> Rewritten:
-        right = rewrite(*arguments)
+    def wrong(*arguments: Any, **options: Any) -> Rewritten:
+        right = rewrite(*arguments, **options)
         recipes = dict(right.recipes)
         for location, recipe in right.recipes.items():
             data = b"".join(bytes(block) for block in recipe.blocks())

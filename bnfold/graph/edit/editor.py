@@ -5,16 +5,16 @@ numbers. It collects the changes first and applies them in `finish`, so that nob
 while it is being edited. Whatever no change names stays as it was, to the byte.
 """
 
-import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import field
-from typing import Protocol, TypeVar
 
 import onnx
 
 from bnfold.files.recipe import Recipe, reference
 from bnfold.frozen import slotted
+from bnfold.graph.edit.messages import arrange, remove
+from bnfold.graph.edit.naming import give_names_back
 from bnfold.graph.facts.graph import Graph
 from bnfold.graph.index.names import Names
 from bnfold.graph.index.outline import Container
@@ -158,13 +158,15 @@ class Editor:
     def finish(self) -> onnx.ModelProto:
         """Apply all changes and return the edited copy."""
         self._rename()
-        kept = self._place_constants()
+        dead = self._find_dead()
+        self._place_constants(dead)
         for node, order in self._kept_inputs.items():
             self._protos[node].input[:] = [self._protos[node].input[index] for index in order]
-        self._drop_dead(kept)
-        self._forget_names()
+        self._drop_initializers(dead)
+        gone = self._forget_names()
         self._forget_training()
         self._rebuild_nodes()
+        give_names_back(self._graph, self._containers, self.names, gone)
         return self.model
 
     def _rename(self) -> None:
@@ -186,29 +188,29 @@ class Editor:
         for node, name in self.output_names.items():
             self._protos[node].output[0] = name
 
-    def _place_constants(self) -> set[int]:
-        """Add the new constants; return the old ones that were overwritten with them."""
-        in_place: set[int] = set()
+    def _place_constants(self, dead: set[int]) -> None:
+        """Add the new constants; the first takes the place of the one that nobody reads any more.
+
+        Args:
+            dead: The constants that nobody reads; loses those that are overwritten.
+        """
         for source, versions in self._new.items():
             for version in versions.values():
-                if len(versions) == 1 and source != NONE and self._is_free(source):
+                if source in dead and self._is_stored(source):
                     self._overwrite(source, version)
-                    in_place.add(source)
-                    continue
-                name = self._put_for(source, version)
+                    dead.remove(source)
+                    name = self.view.tensors[source].name
+                else:
+                    name = self._put_for(source, version)
                 for edge in version.edges:
                     self._read(edge, name)
-        return in_place
 
-    def _is_free(self, tensor: int) -> bool:
-        """Whether a constant can be overwritten: it is stored by itself, and nothing reads it."""
-        record = self.view.tensors[tensor]
+    def _is_stored(self, tensor: int) -> bool:
+        """Whether a constant is stored by itself, so that it can be overwritten."""
         maker = self.view.producer(tensor)
-        stored = record.initializer is not None or (
+        return self.view.tensors[tensor].initializer is not None or (
             maker is not None and not maker.inputs and len(maker.outputs) == 1
         )
-        needed = record.outputs or tensor in self._needed or self._live_readers(tensor)
-        return stored and not needed
 
     def _live_readers(self, tensor: int) -> list[Edge]:
         return [
@@ -222,6 +224,7 @@ class Editor:
         record = self.view.tensors[tensor]
         stored = reference(record.name, new.recipe, self.recipes)
         if record.initializer is None:
+            self.dropped.remove(record.producer)
             proto = self._protos[record.producer]
             del proto.attribute[:]
             proto.attribute.add(name="value", type=onnx.AttributeProto.TENSOR, t=stored)
@@ -291,36 +294,39 @@ class Editor:
 
     # -- what nobody needs any more -----------------------------------------------------------
 
-    def _drop_dead(self, kept: set[int]) -> None:
-        """Remove the constants that nothing reads any more."""
+    def _find_dead(self) -> set[int]:
+        """Return the constants that nothing reads any more; drop the nodes that make them."""
         edges = [
             (node, i) for node in self.dropped for i in range(len(self.view.nodes[node].inputs))
         ]
         edges.extend(self._detached)
         waiting = [*dict.fromkeys(self.view.nodes[node].inputs[index] for node, index in edges)]
-        seen = kept | self._needed
+        dead: set[int] = set()
         while waiting:
             tensor = waiting.pop()
-            if tensor == NONE or tensor in seen or tensor not in self._graph.constants:
+            if tensor == NONE or tensor in dead or tensor not in self._graph.constants:
+                continue
+            if self._is_needed(tensor):
                 continue
             record = self.view.tensors[tensor]
-            if record.outputs or self._live_readers(tensor):
-                continue
-            seen.add(tensor)
-            waiting.extend(self._drop_constant(record))
+            if not record.is_stored:
+                maker = self.view.nodes[record.producer]
+                if any(self._is_needed(output) for output in maker.outputs):
+                    continue
+                self.dropped.add(maker.number)
+                waiting.extend(maker.inputs)
+            dead.add(tensor)
+        return dead
 
-    def _drop_constant(self, record: Tensor) -> Sequence[int]:
-        """Remove one constant; return the tensors that its maker read."""
-        if record.is_stored:
+    def _drop_initializers(self, dead: set[int]) -> None:
+        """Remove the initializers that nothing reads any more."""
+        for tensor in dead:
+            record = self.view.tensors[tensor]
+            if not record.is_stored:
+                continue
             self._gone_initializers[record.scope].add(record.name)
             if record.overridable:
                 self._gone_inputs[record.scope].add(record.name)
-            return ()
-        maker = self.view.nodes[record.producer]
-        if any(self._is_needed(output) for output in maker.outputs):
-            return ()
-        self.dropped.add(maker.number)
-        return maker.inputs
 
     def _is_needed(self, tensor: int) -> bool:
         if tensor == NONE:
@@ -342,10 +348,14 @@ class Editor:
                 added += [((place, -1), proto) for proto in before.get(node, ())]
                 added += [((place, 1), proto) for proto in behind.get(node, ())]
             records.extend(proto for _, proto in added)
-            _arrange(records, [*ranks, *(rank for rank, _ in added)])
+            arrange(records, [*ranks, *(rank for rank, _ in added)])
 
-    def _forget_names(self) -> None:
-        """Remove declarations and annotations of tensors that do not exist any more."""
+    def _forget_names(self) -> dict[int, set[str]]:
+        """Remove declarations and annotations of tensors that do not exist any more.
+
+        Returns:
+            Their names, by scope.
+        """
         gone: dict[int, set[str]] = defaultdict(set)
         stay: dict[int, set[str]] = defaultdict(set)
         for tensor in self._plan.names:
@@ -358,23 +368,22 @@ class Editor:
         for scope, names in self._gone_initializers.items():
             container = self._containers[scope]
             assert isinstance(container, onnx.GraphProto)  # noqa: S101 - functions hold none
-            _remove(container.initializer, lambda stored: stored.name, names)
-            _remove(container.sparse_initializer, lambda stored: stored.values.name, names)
+            remove(container.initializer, lambda stored: stored.name, names)
+            remove(container.sparse_initializer, lambda stored: stored.values.name, names)
             gone[scope] |= names
         for scope, names in self._gone_inputs.items():
             container = self._containers[scope]
             assert isinstance(container, onnx.GraphProto)  # noqa: S101 - likewise
-            _remove(container.input, lambda value: value.name, names)
+            remove(container.input, lambda value: value.name, names)
             if self.model.ir_version >= _FIRST_OVERRIDABLE_IR:  # before, they had to be listed
                 self.unlisted.extend(sorted(names))
-        for scope, names in gone.items():
-            container, vanished = self._containers[scope], names - stay[scope]
-            _remove(container.value_info, lambda value: value.name, vanished)
-        self._forget_quantization(gone, stay)
+        vanished = {scope: names - stay[scope] for scope, names in gone.items()}
+        for scope, names in vanished.items():
+            remove(self._containers[scope].value_info, lambda value: value.name, names)
+        self._forget_quantization(vanished)
+        return vanished
 
-    def _forget_quantization(
-        self, gone: Mapping[int, set[str]], stay: Mapping[int, set[str]]
-    ) -> None:
+    def _forget_quantization(self, vanished: Mapping[int, set[str]]) -> None:
         """Remove annotations of the range that tensors had which are gone or hold other numbers."""
         other: dict[int, set[str]] = defaultdict(set)
         for tensor in self._plan.changed - self._plan.names.keys():
@@ -383,11 +392,10 @@ class Editor:
         for scope, container in enumerate(self._containers):
             if not (isinstance(container, onnx.GraphProto) and container.quantization_annotation):
                 continue
-            vanished = gone.get(scope, set()) - stay.get(scope, set())
-            wrong = vanished | other[scope] | self._overwritten[scope]
+            wrong = vanished.get(scope, set()) | other[scope] | self._overwritten[scope]
             annotations = container.quantization_annotation
             told = sorted(wrong.intersection(note.tensor_name for note in annotations))
-            _remove(annotations, lambda note: note.tensor_name, wrong)
+            remove(annotations, lambda note: note.tensor_name, wrong)
             if told:
                 self.notes.append(
                     "no longer annotated with a quantization, for they changed: " + ", ".join(told)
@@ -403,38 +411,6 @@ class Editor:
                 "no longer says how to train it (training_info), for that was told of "
                 + ", ".join(named)
             )
-
-
-_LAST = (sys.maxsize, 0)
-Message = TypeVar("Message")
-Record_co = TypeVar("Record_co", covariant=True)
-
-
-class _Records(Protocol[Record_co]):
-    """A repeated field of protobuf."""
-
-    def __len__(self) -> int: ...
-    def __iter__(self) -> Iterator[Record_co]: ...
-    def __delitem__(self, part: slice, /) -> None: ...
-    def sort(self, *, key: Callable[[Record_co], object]) -> None:
-        """Sort the messages in place; they are moved, not copied."""
-
-
-def _remove(messages: _Records[Message], name: Callable[[Message], str], names: set[str]) -> None:
-    """Remove the messages whose name is among `names`."""
-    if names:
-        _arrange(messages, [None if name(message) in names else (0, 0) for message in messages])
-
-
-def _arrange(messages: _Records[Message], ranks: Sequence[tuple[int, int] | None]) -> None:
-    """Sort messages by their ranks, and remove those whose rank is None.
-
-    They are moved and not copied, all at once, so that this stays linear.
-    """
-    gone = ranks.count(None)
-    each = iter(ranks)
-    messages.sort(key=lambda _: next(each) or _LAST)
-    del messages[len(messages) - gone :]
 
 
 def _trained(model: onnx.ModelProto) -> Iterator[str]:

@@ -10,6 +10,7 @@ from bnfold.files.opened import OpenedModel
 from bnfold.files.recipe import Recipe
 from bnfold.frozen import frozen
 from bnfold.graph.edit.editor import Editor
+from bnfold.graph.edit.lifting import FIRST_IR, lift_constants, liftable
 from bnfold.graph.edit.linear import LinearRewriter
 from bnfold.graph.edit.passed import PassedRewriter
 from bnfold.graph.edit.runs import RunRewriter
@@ -28,6 +29,7 @@ class Rewritten:
         unlisted: Initializers that are no longer listed as graph inputs.
         notes: What else had to change, in words.
         adds: How many nodes are an Add now, or are followed by one that was not there.
+        lifted: How many constants are initializers now.
         dropped: The nodes that are gone, those among them that made constants only for others.
         replaced: What is read in place of a constant, by (node, input index).
     """
@@ -39,11 +41,18 @@ class Rewritten:
     notes: tuple[str, ...] = ()
     adds: int = 0
     replaced: Mapping[Edge, Recipe] = field(default_factory=dict)
+    lifted: int = 0
 
 
 @np.errstate(all="ignore")  # what is not finite is refused, and by name
-def rewrite(opened: OpenedModel, graph: Graph, plan: Plan) -> Rewritten:
+def rewrite(opened: OpenedModel, graph: Graph, plan: Plan, *, lift: bool = False) -> Rewritten:
     """Carry a plan out on a copy of the model.
+
+    Args:
+        opened: The model that the numbers are read from.
+        graph: What is known of it.
+        plan: The folds.
+        lift: Write constants as initializers.
 
     Raises:
         FoldOverflow: A value does not fit into its element type.
@@ -65,6 +74,14 @@ def rewrite(opened: OpenedModel, graph: Graph, plan: Plan) -> Rewritten:
     for node, signs in plan.sums.items():
         passed.add_fewer(node, signs)
     proto = editor.finish()
+    lifted = 0
+    if lift and proto.ir_version >= FIRST_IR:
+        lifted = lift_constants(proto)
+    elif lift and (stay := liftable(proto)):
+        editor.notes.append(
+            f"{stay} constants stay nodes: at IR version {proto.ir_version} an initializer is an "
+            "input of the model, too"
+        )
     return Rewritten(
         proto=proto,
         recipes=editor.recipes,
@@ -73,4 +90,5 @@ def rewrite(opened: OpenedModel, graph: Graph, plan: Plan) -> Rewritten:
         notes=tuple(editor.notes),
         adds=editor.adds,
         replaced=editor.replaced,
+        lifted=lifted,
     )

@@ -9,13 +9,18 @@ from bnfold.graph.index.view import View
 
 
 class Names:
-    """The tensor names that a model uses, in all its scopes."""
+    """The tensor names that a model uses, in all its scopes.
+
+    Attributes:
+        wishes: The fresh names, and what they should have been but for a number that they got.
+    """
 
     def __init__(self, view: View) -> None:
+        self.wishes: dict[str, str] = {}
         self._counts: dict[str, int] = {}
         self._used = {tensor.name for tensor in view.tensors}
         for scope in view.scopes:
-            self._used.update(_listed(scope.proto))
+            self._used.update(listed(scope.proto))
 
     def fresh(self, wish: str) -> str:
         """Return the wish, or the wish with a number, such that nothing has this name yet."""
@@ -25,10 +30,11 @@ class Names:
             name = f"{wish}_{count}"
         self._counts[wish] = count
         self._used.add(name)
+        self.wishes[name] = wish
         return name
 
 
-def _listed(container: Container) -> Iterable[str]:
+def listed(container: Container) -> Iterable[str]:
     """Return the names that a graph lists although no node may read or make them."""
     if isinstance(container, onnx.GraphProto):
         yield from (value.name for value in container.input)
