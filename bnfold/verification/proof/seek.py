@@ -275,7 +275,10 @@ class Seeker:
         before = dict.fromkeys(self._before_following(new, old, name))
         alike = dict.fromkeys(self._made_alike(new, old, name))
         both = [place for place in before if place in alike]
-        for place in dict.fromkeys((*both, *alike, *before)):
+        places = list(dict.fromkeys((*both, *alike, *before)))
+        # A bias of zeros may be computed from the type and the shape of what enters.
+        places.sort(key=lambda place: len(self.prober.shapes.get(place, (0, 0))) <= 1)
+        for place in places:
             if place == name or not self.matcher.same(new, place):
                 yield place
 
