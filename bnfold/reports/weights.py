@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
+from typing import Any
 
 import numpy as np
 import onnx
@@ -11,10 +12,11 @@ from numpy.typing import NDArray
 from bnfold.files.recipe import Recipe
 from bnfold.graph.edit.rewrite import Rewritten
 from bnfold.graph.facts.graph import Graph
+from bnfold.graph.plan.absorbed import Absorbed
 from bnfold.graph.plan.plan import Plan
-from bnfold.plain import Plain
+from bnfold.plain import Plain, fields_of
 from bnfold.reports.records import NodeRecord, node_record
-from bnfold.rules.int8 import Int8, int8
+from bnfold.rules.int8 import Int8, Spread, int8
 
 _LARGEST = 1 << 26
 """Elements; nothing is told of a larger weight, which is read as a whole."""
@@ -45,6 +47,11 @@ class Int8Record(Plain):
     largest: float
     ranges: tuple[float, ...]
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON-able data."""
+        ranges = [float(f"{value:.{_DIGITS}g}") for value in self.ranges]
+        return {**fields_of(self), "ranges": ranges}
+
 
 @dataclass(frozen=True, slots=True)
 class WeightRecord(Plain):
@@ -70,7 +77,7 @@ class WeightRecord(Plain):
 def weight_records(graph: Graph, plan: Plan, rewritten: Rewritten) -> tuple[WeightRecord, ...]:
     """Return what folding does to each weight that it changes, in the order of the nodes.
 
-    Every such weight is computed, whole and one after the other. Weights that are stored as
+    Every such weight is read whole, one after the other. Weights that are stored as
     integers, and those of more than 2²⁶ elements, are left out.
 
     Args:
@@ -96,10 +103,23 @@ def _records(graph: Graph, plan: Plan, rewritten: Rewritten) -> Iterator[WeightR
         axis = layout.output_axis(len(recipe.dims))
         key = (id(recipe), axis)  # nodes that share a weight share its recipe
         if key not in known:
-            old = None if absorbed.summed else _told(int8(graph.constants.value(weight), axis))
-            known[key] = old, _told(int8(_made(recipe), axis))
+            known[key] = _before_and_after(graph, absorbed, recipe, axis)
         name = graph.view.tensors[weight].name
         yield WeightRecord(node_record(graph.view, node), name, recipe.dims, axis, *known[key])
+
+
+def _before_and_after(
+    graph: Graph, absorbed: Absorbed, recipe: Recipe, axis: int
+) -> tuple[Int8Record | None, Int8Record]:
+    if absorbed.summed is not None:
+        return None, _told(int8(_made(recipe), axis))
+    layout = absorbed.layout
+    weight = graph.view.nodes[absorbed.node].inputs[layout.weight]
+    before = Spread.of(graph.constants.value(weight), axis)
+    factor = layout.factor(absorbed.out_scale, absorbed.in_scale, len(recipe.dims))
+    if factor.size == factor.shape[axis]:  # then there is no need to make the numbers
+        return _told(before.int8()), _told(before.times(factor.reshape(-1)).int8())
+    return _told(before.int8()), _told(int8(_made(recipe), axis))
 
 
 def _made(recipe: Recipe) -> NDArray[np.generic]:
@@ -121,5 +141,5 @@ def _told(found: Int8) -> Int8Record:
         found.per_channel,
         float(found.ranges.min()),
         float(found.ranges.max()),
-        tuple(float(f"{value:.{_DIGITS}g}") for value in found.ranges[shown]),
+        tuple(found.ranges[shown].tolist()),
     )
