@@ -35,6 +35,10 @@ _SAMPLE: Final = 1 << 14
 
 _GOLDEN: Final = 0.6180339887498949
 
+_SMALL: Final = 1e-12
+_LARGE: Final = 1e12
+"""Between these, squares and their sums are numbers that float32 has."""
+
 _ELEMENTS: Final = 1 << 15
 """Elements that are looked at at once, so that a processor's cache holds them."""
 
@@ -76,24 +80,28 @@ class Spread:
     share: float
 
     @classmethod
+    @np.errstate(all="ignore")
     def of(cls, weight: NDArray[np.generic], axis: int) -> "Spread":
         """Look at a weight.
 
         Args:
-            weight: Finite floating-point numbers of any shape and dtype.
+            weight: Floating-point numbers of any shape and dtype; what holds NaN or infinity has
+                no ratio, which is NaN then.
             axis: The axis of its output channels.
         """
         before, channels = prod(weight.shape[:axis]), weight.shape[axis]
         behind = prod(weight.shape[axis + 1 :])
         ranges, signals = np.zeros(channels), np.zeros(channels)
         for part, values in _parts(weight.reshape(before, channels, behind)):
-            np.maximum(ranges[part], _largest(values), out=ranges[part])
-            signals[part] += _energies(values)
+            largest = _largest(values)
+            np.maximum(ranges[part], largest, out=ranges[part])
+            signals[part] += _energies(_squarable(values, largest))
         at = _evenly_spread(weight.size)
         numbers = weight.reshape(-1)[at].astype(np.float64)
         of = at // behind % channels
         return cls(ranges, signals, numbers, of, weight.size / max(at.size, 1))
 
+    @np.errstate(all="ignore")
     def times(self, factor: F64) -> "Spread":
         """Return how the numbers lie when each output channel is multiplied by a factor, [Cout]."""
         return replace(
@@ -103,6 +111,7 @@ class Spread:
             numbers=self.numbers * factor[self.channels],
         )
 
+    @np.errstate(all="ignore")
     def int8(self) -> Int8:
         """Return what is lost as int8."""
         signal, top = float(self.signals.sum()), self.ranges.max(initial=0)
@@ -145,6 +154,12 @@ def _largest(values: Floats) -> Floats:
         along = np.maximum(values.max(axis=0), -values.min(axis=0))
     largest: Floats = np.maximum(along.max(axis=1), -along.min(axis=1))
     return largest
+
+
+def _squarable(values: Floats, largest: Floats) -> Floats:
+    """Return numbers of whose squares, in their type, none is too large and not all vanish."""
+    fits = (largest == 0) | (largest > _SMALL) & (largest < _LARGE)
+    return values if fits.all() else values.astype(np.float64)
 
 
 def _energies(values: Floats) -> F64:

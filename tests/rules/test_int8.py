@@ -70,3 +70,17 @@ def test_a_factor_of_output_channels_changes_nothing_per_channel() -> None:
     assert after.per_channel == pytest.approx(before.per_channel, abs=0.5)
     assert after.per_tensor < before.per_tensor + 1
     np.testing.assert_allclose(after.ranges, before.ranges * 2.0 ** np.arange(6), rtol=1e-7)
+
+
+@pytest.mark.parametrize("size", [1e-38, 1e-25, 1e25, 3e38])
+def test_very_large_and_very_small_numbers_are_measured(size: float) -> None:
+    weight = (np.random.default_rng(3).uniform(-1, 1, (4, 30)) * size).astype(np.float32)
+    assert int8(weight, 0).per_tensor == pytest.approx(
+        decibels(weight.astype(np.float64), None), abs=0.01
+    )
+
+
+@pytest.mark.parametrize("size", [math.nan, math.inf])
+def test_what_is_no_number_has_no_ratio(size: float) -> None:
+    weight = np.asarray([[0.3, size], [0.1, 0.2]], np.float32)
+    assert math.isnan(int8(weight, 0).per_tensor)
