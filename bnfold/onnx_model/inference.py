@@ -1,4 +1,4 @@
-"""ONNX's shape inference, within a bounded amount of memory.
+"""ONNX's shape inference, within a bounded amount of memory and time.
 
 Shape inference follows the numbers of small integer tensors, from a Shape to the Reshape that
 reads it, and that is how most shapes are found. It knows no limit: it holds every element of a
@@ -6,8 +6,8 @@ Concat of a tensor with itself, forty times in a row, and of any vector that a C
 Concat reads. It goes through every call of a function that calls another twice, which calls
 another twice. Calls that are nested deep enough overflow its stack. So the numbers are counted here
 first, as an upper bound. On some senseless models, such as a Slice of a negative length, inference
-ends the process. So where the process is bnfold's own, inference runs in a copy of it, in bounded
-memory.
+ends the process, and on some it never ends. So where the process is bnfold's own, inference runs in
+a copy of it, in bounded memory and time.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -45,6 +45,13 @@ on the way, meets this limit; then no numbers are followed."""
 _MEMORY_PER_NODE: Final = 1 << 13
 """Bytes, several times what inference takes for a node of a large graph."""
 
+_SECONDS: Final = 5
+"""Seconds of the processor. For some invalid nodes inference never ends: for an Einsum, say, whose
+equation holds a character that is no letter."""
+
+_NODES_PER_SECOND: Final = 200
+"""Inference goes through thousands in a second."""
+
 _TURNS: Final = 3
 """Times that inference begins anew with what it did not find out by itself."""
 
@@ -80,12 +87,16 @@ class Inference:
         self._model = model
         self._copy = partial(_copy, model, edit)
         self._check = check
-        self._room = _MEMORY + _MEMORY_PER_NODE * node_count(model)
+        nodes = node_count(model)
+        self._room = _MEMORY + _MEMORY_PER_NODE * nodes
+        nodes += min(expansion(model)[0], INLINED)
+        self._seconds = _SECONDS + nodes // _NODES_PER_SECOND
         self._begun = self._begin(follow=True)
 
     def _begin(self, *, follow: bool) -> Forked:
         checked = self._model if self._check else None
-        return Forked(partial(_answer, checked, self._copy, follow=follow), self._room)
+        work = partial(_answer, checked, self._copy, follow=follow)
+        return Forked(work, self._room, self._seconds)
 
     def result(self) -> onnx.ModelProto:
         """Return a copy with the shapes that inference finds; without them if inference fails.

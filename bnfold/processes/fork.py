@@ -1,7 +1,8 @@
-"""Work that is done in a copy of this process, because it may crash or take too much memory.
+"""Work that is done in a copy of this process, because it may crash or take too much.
 
-Libraries in C++ end the process where an assertion of theirs fails, and take memory without a
-limit. A copy (`fork`) costs milliseconds, its memory can be bounded, and its crash harms nothing.
+Libraries in C++ end the process where an assertion of theirs fails, and take memory and time
+without a limit. A copy (`fork`) costs milliseconds, what it takes can be bounded, and its crash
+harms nothing.
 It works while this process does something else.
 """
 
@@ -35,12 +36,13 @@ class Forked:
     nobody has asked for.
     """
 
-    def __init__(self, work: Callable[[], bytes], room: int) -> None:
+    def __init__(self, work: Callable[[], bytes], room: int, seconds: int) -> None:
         """Start the work.
 
         Args:
             work: What to do. It may only read what is in memory, and must take no lock.
             room: Bytes that it may take, beyond those of the process.
+            seconds: Seconds of the processor that it may take.
         """
         self._work = work
         self._child = self._pipe = 0
@@ -51,7 +53,7 @@ class Forked:
             warnings.simplefilter("ignore", DeprecationWarning)
             self._child = os.fork()
         if not self._child:
-            _do(work, room, writing)
+            _do(work, room, seconds, writing)
         os.close(writing)
 
     def result(self) -> bytes | None:
@@ -85,7 +87,7 @@ class Forked:
             os.close(self._pipe)
 
 
-def _do(work: Callable[[], bytes], room: int, writing: int) -> NoReturn:
+def _do(work: Callable[[], bytes], room: int, seconds: int, writing: int) -> NoReturn:
     """Do the work in the copy, with stderr closed, write the result and end the copy."""
     code = 1
     try:
@@ -93,6 +95,7 @@ def _do(work: Callable[[], bytes], room: int, writing: int) -> NoReturn:
             signal.signal(getattr(signal, name), signal.SIG_DFL)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         _limit_memory(room)
+        _limit_time(seconds)
         made = memoryview(work())
         while made:
             made = made[os.write(writing, made) :]
@@ -106,7 +109,20 @@ def _limit_memory(room: int) -> None:
 
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
     limit = pages * resource.getpagesize() + room
-    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    _lower(resource.RLIMIT_AS, limit)
+
+
+def _limit_time(seconds: int) -> None:
+    """Let the system end this process, a new one, after this time of the processor."""
+    import resource
+
+    _lower(resource.RLIMIT_CPU, seconds)
+
+
+def _lower(resource_: int, limit: int) -> None:
+    import resource
+
+    soft, hard = resource.getrlimit(resource_)
     if soft != resource.RLIM_INFINITY:
         limit = min(limit, soft)
-    resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+    resource.setrlimit(resource_, (limit, hard))

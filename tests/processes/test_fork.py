@@ -14,6 +14,7 @@ from bnfold.processes.fork import Forked
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing is forked")
 ROOM = 1 << 26
+LIMIT = 60
 
 
 @pytest.fixture(autouse=True)
@@ -33,9 +34,12 @@ def children() -> set[str]:
 
 def test_what_is_made_comes_back() -> None:
     there = os.urandom(1 << 20)
-    assert Forked(lambda: there + str(os.getpid()).encode(), ROOM).result() not in (None, there)
-    assert Forked(lambda: there, ROOM).result() == there
-    assert Forked(lambda: b"", ROOM).result() == b""
+    assert Forked(lambda: there + str(os.getpid()).encode(), ROOM, LIMIT).result() not in (
+        None,
+        there,
+    )
+    assert Forked(lambda: there, ROOM, LIMIT).result() == there
+    assert Forked(lambda: b"", ROOM, LIMIT).result() == b""
 
 
 def _fail() -> bytes:
@@ -60,11 +64,20 @@ def _hungry() -> bytes:
     return bytes(8 * ROOM)
 
 
+def _turn_for_ever() -> bytes:
+    while True:
+        pass
+
+
+def test_what_never_ends_is_ended() -> None:
+    assert Forked(_turn_for_ever, ROOM, seconds=1).result() is None
+
+
 @pytest.mark.parametrize("work", [_fail, _abort, _end, _hungry])
 def test_what_fails_gives_nothing(
     work: Callable[[], bytes], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert Forked(work, ROOM).result() is None
+    assert Forked(work, ROOM, LIMIT).result() is None
     assert capfd.readouterr() == ("", "")
 
 
@@ -75,13 +88,13 @@ def test_an_interrupt_ends_the_copy_too(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(fork, "open", interrupted, raising=False)
     begin = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        Forked(_sleep, ROOM).result()
+        Forked(_sleep, ROOM, LIMIT).result()
     assert time.monotonic() - begin < 30
 
 
 def test_it_goes_on_meanwhile() -> None:
     reading, writing = os.pipe()
-    with Forked(lambda: str(os.write(writing, b"here")).encode(), ROOM) as forked:
+    with Forked(lambda: str(os.write(writing, b"here")).encode(), ROOM, LIMIT) as forked:
         assert os.read(reading, 4) == b"here"
         assert forked.result() == b"4"
     os.close(reading)
@@ -90,12 +103,14 @@ def test_it_goes_on_meanwhile() -> None:
 
 def test_what_nobody_asks_for_is_ended() -> None:
     begin = time.monotonic()
-    with pytest.raises(ZeroDivisionError), Forked(_sleep, ROOM):
+    with pytest.raises(ZeroDivisionError), Forked(_sleep, ROOM, LIMIT):
         raise ZeroDivisionError
     assert time.monotonic() - begin < 30
 
 
 def test_as_a_library_it_is_done_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fork, "_own_process", False)
-    assert Forked(lambda: str(os.getpid()).encode(), ROOM).result() == str(os.getpid()).encode()
-    assert Forked(_fail, ROOM).result() is None
+    assert (
+        Forked(lambda: str(os.getpid()).encode(), ROOM, LIMIT).result() == str(os.getpid()).encode()
+    )
+    assert Forked(_fail, ROOM, LIMIT).result() is None
