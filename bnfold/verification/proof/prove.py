@@ -271,19 +271,7 @@ class _Prover:
         return explained
 
     def _explain_named(self, new: Numbered, old: Numbered, region: Region, name: str) -> bool:
-        stops = set(region.inputs) - self.integers
-
-        def nearest(tensor: str) -> bool:
-            known = tensor not in self.integers and self.matcher.same(new, tensor)
-            return tensor in stops or known
-
-        def entering(tensor: str) -> bool:
-            return tensor in stops
-
-        for where in (nearest, entering):
-            old_cone, new_cone = (cut(n.scope, name, where, _NO_LIMIT) for n in (old, new))
-            assert old_cone is not None  # noqa: S101  # there is no limit
-            assert new_cone is not None  # noqa: S101
+        for old_cone, new_cone in self._named_cones(new, old, region, name):
             self.step(f"proving in float64: {len(self.probed)} of {len(self.regions)} regions")
             finding = self._named_finding(old_cone, new_cone)
             self.findings[region.scope, name] = finding
@@ -292,6 +280,30 @@ class _Prover:
                 leaves = (*old_cone.leaves, *new_cone.leaves)
                 return all(self.matcher.same(new, leaf) for leaf in leaves)
         return False
+
+    def _named_cones(
+        self, new: Numbered, old: Numbered, region: Region, name: str
+    ) -> Iterator[tuple[Cone, Cone]]:
+        """Yield the parts of both models to compare: back to what is the same, or to what enters.
+
+        Both begin at the same tensors, as far as what enters the region allows: what begins at a
+        tensor in one model and at those that it is computed from in the other cannot be compared.
+        """
+        entering = set(region.inputs) - self.integers
+        through: set[str] = set()
+
+        def nearest(tensor: str) -> bool:
+            known = tensor not in self.integers and self.matcher.same(new, tensor)
+            return tensor in entering or (known and tensor not in through)
+
+        old_cone, new_cone = _both(old, new, name, nearest)
+        while unlike := ({*old_cone.leaves} ^ {*new_cone.leaves}) - entering - through:
+            through |= unlike
+            old_cone, new_cone = _both(old, new, name, nearest)
+        yield old_cone, new_cone
+        farther = _both(old, new, name, entering.__contains__)
+        if farther != (old_cone, new_cone):
+            yield farther
 
     def _named_finding(self, old: Cone, new: Cone) -> Finding | str:
         deepest = max(linear_depth(old), linear_depth(new))
@@ -321,6 +333,16 @@ def seed_of(first: OpenedModel, second: OpenedModel, seed: int) -> int:
             for start in sorted({0, (store.size - length) // 2, store.size - length}):
                 digest.update(store.read(start, length))
     return int.from_bytes(digest.digest(), "big")
+
+
+def _both(
+    old: Numbered, new: Numbered, name: str, stops: Callable[[str], bool]
+) -> tuple[Cone, Cone]:
+    """Return what a tensor is computed from in both models, back to where one `stops`."""
+    old_cone, new_cone = (cut(n.scope, name, stops, _NO_LIMIT) for n in (old, new))
+    assert old_cone is not None  # noqa: S101  # there is no limit
+    assert new_cone is not None  # noqa: S101
+    return old_cone, new_cone
 
 
 def _as_probe(region: Region, finding: Finding | str) -> Probe:
