@@ -88,6 +88,8 @@ def fold_file(  # noqa: PLR0913 - each is an option of the command line
     share_data: bool = False,
     digest: bool = True,
     explain: str | None = None,
+    for_quantization: bool = False,
+    per_tensor: bool = False,
     int8: bool | None = None,
 ) -> Report:
     """Fold a model file, verify the result, and write it.
@@ -116,6 +118,9 @@ def fold_file(  # noqa: PLR0913 - each is an option of the command line
         digest: Put the SHA-256 of both files into the report.
         explain: A node, by its name or by that of an output: with `check`, the report's
             `explained` says what was tried for it, and where each attempt ended.
+        for_quantization: Leave what would take more than 3 dB from the ratio of signal to
+            quantization noise that a weight has as int8, with one scale for each output channel.
+        per_tensor: With `for_quantization`: with one scale for the whole weight.
         int8: Tell in the report's `weights` what folding does to the ranges of each weight's
             channels, and to what it loses as int8; by default where the folded model is verified.
 
@@ -133,7 +138,15 @@ def fold_file(  # noqa: PLR0913 - each is an option of the command line
     """
     if not isinstance(verify, VerifyOptions | None):
         raise TypeError(f"verify takes VerifyOptions, or None not to verify, not {verify!r}")
-    fold = FoldOptions(bn_only, keep_overridable, merge, checked_names(take_apart), lift_constants)
+    fold = FoldOptions(
+        bn_only,
+        keep_overridable,
+        merge,
+        checked_names(take_apart),
+        lift_constants,
+        for_quantization,
+        per_tensor,
+    )
     how = FileOptions(
         verify,
         fold,

@@ -186,6 +186,8 @@ def fold(
     merge: bool = True,
     take_apart: Collection[str] = (),
     lift_constants: bool = False,
+    for_quantization: bool = False,
+    per_tensor: bool = False,
 ) -> Folding:
     """Fold the batch normalizations, and other channel affines, of a model in memory.
 
@@ -199,12 +201,16 @@ def fold(
             be folded although some runtimes know them as one operator.
         lift_constants: Write the constants that nodes hold as initializers, for toolchains that
             do not read them in every form.
+        for_quantization: Leave what would take more than 3 dB from the ratio of signal to
+            quantization noise that a weight has as int8, with one scale for each output channel.
+        per_tensor: With `for_quantization`: with one scale for the whole weight.
 
     Returns:
         The folded model, what was folded and what was kept.
 
     Raises:
         ModelError: The graph makes no sense.
+        RequestError: `per_tensor` without `for_quantization`.
         TypeError: This is no ModelProto.
     """
     if not isinstance(model, onnx.ModelProto):
@@ -232,7 +238,13 @@ def fold(
 
     with from_proto(model) as opened:
         options = FoldOptions(
-            bn_only, keep_overridable, merge, checked_names(take_apart), lift_constants
+            bn_only,
+            keep_overridable,
+            merge,
+            checked_names(take_apart),
+            lift_constants,
+            for_quantization,
+            per_tensor,
         )
         return carry_out(opened, options, make)
 

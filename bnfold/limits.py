@@ -29,6 +29,9 @@ CLONED: Final = 1 << 26
 """Elements by which the weights of a folded model may outnumber those that the model stores: a
 stored weight that several nodes share is cloned where they need different ones."""
 
+MEASURED: Final = 1 << 26
+"""Elements of a weight of which it is measured what it loses as int8; it is read whole for that."""
+
 NODES: Final = 1 << 19
 """Nodes of a model, subgraphs and functions included. The largest of networks have a tenth; each
 costs some kilobytes and a fraction of a millisecond."""

@@ -60,6 +60,7 @@ class Reason(Enum):
     QUANTIZED_FORM = "quantized-form"
     OVERFLOW = "overflow"
     NOT_FINITE = "not-finite"
+    INT8_LOSS = "int8-loss"
 
     @property
     def text(self) -> str:
@@ -111,6 +112,7 @@ _TEXTS = {
     Reason.QUANTIZED_FORM: "the weight is quantized in a form that the values do not fit",
     Reason.OVERFLOW: "the folded values overflow the element type",
     Reason.NOT_FINITE: "the weight holds NaN or infinity",
+    Reason.INT8_LOSS: "the weight would lose more than 3 dB as int8",
 }
 
 

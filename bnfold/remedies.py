@@ -169,9 +169,14 @@ The weight into which the affine would go holds NaN or infinity. Then its channe
 numbers in the original either, and nothing can be said about a fold. Such weights come from
 training that diverged, or from a conversion to float16 that overflowed: look at the named
 operator's weight.""",
-    Reason.NOT_FINITE: """\
-The weight holds NaN or infinity. What a fold makes of these is no number that could be
-verified, so the node is left alone. NaN in a weight comes from training that diverged.""",
+    Reason.INT8_LOSS: """\
+With `--for-quantization` what would make a weight worse as int8 stays. A fold multiplies the
+channels of the weight by different factors, and one scale for channels of very different size
+rounds the small ones badly. The two numbers are the ratio of signal to quantization noise before
+and after, in dB; six are one bit. In front of a linear operator a normalization multiplies its
+*input* channels, which share a scale even in a weight that is quantized per channel. Left in
+place it costs one more node. Where it is not to stay, equalize the channels first (cross-layer
+equalization, SmoothQuant), or fold without the option and give that operator 16 bits.""",
 }
 
 

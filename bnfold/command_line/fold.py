@@ -102,6 +102,16 @@ On 1 to 5 the model is not written. Of several models the highest code counts.
     help="Leave alone initializers that are also graph inputs (IR version 4 on).",
 )
 @click.option(
+    "--for-quantization",
+    is_flag=True,
+    help="Leave what would take more than 3 dB from a weight as int8, with a scale per channel.",
+)
+@click.option(
+    "--per-tensor",
+    is_flag=True,
+    help="With --for-quantization: with one scale for the whole weight.",
+)
+@click.option(
     "--lift-constants",
     is_flag=True,
     help="Write the constants that nodes hold as initializers; some runtimes read only these.",
@@ -192,6 +202,8 @@ def fold(models: Sequence[Path], **options: Any) -> None:  # noqa: ANN401 - clic
                     not options["no_merge"],
                     checked_names(options["take_apart"]),
                     options["lift_constants"],
+                    options["for_quantization"],
+                    options["per_tensor"],
                 ),
                 in_place=options["in_place"],
                 check=options["check"],

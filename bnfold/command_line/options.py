@@ -18,6 +18,8 @@ GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
         "bn_only",
         "no_merge",
         "take_apart",
+        "for_quantization",
+        "per_tensor",
         "keep_overridable",
         "lift_constants",
         "data",

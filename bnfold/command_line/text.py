@@ -94,6 +94,10 @@ def _report_lines(report: Report, *, verbose: bool) -> Iterator[str]:
     if verbose:
         yield from _indented(_composite_lines(report.composites))
     yield from _indented(_side_effects(report))
+    if report.weights:
+        from bnfold.command_line.int8_text import int8_lines
+
+        yield from _indented(int8_lines(report))
     if report.explained:
         from bnfold.command_line.explanation_text import explanation_lines
 

@@ -14,12 +14,10 @@ from bnfold.graph.edit.rewrite import Rewritten
 from bnfold.graph.facts.graph import Graph
 from bnfold.graph.plan.absorbed import Absorbed
 from bnfold.graph.plan.plan import Plan
+from bnfold.limits import MEASURED
 from bnfold.plain import Plain, fields_of
 from bnfold.reports.records import NodeRecord, node_record
 from bnfold.rules.int8 import Int8, Spread, int8
-
-_LARGEST = 1 << 26
-"""Elements; nothing is told of a larger weight, which is read as a whole."""
 
 _RANGES = 256
 """So many channels' ranges are told; of more channels evenly spread ones."""
@@ -97,7 +95,7 @@ def _records(graph: Graph, plan: Plan, rewritten: Rewritten) -> Iterator[WeightR
     for node, absorbed in sorted(plan.linear.items()):
         layout = absorbed.layout
         recipe = rewritten.replaced.get((node, layout.weight))
-        if recipe is None or layout.is_diagonal or prod(recipe.dims) > _LARGEST:
+        if recipe is None or layout.is_diagonal or prod(recipe.dims) > MEASURED:
             continue
         weight = graph.view.nodes[node].inputs[layout.weight]
         axis = layout.output_axis(len(recipe.dims))

@@ -18,7 +18,7 @@ about 0.1 dB.
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
-from math import inf, log10, prod
+from math import inf, isinf, log10, prod
 from typing import Any, Final
 
 import numpy as np
@@ -103,7 +103,12 @@ class Spread:
 
     @np.errstate(all="ignore")
     def times(self, factor: F64) -> "Spread":
-        """Return how the numbers lie when each output channel is multiplied by a factor, [Cout]."""
+        """Return how the numbers lie when each output channel is multiplied by a factor.
+
+        Args:
+            factor: [Cout], or [1] for all of them.
+        """
+        factor = np.broadcast_to(factor, self.ranges.shape)
         return replace(
             self,
             ranges=self.ranges * np.abs(factor),
@@ -122,6 +127,12 @@ class Spread:
             for errors in (whole, each)
         ]
         return Int8(ratios[0], ratios[1], self.ranges)
+
+
+def change(before: float, after: float) -> str:
+    """Return two ratios for people, in dB."""
+    both = ("exact" if isinf(ratio) else f"{ratio:.1f}" for ratio in (before, after))
+    return f"{' → '.join(both)} dB"
 
 
 def int8(weight: NDArray[np.generic], axis: int) -> Int8:

@@ -23,9 +23,9 @@ def absorbed_on_output(draft: Draft, state: Absorbed, affine: Affine) -> Absorbe
     """
     node = draft.view.nodes[state.node]
     with refusing_at(node):
-        state = state.on_output(affine)
-        _require_parameters(draft, node, state)
-    return state
+        new = state.on_output(affine)
+        _require_parameters(draft, node, state, new)
+    return new
 
 
 def absorbed_on_input(draft: Draft, state: Absorbed, affine: Affine) -> Absorbed:
@@ -36,11 +36,11 @@ def absorbed_on_input(draft: Draft, state: Absorbed, affine: Affine) -> Absorbed
     """
     node = draft.view.nodes[state.node]
     with refusing_at(node):
-        state = state.on_input(affine)
-        _require_parameters(draft, node, state)
-        if state.pad is not None:
-            require_storable(draft.graph, node, state.pad)
-    return state
+        new = state.on_input(affine)
+        _require_parameters(draft, node, state, new)
+        if new.pad is not None:
+            require_storable(draft.graph, node, new.pad)
+    return new
 
 
 def require_recomputable(draft: Draft, edge: Edge, affine: Affine) -> None:
@@ -56,9 +56,11 @@ def require_recomputable(draft: Draft, edge: Edge, affine: Affine) -> None:
         raise Refusal(Reason.TOO_LARGE, f"{count} values", draft.label(tensor))
 
 
-def _require_parameters(draft: Draft, node: Node, state: Absorbed) -> None:
+def _require_parameters(draft: Draft, node: Node, before: Absorbed, state: Absorbed) -> None:
     _require_bias(draft, node, state)
     _require_weight(draft, node, state)
+    if draft.precision is not None:
+        draft.precision.require(before, state)
 
 
 def _require_bias(draft: Draft, node: Node, state: Absorbed) -> None:

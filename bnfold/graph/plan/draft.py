@@ -14,9 +14,11 @@ from bnfold.graph.facts.graph import Graph
 from bnfold.graph.facts.lattice import keep_exact
 from bnfold.graph.facts.roles import find_roles
 from bnfold.graph.index.view import NONE, Edge, Node
+from bnfold.graph.options import EVERYTHING, FoldOptions
 from bnfold.graph.plan.absorbed import Absorbed
 from bnfold.graph.plan.budget import Budget
 from bnfold.graph.plan.plan import Fold, How
+from bnfold.graph.plan.precision import Precision
 from bnfold.graph.plan.proposal import MergedSum, Proposal
 from bnfold.graph.plan.run import Run, can_follow
 from bnfold.limits import AFFINES
@@ -35,11 +37,11 @@ class Draft:
         self,
         graph: Graph,
         unfit: Mapping[int, Reason] = NOTHING_UNFIT,
-        take_apart: frozenset[str] = frozenset(),
+        options: FoldOptions = EVERYTHING,
     ) -> None:
         self.graph = graph
         self.view = graph.view
-        self.roles = find_roles(graph, take_apart)
+        self.roles = find_roles(graph, options.take_apart)
         keep_exact(graph, self.roles)
         for node, reason in unfit.items():
             self.roles.linear.pop(node, None)
@@ -60,6 +62,7 @@ class Draft:
         self.sums: dict[int, tuple[int, ...]] = {}
         self.outputs = {t.number: t.outputs for t in self.view.tensors if t.outputs}
         self.budget = Budget(graph)
+        self.precision = Precision(graph, options) if options.for_quantization else None
         self._readers: dict[int, list[Edge]] = {}
         self._same_as: dict[int, int] = {}
         self.bias_nodes = self._find_bias_nodes()

@@ -66,7 +66,7 @@ def explain(
         unfit: Nodes into which nothing can be folded, and what is wrong with their numbers.
         node: The node.
     """
-    draft = Draft(graph, unfit, options.take_apart)
+    draft = Draft(graph, unfit, options)
     recorder = Recorder(node)
     plan = make_plan(graph, options, unfit, recorder)
     number = draft.run_of.get(node)

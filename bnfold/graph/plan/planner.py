@@ -121,7 +121,7 @@ class Planner:
     ) -> None:
         self._graph = graph
         self._tracer = tracer
-        self._draft = Draft(graph, unfit, options.take_apart)
+        self._draft = Draft(graph, unfit, options)
         self._options = options
         self._sums = Sums(self._draft, bn_only=options.bn_only) if options.merge else None
         self._had_normalization = {

@@ -1,0 +1,35 @@
+"""Where folding makes weights worse as int8, as text: one line for each way to quantize them."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from bnfold.reports.report import Report
+from bnfold.reports.weights import Int8Record
+from bnfold.rules.int8 import change
+
+_NOTABLE: Final = 3
+"""Decibels; less is not worth a line."""
+
+
+def int8_lines(report: Report) -> Iterator[str]:
+    """Tell how many weights lose more than 3 dB, the worst of them, and what to do."""
+    advice = {
+        "per_tensor": "quantize per channel",
+        "per_channel": "--for-quantization leaves what costs that much",
+    }
+    known = [(weight, weight.before) for weight in report.weights or () if weight.before]
+    for how, what in advice.items():
+        ratios = [(_ratio(before, how), _ratio(w.after, how), w.node) for w, before in known]
+        bad = [told for told in ratios if told[0] - told[1] > _NOTABLE]
+        if not bad:
+            continue
+        before, after, node = max(bad, key=lambda told: told[0] - told[1])
+        yield (
+            f"as int8 {how.replace('_', ' ')}, {len(bad)} of {len(report.weights or ())} weights "
+            f"{'loses' if len(bad) == 1 else 'lose'} over {_NOTABLE} dB by folding, most "
+            f"{node} ({change(before, after)}): {what}"
+        )
+
+
+def _ratio(told: Int8Record, how: str) -> float:
+    return told.per_tensor if how == "per_tensor" else told.per_channel
