@@ -71,6 +71,7 @@ class Spread:
         numbers: Evenly spread numbers of the weight, float64.
         channels: The output channel of each.
         share: How many numbers of the weight each stands for.
+        importance: How much Σ w² of each output channel counts, float64.
     """
 
     ranges: F64
@@ -78,6 +79,7 @@ class Spread:
     numbers: F64
     channels: NDArray[np.intp]
     share: float
+    importance: F64
 
     @classmethod
     @np.errstate(all="ignore")
@@ -99,7 +101,8 @@ class Spread:
         at = _evenly_spread(weight.size)
         numbers = weight.reshape(-1)[at].astype(np.float64)
         of = at // behind % channels
-        return cls(ranges, signals, numbers, of, weight.size / max(at.size, 1))
+        share = weight.size / max(at.size, 1)
+        return cls(ranges, signals, numbers, of, share, np.ones(channels))
 
     @np.errstate(all="ignore")
     def times(self, factor: F64) -> "Spread":
@@ -117,13 +120,28 @@ class Spread:
         )
 
     @np.errstate(all="ignore")
+    def counting(self, variances: F64) -> "Spread":
+        """Return the same weight, of which each output channel counts as it does in the output.
+
+        Rounding adds to the output of a channel what it takes from the channel's Σ w², in
+        proportion. A channel whose output is as large as others' although its weight is small, as
+        behind a normalization, so loses more than Σ w² of all channels together shows.
+
+        Args:
+            variances: The variance of the output of each channel, [Cout].
+        """
+        counted = np.where(self.signals > 0, variances / self.signals, 0)
+        return replace(self, importance=counted)
+
+    @np.errstate(all="ignore")
     def int8(self) -> Int8:
         """Return what is lost as int8."""
-        signal, top = float(self.signals.sum()), self.ranges.max(initial=0)
+        signal, top = float((self.signals * self.importance).sum()), self.ranges.max(initial=0)
+        counts = self.importance[self.channels]
         whole = _rounding(self.numbers, np.full_like(self.numbers, top))
         each = _rounding(self.numbers, self.ranges[self.channels])
         ratios = [
-            _decibels(signal, self.share * float(np.square(errors).sum()))
+            _decibels(signal, self.share * float((np.square(errors) * counts).sum()))
             for errors in (whole, each)
         ]
         return Int8(ratios[0], ratios[1], self.ranges)

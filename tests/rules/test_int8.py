@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from ml_dtypes import bfloat16
 
 from bnfold.rules.affine import F64
-from bnfold.rules.int8 import int8
+from bnfold.rules.int8 import Spread, int8
 
 
 def quantized(weight: F64, axis: int | None) -> F64:
@@ -70,6 +70,17 @@ def test_a_factor_of_output_channels_changes_nothing_per_channel() -> None:
     assert after.per_channel == pytest.approx(before.per_channel, abs=0.5)
     assert after.per_tensor < before.per_tensor + 1
     np.testing.assert_allclose(after.ranges, before.ranges * 2.0 ** np.arange(6), rtol=1e-7)
+
+
+def test_each_channel_counts_as_its_output_does() -> None:
+    draw = np.random.default_rng(4)
+    weight = draw.normal(size=(6, 40)) * np.geomspace(1, 100, 6)[:, None]
+    variances = draw.uniform(0.5, 2, 6)
+    found = Spread.of(weight, 0).counting(variances).int8()
+    lost = np.square(weight - quantized(weight, None)).sum(axis=1) / np.square(weight).sum(axis=1)
+    true = 10 * math.log10(variances.sum() / (variances * lost).sum())
+    assert found.per_tensor == pytest.approx(true, abs=1e-6)
+    assert found.per_tensor < int8(weight, 0).per_tensor - 10
 
 
 @pytest.mark.parametrize("size", [1e-38, 1e-25, 1e25, 3e38])

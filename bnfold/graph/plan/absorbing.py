@@ -12,11 +12,19 @@ from bnfold.graph.plan.draft import Draft
 from bnfold.graph.plan.stated import require_storable
 from bnfold.limits import AXIS
 from bnfold.reasons import Reason, Refusal
-from bnfold.rules.affine import Affine, any_nonzero
+from bnfold.rules.affine import F64, Affine, any_nonzero
 
 
-def absorbed_on_output(draft: Draft, state: Absorbed, affine: Affine) -> Absorbed:
+def absorbed_on_output(
+    draft: Draft, state: Absorbed, affine: Affine, variance: F64 | None = None
+) -> Absorbed:
     """Return the state of a linear node after one more affine on its output.
+
+    Args:
+        draft: The graph as it is planned so far.
+        state: What the node has absorbed.
+        affine: What is on its output.
+        variance: The variance of its output without that, [Cout]; None where it is not known.
 
     Raises:
         Refusal: The node cannot absorb it.
@@ -24,7 +32,12 @@ def absorbed_on_output(draft: Draft, state: Absorbed, affine: Affine) -> Absorbe
     node = draft.view.nodes[state.node]
     with refusing_at(node):
         new = state.on_output(affine)
-        _require_parameters(draft, node, state, new)
+        _require_parameters(draft, node, new)
+        if draft.precision is not None:
+            scale, _ = state.layout.output_vectors(affine)
+            if variance is not None:
+                variance = variance * scale**2 if variance.shape == scale.shape else None
+            draft.precision.require(state, new, variance)
     return new
 
 
@@ -37,7 +50,9 @@ def absorbed_on_input(draft: Draft, state: Absorbed, affine: Affine) -> Absorbed
     node = draft.view.nodes[state.node]
     with refusing_at(node):
         new = state.on_input(affine)
-        _require_parameters(draft, node, state, new)
+        _require_parameters(draft, node, new)
+        if draft.precision is not None:
+            draft.precision.require(state, new, None)
         if new.pad is not None:
             require_storable(draft.graph, node, new.pad)
     return new
@@ -56,11 +71,9 @@ def require_recomputable(draft: Draft, edge: Edge, affine: Affine) -> None:
         raise Refusal(Reason.TOO_LARGE, f"{count} values", draft.label(tensor))
 
 
-def _require_parameters(draft: Draft, node: Node, before: Absorbed, state: Absorbed) -> None:
+def _require_parameters(draft: Draft, node: Node, state: Absorbed) -> None:
     _require_bias(draft, node, state)
     _require_weight(draft, node, state)
-    if draft.precision is not None:
-        draft.precision.require(before, state)
 
 
 def _require_bias(draft: Draft, node: Node, state: Absorbed) -> None:

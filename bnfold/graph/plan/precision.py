@@ -4,6 +4,10 @@ A fold that multiplies the channels of a weight by different factors can spread 
 scale fits the small ones badly. Here a linear node refuses what would take more than 3 dB, half a
 bit, from the signal-to-quantization-noise ratio that its weight has in the original. What makes
 the ratio better is never refused.
+
+With one scale for the whole weight, Σ w² of all channels says little: behind a normalization all
+channels are of like size in the output, however small the weights of some have become. There each
+channel counts as its output does, whose variance the normalization tells.
 """
 
 from math import prod
@@ -15,12 +19,17 @@ from bnfold.graph.facts.graph import Graph
 from bnfold.graph.facts.quantized import is_dequantizer
 from bnfold.graph.options import FoldOptions
 from bnfold.graph.plan.absorbed import Absorbed
+from bnfold.graph.plan.run import Run
 from bnfold.limits import MEASURED
 from bnfold.reasons import Reason, Refusal
-from bnfold.rules.int8 import Spread, change, int8
+from bnfold.rules.affine import F64
+from bnfold.rules.int8 import Spread, change
 
 DECIBELS: Final = 3
 """So much may be lost."""
+
+_VARIANCE: Final = 4
+"""The input of a BatchNormalization that is its variance."""
 
 
 class Precision:
@@ -31,12 +40,13 @@ class Precision:
         self._per_tensor = options.per_tensor
         self._spreads: dict[tuple[int, int], Spread] = {}
 
-    def require(self, before: Absorbed, after: Absorbed) -> None:
+    def require(self, before: Absorbed, after: Absorbed, variances: F64 | None) -> None:
         """Refuse a further state of a linear node that loses too much.
 
         Args:
             before: What the node has absorbed.
             after: What it would have absorbed.
+            variances: The variance of the node's output then, [Cout]; None where it is not known.
 
         Raises:
             Refusal: The weight would lose more than 3 dB, and more than it has lost already.
@@ -44,10 +54,20 @@ class Precision:
         if after.layout.is_diagonal or after.summed is not None or not self._is_measured(after):
             return
         nothing = Absorbed.nothing(after.node, after.layout, after.bias_node)
-        original, so_far, new = (self._ratio(state) for state in (nothing, before, after))
+        original, so_far, new = (
+            self._ratio(state, variances) for state in (nothing, before, after)
+        )
         if new < min(original - DECIBELS, so_far):
             how = "tensor" if self._per_tensor else "channel"
             raise Refusal(Reason.INT8_LOSS, f"{change(original, new)} per {how}")
+
+    def variance_before(self, run: Run) -> F64 | None:
+        """Return the variance of what a run of affines reads, where its first node tells it."""
+        node = run.nodes[0]
+        if not self._graph.is_normalization(node) or run.is_merged:
+            return None
+        variance = self._graph.view.nodes[node].inputs[_VARIANCE]
+        return self._graph.constants.value(variance).astype(np.float64)
 
     def _is_measured(self, state: Absorbed) -> bool:
         """Whether a weight holds floating-point numbers, and not more than can be looked at."""
@@ -61,17 +81,22 @@ class Precision:
     def _weight(self, state: Absorbed) -> int:
         return self._graph.view.nodes[state.node].inputs[state.layout.weight]
 
-    def _ratio(self, state: Absorbed) -> float:
+    def _ratio(self, state: Absorbed, variances: F64 | None) -> float:
         """Return the ratio of a weight in a state of its node, in dB."""
         weight, layout = self._weight(state), state.layout
         rank = len(self._graph.shapes.shapes[weight])
         axis = layout.output_axis(rank)
         factor = layout.factor(state.out_scale, state.in_scale, rank)
         if factor.size == factor.shape[axis]:  # then there is no need to make the numbers
-            found = self._spread(weight, axis).times(factor.reshape(-1)).int8()
+            spread = self._spread(weight, axis).times(factor.reshape(-1))
         else:
-            found = int8(self._graph.constants.value(weight).astype(np.float32) * factor, axis)
-        return found.per_tensor if self._per_tensor else found.per_channel
+            numbers = self._graph.constants.value(weight).astype(np.float32)
+            spread = Spread.of(numbers * factor, axis)
+        if not self._per_tensor:
+            return spread.int8().per_channel
+        if variances is not None and len(variances) == len(spread.signals):
+            spread = spread.counting(variances)
+        return spread.int8().per_tensor
 
     def _spread(self, weight: int, axis: int) -> Spread:
         if (weight, axis) not in self._spreads:

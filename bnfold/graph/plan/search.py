@@ -40,7 +40,7 @@ from bnfold.graph.plan.run import Run, can_follow
 from bnfold.graph.plan.stated import require_storable
 from bnfold.limits import AFFINES
 from bnfold.reasons import Reason, Refusal
-from bnfold.rules.affine import Affine
+from bnfold.rules.affine import F64, Affine
 from bnfold.rules.carry import CarryRow, Passage, onto_branch
 from bnfold.rules.stated import STATED
 
@@ -63,6 +63,7 @@ class Search:
         self._queued: set[int] = set()
         self._scope = NONE
         self._held = 0  # values of `_affines`
+        self._variance: F64 | None = None  # of what the run reads, where it matters and is known
         self.proposal = Proposal(how)
 
     def sink(self, run: Run, count: int) -> Proposal:
@@ -132,6 +133,8 @@ class Search:
 
     def _start(self, run: Run) -> None:
         self._scope = self._view.nodes[run.nodes[0]].scope
+        if self._draft.precision is not None and self.proposal.how is How.OUTPUT:
+            self._variance = self._draft.precision.variance_before(run)
 
     # -- assigning ----------------------------------------------------------------------------
 
@@ -249,7 +252,8 @@ class Search:
         self._tracer.step(output.number, Did.ABSORBED)
 
     def _absorb_output(self, node: int, affine: Affine) -> None:
-        self.proposal.linear[node] = absorbed_on_output(self._draft, self._state(node), affine)
+        state = self._state(node)
+        self.proposal.linear[node] = absorbed_on_output(self._draft, state, affine, self._variance)
         self._tracer.step(node, Did.ABSORBED)
 
     def _state(self, node: int) -> Absorbed:

@@ -110,6 +110,19 @@ def test_it_goes_with_composites(name: str, options: dict[str, object], tmp_path
     assert any(k.below is not None and k.below.reason == "int8-loss" for k in report.kept)
 
 
+def test_with_one_scale_what_stands_behind_a_depthwise_convolution_stays() -> None:
+    report = bnfold.fold_file(MODELS / "mobilenet.onnx", check=True, for_quantization=True)
+    assert not report.kept
+    report = bnfold.fold_file(
+        MODELS / "mobilenet.onnx", check=True, for_quantization=True, per_tensor=True
+    )
+    reasons = {kept.above.at: kept.above for kept in report.kept}
+    depthwise = reasons["Conv '/blocks/blocks.0/blocks.0.0/conv_dw/Conv'"]
+    assert depthwise.reason == "int8-loss"
+    # The weight as a whole loses 1 dB, but some channels of its output all that they hold.
+    assert "40.8 → 0.1 dB per tensor" in depthwise.text
+
+
 def test_one_scale_for_a_weight_needs_the_option(tmp_path: Path) -> None:
     with pytest.raises(bnfold.RequestError, match="needs it"):
         bnfold.fold_file(MODELS / "digits.onnx", tmp_path / "net.onnx", per_tensor=True)
