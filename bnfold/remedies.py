@@ -176,8 +176,9 @@ rounds the small ones badly. The two numbers are the ratio of signal to quantiza
 and after, in dB; six are one bit. In front of a linear operator a normalization multiplies its
 *input* channels, which share a scale even in a weight that is quantized per channel. With
 `--per-tensor` the output channels share one, too, and each counts as its output does: behind a
-depthwise convolution some may hold nothing any more. A normalization that stays costs one node. Where it is not to stay, equalize the channels first (cross-layer
-equalization, SmoothQuant), or fold without the option and give that operator 16 bits.""",
+depthwise convolution some may hold nothing any more. A normalization that stays costs one node.
+Where it is not to stay, equalize the channels first (cross-layer equalization, SmoothQuant), or
+fold without the option and give that operator 16 bits.""",
 }
 
 

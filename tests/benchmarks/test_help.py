@@ -18,7 +18,16 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 @pytest.mark.parametrize(
     "script",
-    ["files.py", "gain.py", "graphs.py", "verify_cost.py", "large.py", "others.py", "peers.py"],
+    [
+        "files.py",
+        "gain.py",
+        "graphs.py",
+        "verify_cost.py",
+        "large.py",
+        "others.py",
+        "peers.py",
+        "quantization.py",
+    ],
 )
 def test_scripts_explain_themselves_without_the_peers(script: str) -> None:
     path = BENCHMARKS / script
