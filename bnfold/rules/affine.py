@@ -125,6 +125,15 @@ class Affine:
         require_room(self.scale.shape, outer.scale.shape)
         return Affine.of(outer.scale * self.scale, outer.scale * self.shift + outer.shift)
 
+    def plus(self, other: "Affine") -> "Affine":
+        """Return x ↦ self(x) + other(x)."""
+        require_room(self.scale.shape, other.scale.shape)
+        return Affine.of(self.scale + other.scale, self.shift + other.shift)
+
+    def times(self, factor: float) -> "Affine":
+        """Return x ↦ factor · self(x)."""
+        return self if factor == 1 else Affine(factor * self.scale, factor * self.shift)
+
     def apply(self, x: NDArray[np.generic]) -> F64:
         """Return s ⊙ x + t in float64; x has this rank or broadcasts to it."""
         return self.scale * x.astype(np.float64) + self.shift

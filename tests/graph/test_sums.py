@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import onnx
 import pytest
-from blocks import BLOCKS, all_blocks, block_model
+from blocks import BLOCKS, Net, all_blocks, block_model
 from building import Network
 from commandline import load, run
 from dice import Dice
@@ -18,6 +18,7 @@ from onnx import TensorProto
 import bnfold
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
 _LINEAR = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
@@ -56,6 +57,53 @@ def test_the_command_line_proves_all_blocks(tmp_path: Path) -> None:
     assert done.code == 0, done.text + done.err
     apart = load(tmp_path / "apart.onnx")
     assert linear(apart) == linear(model)
+
+
+_AFFINES: Mapping[str, tuple[Callable[[Net, str], str], dict[str, int]]] = {
+    "x + BN(x)": (lambda n, x: n.op("Add", x, n.bn(x)), {"BatchNormalization": 1}),
+    "x - BN(x)": (lambda n, x: n.op("Sub", x, n.bn(x)), {"BatchNormalization": 1}),
+    "BN(x) + BN(x)": (lambda n, x: n.op("Add", n.bn(x), n.bn(x)), {"BatchNormalization": 1}),
+    "k x + BN(x) + x": (
+        lambda n, x: n.op("Sum", n.op("Mul", x, n.number(0.5)), n.bn(x), x),
+        {"BatchNormalization": 1},
+    ),
+    "k x - x": (lambda n, x: n.op("Sub", n.op("Mul", x, n.number(0.5)), x), {"Mul": 1}),
+    "z - BN(x) + x": (
+        lambda n, x: n.add(n.op("Sub", n.op("Relu", x), n.bn(x)), x),
+        {"Relu": 1, "BatchNormalization": 1, "Sub": 1},
+    ),
+    "x + (x + t)": (  # 2 x + t needs as many nodes
+        lambda n, x: n.op("Add", x, n.op("Add", x, n.number(0.5))),
+        {"Add": 2},
+    ),
+    "Conv(x + BN(x))": (lambda n, x: n.conv(n.op("Add", x, n.bn(x)), 1), {"Conv": 1}),
+}
+
+
+@pytest.mark.parametrize("name", _AFFINES)
+@pytest.mark.parametrize("elem_type", [TensorProto.DOUBLE, TensorProto.FLOAT16])
+def test_affines_of_one_tensor_become_one(name: str, elem_type: int) -> None:
+    make, left = _AFFINES[name]
+    net = Net(elem_type=elem_type)
+    net.output(net.op("Tanh", make(net, net.op("Sigmoid", net.feed()))))
+    model = net.model()
+    folding = bnfold.fold(model)
+    assert counted(folding.model) == {"Sigmoid": 1, **left, "Tanh": 1}
+    assert not any(kept.beside for kept in folding.kept)
+    assert_same(model, folding.model, feeds_of(model, size=_SIZE), elem_type, 10.0)
+    check_invariants(model, folding)
+
+
+def test_the_command_line_proves_sums_of_affines(tmp_path: Path) -> None:
+    net = Net(size=_SIZE)
+    x = net.op("Sigmoid", net.feed())
+    for make, _ in _AFFINES.values():
+        x = net.op("Tanh", make(net, x))
+    net.output(x)
+    onnx.save(net.model(), tmp_path / "sums.onnx")  # noqa: TID251 - the test's own file
+    done = run("sums.onnx", cwd=tmp_path)
+    assert done.code == 0, done.text + done.err
+    assert "verification passed" in done.text
 
 
 # -- random sums -------------------------------------------------------------------------------

@@ -320,7 +320,8 @@ class Draft:
             self.names[root] = self._name_of(result)
             if result in self.outputs:
                 self.outputs[root] = self.outputs.pop(result)
-        into = tuple(merged.states)
+        kept = (node for number in merged.affines for node in self.runs[number].nodes)
+        into = (*merged.states, *kept)
         self.folds.append(Fold(merged.taken, into, merged.through, How.SUM))
 
     def _forget_roles(self, merged: MergedSum) -> None:
@@ -331,6 +332,8 @@ class Draft:
         for run in merged.runs:
             self.runs[run].nodes, self.runs[run].steps = [], []
             self.runs[run].before = self.runs[run].after = None
+        for run, affine in merged.affines.items():
+            self.runs[run].become(affine)
         for node, state in merged.states.items():
             self.roles.linear[node] = state.layout
         for node, signs in merged.signs.items():

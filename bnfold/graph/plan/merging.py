@@ -1,9 +1,9 @@
 """What becomes of a sum when some of its branches become one.
 
-The linear operator that holds the sum of the branches stays where it is, and so does the place
-where it is added. Where the others were added, one term is gone: an Add that has one left goes
-too. Of a Sub whose first term is gone, what is left has a minus sign, which what reads it takes
-over.
+The linear operator, or the run, that holds the sum of the branches stays where it is, and so does
+the place where it is added. Where the others were added, one term is gone: an Add that has one left
+goes too. Of a Sub whose first term is gone, what is left has a minus sign, which what reads it
+takes over.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -12,7 +12,8 @@ from dataclasses import replace
 from bnfold.frozen import frozen
 from bnfold.graph.index.view import Edge
 from bnfold.graph.plan.absorbed import Absorbed, Summed
-from bnfold.graph.plan.branches import Tree
+from bnfold.graph.plan.affine_sums import AffineSum
+from bnfold.graph.plan.branches import Branch, Tree
 from bnfold.graph.plan.draft import Draft
 from bnfold.graph.plan.parts import Cluster, Part
 from bnfold.graph.plan.proposal import MergedSum
@@ -31,23 +32,35 @@ class Held:
     """A cluster and the part of it whose linear operator holds the sum."""
 
     cluster: Cluster
-    holder: Part
+    part: Part
 
     @property
     def state(self) -> Absorbed:
         """What the linear operator was."""
-        state = self.holder.summand.linear
+        state = self.part.summand.linear
         assert state is not None  # noqa: S101 - for the type checker
         return state
 
     @property
-    def others(self) -> Iterator[Part]:
-        """The other parts."""
-        return (part for part in self.cluster.parts if part is not self.holder)
+    def holder(self) -> Branch:
+        """The branch of that part."""
+        return self.part.branch
+
+    @property
+    def branches(self) -> tuple[Branch, ...]:
+        """All branches of the cluster."""
+        return self.cluster.branches
+
+
+One = Held | AffineSum
+"""Branches that become one, and the one of them that holds it."""
 
 
 def merged_sum(
-    draft: Draft, tree: Tree, clusters: Sequence[Cluster], row: Callable[[int], tuple[int, ...]]
+    draft: Draft,
+    tree: Tree,
+    clusters: Sequence[Cluster | AffineSum],
+    row: Callable[[int], tuple[int, ...]],
 ) -> MergedSum:
     """Return what becomes of a sum.
 
@@ -60,13 +73,13 @@ def merged_sum(
     Raises:
         Refusal: What is left cannot be said with the nodes of the sum.
     """
-    held = [Held(cluster, _holder(draft, cluster)) for cluster in clusters]
+    held = [c if isinstance(c, AffineSum) else Held(c, _holder(draft, c)) for c in clusters]
     for turned in (False, True):
         leaves = dict(tree.leaves)
         for one in held:
-            leaves |= dict.fromkeys((part.branch.edge for part in one.others), 0)
+            leaves |= dict.fromkeys(_lost(one), 0)
             if turned:
-                leaves[one.holder.branch.edge] = 1
+                leaves[one.holder.edge] = 1
         left = _left(draft, tree, leaves)
         if left is not None:
             return _merged(
@@ -109,22 +122,34 @@ def _left(draft: Draft, tree: Tree, leaves: Mapping[Edge, int]) -> Signs | None:
     return found if results[tree.root] == 1 else None
 
 
+def _lost(one: One) -> Iterator[Edge]:
+    """Yield where the branches are added that another one holds."""
+    return (branch.edge for branch in one.branches if branch is not one.holder)
+
+
 def _merged(
-    draft: Draft, tree: Tree, held: Sequence[Held], leaves: Mapping[Edge, int], changed: Signs
+    draft: Draft, tree: Tree, ones: Sequence[One], leaves: Mapping[Edge, int], changed: Signs
 ) -> MergedSum:
     view = draft.view
     gone = {number for number, signs in changed.items() if sum(map(abs, signs)) < _BINARY}
-    states = [_summed(one, leaves[one.holder.branch.edge]) for one in held]
-    branches = [part.branch for one in held for part in one.cluster.parts]
+    held = [one for one in ones if isinstance(one, Held)]
+    states = [_summed(one, leaves[one.holder.edge]) for one in held]
+    affines = {
+        one.run.number: one.total.times(leaves[one.holder.edge])
+        for one in ones
+        if isinstance(one, AffineSum)
+    }
+    branches = [branch for one in ones for branch in one.branches]
     stay = {node for state in states for node in (state.node, state.bias_node)}
+    stay.update(node for number in affines for node in draft.runs[number].nodes)
     taken = {node for branch in branches for node in branch.nodes} - stay
     stands = {}
     for one in held:
         made = draft.linear_output(one.state.node)
-        place = one.holder.branch.nodes.index(one.state.node)
-        for index, node in enumerate(one.holder.branch.nodes):
+        place = one.holder.nodes.index(one.state.node)
+        for index, node in enumerate(one.holder.nodes):
             if node in taken:
-                below = made if index < place else one.holder.branch.source
+                below = made if index < place else one.holder.source
                 stands[view.nodes[node].outputs[0]] = below
     for number in gone:
         for tensor, sign in zip(view.nodes[number].inputs, changed[number], strict=True):
@@ -132,10 +157,11 @@ def _merged(
                 stands[view.nodes[number].outputs[0]] = tensor
     return MergedSum(
         states={state.node: state for state in states},
+        affines=affines,
         taken=(*sorted(taken), *sorted(gone)),
-        runs=tuple(run for branch in branches for run in branch.runs),
+        runs=tuple(run for branch in branches for run in branch.runs if run not in affines),
         stands=stands,
-        lost=frozenset(part.branch.edge for one in held for part in one.others),
+        lost=frozenset(edge for one in ones for edge in _lost(one)),
         signs={number: signs for number, signs in changed.items() if number not in gone},
         through=tuple(number for number in tree.nodes if number not in gone),
         root=tree.root,

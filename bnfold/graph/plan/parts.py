@@ -52,6 +52,11 @@ class Cluster:
     term: Term
 
     @property
+    def branches(self) -> tuple[Branch, ...]:
+        """The branches."""
+        return tuple(part.branch for part in self.parts)
+
+    @property
     def multiplications(self) -> int:
         """What the parts take for each position of the result."""
         return sum(part.summand.term.weights for part in self.parts)

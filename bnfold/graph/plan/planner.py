@@ -29,11 +29,9 @@ from bnfold.graph.plan.proposal import Proposal
 from bnfold.graph.plan.regions import find_regions
 from bnfold.graph.plan.run import Run
 from bnfold.graph.plan.search import Search
+from bnfold.graph.plan.spelling import nodes_needed, normalization_for, require_nodes
 from bnfold.graph.plan.sums import Sums
 from bnfold.reasons import Obstacle, Reason, Refusal
-from bnfold.rules.affine import Affine
-
-_CHANNEL_AXIS = 1
 
 _LONGEST_IN_PARTS = 16
 """Nodes; a longer run is folded as a whole or not at all, so that planning stays linear."""
@@ -260,48 +258,24 @@ class Planner:
         ]
         for number, total in merges:
             run = self._draft.runs[number]
-            gain -= self._size_within(run.nodes, total) - self._current_size(run)
+            gain -= require_nodes(self._graph, run.nodes, total) - self._current_size(run)
         to_linear = bool(proposal.linear) and not merges
         if gain > 0 or (gain == 0 and normalizations and to_linear):
             return
         raise Refusal(Reason.NO_GAIN)
 
     def _current_size(self, run: Run) -> int:
-        return self._size(run.nodes, run.total) if run.is_merged else len(run.nodes)
+        return nodes_needed(self._graph, run.nodes, run.total) if run.is_merged else len(run.nodes)
 
     def _size_without(self, run: Run, begin: int, end: int) -> int:
         """Return how many nodes a run has when some of its nodes are removed."""
         left = run.nodes[:begin] + run.nodes[end:]
         if not left or not run.is_merged:
             return len(left)
-        return self._size_within(left, run.prefix(begin) if begin else run.suffix(end))
+        total = run.prefix(begin) if begin else run.suffix(end)
+        return require_nodes(self._graph, left, total)
 
     # -- 3: merging ---------------------------------------------------------------------------
-
-    def _holder(self, nodes: list[int], total: Affine) -> int | None:
-        """Return the BatchNormalization among nodes that can be the whole affine, or None."""
-        if any(axis != _CHANNEL_AXIS for axis in total.axes) or not total.has_scale:
-            return None
-        return next(iter(self._normalizations(nodes)), None)
-
-    def _size(self, nodes: list[int], total: Affine) -> int:
-        """Return how many nodes are needed for an affine that takes the place of a run's nodes."""
-        if self._holder(nodes, total) is not None:
-            return 1
-        return max(int(total.has_scale) + int(total.has_shift), 1)
-
-    def _size_within(self, nodes: list[int], total: Affine) -> int:
-        """Return how many nodes an affine needs; refuse if the run has not so many.
-
-        An affine along two axes is refused, too: no linear operator absorbs it, so it would stay.
-        """
-        if len(total.axes) > 1:
-            at = self._graph.view.nodes[nodes[0]].label
-            raise Refusal(Reason.OTHER_AXIS, f"together they vary along axes {total.axes}", at)
-        size = self._size(nodes, total)
-        if size > len(nodes):
-            raise Refusal(Reason.NO_GAIN, "no node is left to hold the rest")
-        return size
 
     def _respell_all(self) -> bool:
         """Plan runs that will be a Mul and an Add as these two; return whether any was not yet.
@@ -313,7 +287,11 @@ class Planner:
 
     def _respell(self, run: Run) -> bool:
         total = run.total
-        is_two = total.has_scale and total.has_shift and self._holder(run.nodes, total) is None
+        is_two = (
+            total.has_scale
+            and total.has_shift
+            and normalization_for(self._graph, run.nodes, total) is None
+        )
         shrinks = run.is_merged or len(run.nodes) > 2  # noqa: PLR2004 - a Mul and an Add
         if not is_two or not shrinks or run.is_respelled:
             return False
@@ -329,9 +307,9 @@ class Planner:
             if not run.nodes or not (run.is_merged or run.number in self._worth):
                 continue
             total = run.total
-            if not run.is_merged and self._size(run.nodes, total) >= len(run.nodes):
+            if not run.is_merged and nodes_needed(self._graph, run.nodes, total) >= len(run.nodes):
                 continue
-            holder = self._holder(run.nodes, total)
+            holder = normalization_for(self._graph, run.nodes, total)
             if not run.is_merged:
                 nodes = tuple(run.nodes)
                 self._draft.folds.append(Fold(nodes, nodes, (), How.MERGED))

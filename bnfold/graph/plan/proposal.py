@@ -56,6 +56,7 @@ class MergedSum:
 
     Attributes:
         states: The new states of the linear nodes that hold them.
+        affines: The affines of the runs that hold them, by number.
         taken: The nodes that go: branches, and sums of which one term is left.
         runs: The runs among them, by number.
         stands: For what a node that goes made, the tensor that takes its place.
@@ -66,6 +67,7 @@ class MergedSum:
     """
 
     states: Mapping[int, Absorbed]
+    affines: Mapping[int, Affine]
     taken: tuple[int, ...]
     runs: tuple[int, ...]
     stands: Mapping[int, int]

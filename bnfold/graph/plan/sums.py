@@ -2,8 +2,9 @@
 
 For every sum the branches are grouped by the tensor that they begin at. Of a group, what adds up
 to one linear operator that costs no more than they do, in multiplications and in stored bytes,
-becomes one: the largest of its linear operators holds the sum, and the others go. What else is
-added stays, and so does what cannot be taken in, with the reason.
+becomes one: the largest of its linear operators holds the sum, and the others go. Affines alone, as
+x + BN(x), become one affine. What else is added stays, and so does what cannot be taken in, with
+the reason.
 """
 
 from collections import defaultdict
@@ -11,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from bnfold.graph.facts.roles import refusing_at
+from bnfold.graph.plan.affine_sums import AffineSum, affine_sum, is_affine
 from bnfold.graph.plan.branches import Branch, Branches, Tree
 from bnfold.graph.plan.draft import Draft
 from bnfold.graph.plan.merging import merged_sum
@@ -50,16 +52,20 @@ class Sums:
         return any([self._merge(tree) for tree in trees if tree])  # noqa: C419 - every one
 
     def _merge(self, tree: Tree) -> bool:
-        clusters: list[Cluster] = []
+        found: list[Cluster | AffineSum] = []
         for branches in self._groups(tree):
-            clusters += [found for found in self._clusters(branches) if len(found.parts) > 1]
-        if not clusters:
+            clusters = [c for c in self._clusters(branches) if len(c.parts) > 1]
+            taken = {part.branch.edge for cluster in clusters for part in cluster.parts}
+            affines = self._affines([b for b in branches if b.edge not in taken and is_affine(b)])
+            found += [*clusters, *affines]
+        if not found:
             return False
         try:
-            merged = merged_sum(self._draft, tree, clusters, self._branches.signs)
+            merged = merged_sum(self._draft, tree, found, self._branches.signs)
             self._draft.take_up_sum(merged)
         except Refusal as refusal:
-            self._keep((part for found in clusters for part in found.parts), refusal.obstacle)
+            for one in found:
+                self._keep(one.branches, refusal.obstacle)
             return False
         for state in merged.states.values():
             if state.summed is not None:
@@ -67,16 +73,26 @@ class Sums:
         return True
 
     def _groups(self, tree: Tree) -> Iterator[list[Branch]]:
-        """Yield the branches that begin at the same tensor, a linear operator among them."""
+        """Yield the branches that begin at the same tensor, where there are several."""
         sources: dict[int, list[Branch]] = defaultdict(list)
         for edge, sign in sorted(tree.leaves.items()):
             branch = self._branches.branch(edge, sign)
             sources[branch.source].append(branch)
         self._keep_seen(sources)
         for branches in sources.values():
-            has_linear = any(branch.linear is not None for branch in branches)
-            if len(branches) > 1 and has_linear and self._is_wanted(branches):
+            if len(branches) > 1 and self._is_wanted(branches):
                 yield branches
+
+    def _affines(self, branches: Sequence[Branch]) -> Iterator[AffineSum]:
+        """Yield affines of one tensor as one, if that can be."""
+        try:
+            found = affine_sum(self._draft, branches)
+        except Refusal as refusal:
+            if refusal.obstacle.reason is not Reason.NO_GAIN:
+                self._keep(branches, refusal.obstacle)
+            return
+        if found is not None:
+            yield found
 
     def _keep_seen(self, sources: Mapping[int, Sequence[Branch]]) -> None:
         """Say why linear operators beside a branch of the same tensor are no branches themselves.
@@ -100,6 +116,8 @@ class Sums:
 
     def _clusters(self, branches: Sequence[Branch]) -> list[Cluster]:
         """Return which branches are to become one; one that stays apart is a cluster by itself."""
+        if all(branch.linear is None for branch in branches):
+            return []
         asked = Parts(self._draft, self._term_of, branches)
         parts: list[Part] = []
         for branch in branches:
@@ -144,9 +162,9 @@ class Sums:
             return self._view.nodes[branch.nodes[-1]].label
         return self._draft.label(branch.source)
 
-    def _keep(self, parts: Iterable[Part], obstacle: Obstacle) -> None:
-        for part in parts:
-            self._keep_branch(part.branch, obstacle)
+    def _keep(self, branches: Iterable[Branch], obstacle: Obstacle) -> None:
+        for branch in branches:
+            self._keep_branch(branch, obstacle)
 
     def _keep_branch(self, branch: Branch, obstacle: Obstacle) -> None:
         if branch.nodes:
