@@ -159,19 +159,21 @@ def _done_lines(report: Report, *, verbose: bool) -> Iterator[str]:
     if len(ways) > 1:
         yield ", ".join(f"{n} {_WAYS[way].removeprefix('folded ')}" for way, n in ways.items())
     if "sum" in ways and report.cost_before and report.cost_after:
-        yield _cost_text(report.cost_before, report.cost_after)
+        yield from _cost_text(report.cost_before, report.cost_after)
     if verbose:
         yield from _indented(_fold_text(fold) for fold in report.folds)
 
 
-def _cost_text(before: Cost, after: Cost) -> str:
+def _cost_text(before: Cost, after: Cost) -> Iterator[str]:
     """Tell what merging branches saves: operators, multiplications and bytes."""
+    if not before.linear_operators:
+        return
     told = [f"{before.linear_operators} → {after.linear_operators} convolutions and products"]
     if before.multiply_accumulates is not None and after.multiply_accumulates is not None:
         numbers = (before.multiply_accumulates / 1e6, after.multiply_accumulates / 1e6)
         told.append("{:.4g} → {:.4g} million multiply-accumulates".format(*numbers))
     told.append(f"{before.weight_bytes / 1e6:.4g} → {after.weight_bytes / 1e6:.4g} MB of weights")
-    return ", ".join(told)
+    yield ", ".join(told)
 
 
 def taken(report: Report) -> str:
