@@ -27,6 +27,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
         "others.py",
         "peers.py",
         "quantization.py",
+        "toolchains.py",
     ],
 )
 def test_scripts_explain_themselves_without_the_peers(script: str) -> None:

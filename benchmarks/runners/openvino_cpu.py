@@ -1,0 +1,16 @@
+"""Runs a model with OpenVINO's CPU plugin, in float32."""
+
+import openvino
+from running import Array, Job, main
+
+
+def run(job: Job) -> Array:
+    """Return the first output."""
+    core = openvino.Core()
+    exact = {"INFERENCE_PRECISION_HINT": "f32"}
+    compiled = core.compile_model(core.read_model(job.model), "CPU", exact)
+    made: Array = compiled(job.feeds)[compiled.outputs[0]]
+    return made
+
+
+main(run)

@@ -1,0 +1,32 @@
+"""Runners compute what ONNX Runtime does; with `bnfold[test-edge]` installed."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+from commandline import MODELS, ROOT, run_here
+
+RUNNERS = ROOT / "benchmarks" / "runners"
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(
+    ("package", "runner"),
+    [("openvino", "openvino_cpu"), ("cv2", "opencv_dnn"), ("tract", "tract_onnx")],
+)
+def test_a_runtime_computes_the_same_of_the_folded_model(
+    package: str, runner: str, tmp_path: Path
+) -> None:
+    pytest.importorskip(package, reason=f"{package} is not installed: bnfold[test-edge]")
+    done = run_here(MODELS / "digits.onnx", "-o", "net.onnx", "--lift-constants", cwd=tmp_path)
+    assert done.code == 0, done.err
+    image = np.random.default_rng(0).random((1, 1, 8, 8), np.float32)
+    np.savez(tmp_path / "inputs.npz", image=image)
+    words = [RUNNERS / f"{runner}.py", "net.onnx", "inputs.npz", "logits", "result.npy"]
+    subprocess.run([sys.executable, *map(str, words)], cwd=tmp_path, check=True)
+    session = onnxruntime.InferenceSession(MODELS / "digits.onnx")
+    (right,) = session.run(None, {"image": image})
+    np.testing.assert_allclose(np.load(tmp_path / "result.npy"), right, rtol=1e-4, atol=1e-5)
