@@ -8,6 +8,8 @@ import numpy as np
 from blocks import Net
 from commandline import run
 
+import bnfold
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -32,3 +34,13 @@ def test_folds_behind_and_beside_what_is_dropped(tmp_path: Path) -> None:
     assert done.code == 0, done.text + done.err
     assert "11 of 11 batch normalizations" in done.text
     assert "8 dropped" in done.text
+
+
+def test_ones_of_any_shape_are_dropped_that_enlarge_nothing() -> None:
+    shapes = {(): True, (1, 1, 1, 1): True, (6, 1, 1): True, (6, 9, 9): True, (9, 6, 1, 1): False}
+    for shape, gone in shapes.items():
+        net = Net(size=9)
+        x = net.op("Sigmoid", net.feed())
+        net.output(net.op("Tanh", net.op("Mul", x, net.number(np.ones(shape)))))
+        types = [node.op_type for node in bnfold.fold(net.model()).model.graph.node]
+        assert ("Mul" not in types) is gone, shape

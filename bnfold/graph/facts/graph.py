@@ -1,6 +1,6 @@
 """The graph as planning reads it: the view, and what is known of its tensors."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import onnx
@@ -10,7 +10,7 @@ from bnfold.graph.facts.shapes import Shapes
 from bnfold.graph.index.view import NONE, Node, View
 from bnfold.rules.affine_nodes import AFFINE, ARITHMETIC, NORMALIZATION
 from bnfold.rules.carry import ROUNDED_LATER
-from bnfold.rules.operator import Attribute, Operator, Value
+from bnfold.rules.operator import Attribute, Operator, Shape, Value
 
 _CAST = "Cast"
 _FOLLOWED = 64
@@ -87,22 +87,34 @@ class Graph:
         return all(t == NONE or t in self.constants for t in self.view.nodes[number].outputs)
 
     def is_arithmetic(self, number: int) -> bool:
-        """Whether a node is arithmetic with one number, as its operands are aligned today.
+        """Whether a node is arithmetic with constants that do not enlarge what it reads.
 
-        Inside a subgraph or a function the number must be a scalar: what rank the other operand
+        Inside a subgraph or a function a constant must be a scalar: what shape the other operand
         has there, the verification does not know.
         """
         node = self.view.nodes[number]
         if node.proto.op_type not in ARITHMETIC or node.proto.attribute:
             return False
-        constants = [self.shapes.shapes.get(t) for t in node.inputs if t in self.constants]
+        shapes = [self.shapes.shapes.get(t) for t in node.inputs if t in self.constants]
+        data = [self.shapes.evident.get(t) for t in node.inputs if t not in self.constants]
         main = node.scope == 0
-        return all(shape == () or (main and shape and set(shape) == {1}) for shape in constants)
+        return all(
+            shape == () or (main and shape and (set(shape) == {1} or _fits(shape, data)))
+            for shape in shapes
+        )
 
     def is_normalization(self, number: int) -> bool:
         """Whether a node is a BatchNormalization, whatever its mode."""
         proto = self.view.nodes[number].proto
         return proto.op_type == NORMALIZATION and proto.domain in ("", "ai.onnx")
+
+
+def _fits(shape: Shape, data: Sequence[Shape | None]) -> bool:
+    """Whether a constant broadcasts to a tensor of known sizes, and not the other way round."""
+    if len(data) != 1 or data[0] is None or len(shape) > len(data[0]):
+        return False
+    sizes = data[0][len(data[0]) - len(shape) :]
+    return all(dim in (1, size) for dim, size in zip(shape, sizes, strict=True))
 
 
 _PLAIN: Mapping[int, str] = {

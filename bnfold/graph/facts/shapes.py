@@ -31,6 +31,7 @@ class Shapes:
     Attributes:
         shapes: The shape by the tensor's number; absent where not even the rank is known.
         elem_types: The `onnx.TensorProto.DataType` by the tensor's number.
+        evident: Those shapes that the model tells without anything being computed.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class Shapes:
             value = known.get((path, tensor.name))
             if value is not None and tensor.number not in self.shapes:
                 self._learn(tensor.number, value)
+        self.evident = {} if computed else dict(self.shapes)
         for node in view.nodes:
             self._fill_in(view, node.number)
 

@@ -6,12 +6,14 @@ tensors count by their bits, wherever they stand: in a field of their own, in a 
 
 import functools
 import hashlib
+from collections.abc import Callable
 
 import numpy as np
 import onnx
 
 from bnfold.files.opened import OpenedModel
 from bnfold.verification.dtypes import Array
+from bnfold.verification.operators.demands import Shape
 from bnfold.verification.operators.node import EvaluationError, default_domain
 from bnfold.verification.operators.table import row_named, row_of
 from bnfold.verification.proof.scopes import Scope
@@ -93,13 +95,15 @@ def _declared(schema: onnx.defs.OpSchema) -> Key:
             schema.min_output, schema.max_output)  # fmt: skip
 
 
-def unchanged_operand(node: onnx.NodeProto, scope: Scope, rank: "int | None") -> str | None:
+def unchanged_operand(
+    node: onnx.NodeProto, scope: Scope, shape_of: Callable[[str], Shape | None]
+) -> str | None:
     """Return the input that a node gives back as it is; None if it does something to it.
 
     Args:
         node: Any node.
         scope: Where it stands.
-        rank: How many axes its result has; None where that is not known.
+        shape_of: Tells what is known of the shape of a tensor.
     """
     if not default_domain(node) or not node.input:
         return None
@@ -110,17 +114,21 @@ def unchanged_operand(node: onnx.NodeProto, scope: Scope, rank: "int | None") ->
         return None
     for place in (1, 0) if row.commutes else (1,):
         operand, other = node.input[place], node.input[1 - place]
-        if scope.is_constant(operand) and _is_all(scope, operand, row.neutral, rank):
+        if scope.is_constant(operand) and _is_all(scope, operand, row.neutral, shape_of(other)):
             return str(other)
     return None
 
 
-def _is_all(scope: Scope, name: str, number: float, rank: int | None) -> bool:
-    """Tell whether a constant is one number, and adds no axes to what has so many."""
+def _is_all(scope: Scope, name: str, number: float, shape: Shape | None) -> bool:
+    """Tell whether a constant is one number, and enlarges nothing of a shape."""
     try:
         value = scope.constant(name)
     except EvaluationError:
         return False
-    if value.size != 1 or (value.ndim and (rank is None or value.ndim > rank)):
-        return False
+    if value.ndim:
+        if shape is None or value.ndim > len(shape):
+            return False
+        sizes = shape[len(shape) - value.ndim :]
+        if any(own not in (1, size) for own, size in zip(value.shape, sizes, strict=True)):
+            return False
     return value.dtype.kind != "O" and bool(np.all(value == number))

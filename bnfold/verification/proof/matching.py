@@ -20,6 +20,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import onnx
@@ -27,6 +28,7 @@ import onnx
 from bnfold.files.references import is_external
 from bnfold.region import ScopePath
 from bnfold.verification.dtypes import Array
+from bnfold.verification.operators.demands import Shape
 from bnfold.verification.operators.node import EvaluationError, default_domain
 from bnfold.verification.proof.drawing import Drawing
 from bnfold.verification.proof.identity import (
@@ -102,7 +104,7 @@ class Matcher:
         candidates: Mapping[str, onnx.FunctionProto],
         explain: Explain,
         taken: set[str] | None = None,
-        ranks: Mapping[str, int] | None = None,
+        shapes: Mapping[str, Shape] | None = None,
     ) -> None:
         """Prepare.
 
@@ -112,14 +114,14 @@ class Matcher:
             explain: Asked which tensor of the original a candidate's equals but for rounding; by
                 then it has that name. None if it equals none.
             taken: Names that tensors of the candidate have; None where they are to keep them.
-            ranks: Numbers of axes of tensors of the original's main graph.
+            shapes: What is known of the shapes of tensors of the original's main graph.
         """
         self.table = Table()
         self._functions = {False: originals, True: candidates}
         self._numbered: dict[tuple[bool, str], Numbered] = {}
         self._explain = explain
         self.taken = taken
-        self._ranks = ranks or {}
+        self._shapes = shapes or {}
         self._drawing = {False: Drawing(originals), True: Drawing(candidates)}
         self.candidates: dict[ScopePath, Numbered] = {}
         self.identical = 0
@@ -220,18 +222,17 @@ class Matcher:
 
     def _passed(self, numbered: Numbered, node: onnx.NodeProto) -> int | None:
         """Return the number of the input that a node gives back as it is, if it does."""
-        ranks = [rank for name in node.input if (rank := self._rank(numbered, name)) is not None]
-        name = unchanged_operand(node, numbered.scope, max(ranks, default=None))
+        name = unchanged_operand(node, numbered.scope, partial(self._shape, numbered))
         return None if name is None else self.of(numbered, name)
 
-    def _rank(self, numbered: Numbered, name: str) -> int | None:
-        """Return the number of axes of a tensor that is one of the original's main graph."""
+    def _shape(self, numbered: Numbered, name: str) -> Shape | None:
+        """Return the shape of a tensor that is one of the original's main graph."""
         if numbered.scope.path:
             return None
         if numbered.twin is not None:
             number = numbered.numbers.get(name)
             name = "" if number is None else numbered.twin.names.get(number, "")
-        return self._ranks.get(name)
+        return self._shapes.get(name)
 
     def _key(self, numbered: Numbered, node: onnx.NodeProto) -> Key:
         scope = numbered.scope

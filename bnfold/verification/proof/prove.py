@@ -142,7 +142,7 @@ class _Prover:
         else:  # what the candidate says of shapes that the original leaves open is no fact
             fed = first.proto
         known, self.integers = known_shapes(fed)
-        self.ranks = {name: len(shape) for name, shape in known.items()}
+        self.known = known
         self.prober = Prober({**known, **shapes}, seed, free=has_free_lengths(fed.graph))
         self.interface = unlike_interface(
             first.proto.graph, second.proto.graph, by_name=options.match_outputs_by_name
@@ -197,7 +197,7 @@ class _Prover:
         self.differing = []
         originals = {function_name(f): f for f in self.first.proto.functions}
         candidates = {function_name(f): f for f in self.second.proto.functions}
-        self.matcher = Matcher(originals, candidates, self._explain, self.taken, self.ranks)
+        self.matcher = Matcher(originals, candidates, self._explain, self.taken, self.known)
         self.seeker.begin(self.matcher)
         old_scope, new_scope = (
             graph_scope(self.first, self.first.proto.graph),

@@ -149,6 +149,24 @@ def test_arithmetic_that_changes_nothing_may_go(
     assert proved(tmp_path, with_it, without).structure.proved is (gone and len(shape) < 3)
 
 
+@pytest.mark.parametrize("shape", [(1, 1, 1), (8,), (1, 8), (3, 8), (3, 1)])
+@pytest.mark.parametrize("made_by_a_node", [True, False])
+def test_ones_of_any_shape_may_go_that_enlarge_nothing(
+    tmp_path: Path, shape: tuple[int, ...], *, made_by_a_node: bool
+) -> None:
+    """What they multiply has the shape [1, 8]."""
+    ones = np.ones(shape, np.float32)
+    head = [helper.make_node("Softsign", ["x"], ["h"])]
+    if made_by_a_node:
+        head.append(helper.make_node("Constant", [], ["k"], value=numpy_helper.from_array(ones)))
+    product = helper.make_node("Mul", ["h", "k"], ["m"])
+    last = helper.make_node("ReduceSum", ["m"], ["y"])
+    weights = {} if made_by_a_node else {"k": ones}
+    with_it = model([*head, product, last], weights=weights)
+    without = model([head[0], helper.make_node("ReduceSum", ["h"], ["y"])])
+    assert proved(tmp_path, with_it, without).structure.proved is (shape in {(8,), (1, 8)})
+
+
 @pytest.mark.parametrize(
     ("op_type", "one", "other", "alike"),
     [
