@@ -5,6 +5,7 @@
     folding = bnfold.fold(model)                              # ModelProto in, ModelProto out
     report = bnfold.fold_file("net.onnx", "net.folded.onnx")  # and verified
     verification = bnfold.verify("net.onnx", "other.onnx")    # any two models
+    for outcome in bnfold.fold_many(pairs): ...               # many files, in many processes
 
 Importing this package is cheap; onnx, numpy and ONNX Runtime are imported when they are needed.
 """
@@ -17,6 +18,8 @@ from bnfold.version import __version__
 if TYPE_CHECKING:
     from bnfold.api import fold_file, verify
     from bnfold.folding import Folding, fold
+    from bnfold.many.fold_many import fold_many
+    from bnfold.many.outcome import Outcome
     from bnfold.reports.refused import ProviderError, TooManyKeptError, VerificationError
     from bnfold.reports.report import Report
     from bnfold.statistics.estimate import Estimate
@@ -29,6 +32,7 @@ __all__ = [
     "Estimate",
     "Folding",
     "ModelError",
+    "Outcome",
     "ProviderError",
     "Report",
     "RequestError",
@@ -41,12 +45,14 @@ __all__ = [
     "estimate_statistics",
     "fold",
     "fold_file",
+    "fold_many",
     "verify",
 ]
 
 _HOMES = {
     "Estimate": "statistics.estimate",
     "Folding": "folding",
+    "Outcome": "many.outcome",
     "ProviderError": "reports.refused",
     "Report": "reports.report",
     "StatisticsOptions": "statistics.options",
@@ -57,6 +63,7 @@ _HOMES = {
     "estimate_statistics": "statistics.interface",
     "fold": "folding",
     "fold_file": "api",
+    "fold_many": "many.fold_many",
     "verify": "api",
 }
 

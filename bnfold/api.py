@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import onnx
 
@@ -57,6 +57,45 @@ class FileOptions:
     def tells_weights(self) -> bool:
         """Whether to tell what folding does to weights."""
         return self.int8 if self.int8 is not None else self.verify is not None and not self.check
+
+
+class FileKeywords(TypedDict, total=False):
+    """What `fold_file` takes besides the source and the target; it documents each."""
+
+    verify: VerifyOptions | None
+    in_place: bool
+    check: bool
+    max_kept: int | None
+    bn_only: bool
+    keep_overridable: bool
+    statistics: "StatisticsOptions | None"
+    merge: bool
+    take_apart: Collection[str]
+    external_data: bool | None
+    share_data: bool
+    digest: bool
+    explain: str | None
+    lift_constants: bool
+    for_quantization: bool
+    per_tensor: bool
+    int8: bool | None
+
+
+def file_options(**given: Unpack[FileKeywords]) -> FileOptions:
+    """Return how to fold a file, from what `fold_file` takes.
+
+    Raises:
+        RequestError: A composite has another name.
+        TypeError: `verify` is something else.
+    """
+    verify = given.get("verify", _VERIFY)
+    if not isinstance(verify, VerifyOptions | None):
+        raise TypeError(f"verify takes VerifyOptions, or None not to verify, not {verify!r}")
+    named: dict[str, Any] = {**given}
+    if "take_apart" in named:
+        named["take_apart"] = checked_names(named["take_apart"])
+    folding = {n: named.pop(n) for n in FoldOptions.__dataclass_fields__ if n in named}
+    return FileOptions(fold=FoldOptions(**folding), **named)
 
 
 def default_target(source: Path) -> Path:
@@ -136,29 +175,24 @@ def fold_file(  # noqa: PLR0913 - each is an option of the command line
         TooManyKeptError: More than `max_kept` batch normalizations remain. Nothing was written.
         TypeError: `verify` is something else.
     """
-    if not isinstance(verify, VerifyOptions | None):
-        raise TypeError(f"verify takes VerifyOptions, or None not to verify, not {verify!r}")
-    fold = FoldOptions(
-        bn_only,
-        keep_overridable,
-        merge,
-        checked_names(take_apart),
-        lift_constants,
-        for_quantization,
-        per_tensor,
-    )
-    how = FileOptions(
-        verify,
-        fold,
-        statistics,
-        in_place,
-        check,
-        max_kept,
-        external_data,
-        share_data,
-        digest,
-        explain,
-        int8,
+    how = file_options(
+        verify=verify,
+        in_place=in_place,
+        check=check,
+        max_kept=max_kept,
+        bn_only=bn_only,
+        keep_overridable=keep_overridable,
+        statistics=statistics,
+        merge=merge,
+        take_apart=take_apart,
+        external_data=external_data,
+        share_data=share_data,
+        digest=digest,
+        explain=explain,
+        lift_constants=lift_constants,
+        for_quantization=for_quantization,
+        per_tensor=per_tensor,
+        int8=int8,
     )
     return fold_with(as_path(source), None if target is None else as_path(target), how)
 

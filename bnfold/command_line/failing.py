@@ -13,7 +13,7 @@ from bnfold.command_line.foreign import printable_lines
 from bnfold.errors import BnfoldError, RequestError, one_line
 
 if TYPE_CHECKING:
-    from bnfold.command_line.batch import Outcome
+    from bnfold.command_line.brief import Brief
 
 _BAD_REQUEST: Final = 2
 INTERRUPTED: Final = 130  # as a shell says that SIGINT ended a process
@@ -66,9 +66,9 @@ def _let_go_of(stream: Any) -> None:  # noqa: ANN401
 
 
 @contextmanager
-def saying_what_was_written(results: "Sequence[Outcome]") -> Iterator[None]:
+def saying_what_was_written(results: "Sequence[Brief]") -> Iterator[None]:
     """Add to what goes wrong after the work is done that it is done."""
-    written = any(result.report is not None and result.report.written for result in results)
+    written = any(result.written for result in results)
     added = "; the model was written" if written else ""
     try:
         yield

@@ -157,9 +157,18 @@ On 1 to 5 the model is not written. Of several models the highest code counts.
     "-j",
     "--jobs",
     type=click.IntRange(min=1),
-    default=1,
     metavar="N",
-    help="Fold so many models at a time.",
+    help="Fold so many models at a time.  [default: 1]",
+)
+@click.option(
+    "--dask",
+    metavar="ADDRESS|local",
+    help="Fold on the Dask cluster whose scheduler is there, or on one that is started here.",
+)
+@click.option(
+    "--skip-existing",
+    is_flag=True,
+    help="Make no model again that is there, whole, and made from this source with these options.",
 )
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
 @click.option("-v", "--verbose", is_flag=True, help="Print every fold and every node kept.")
@@ -177,6 +186,7 @@ def fold(models: Sequence[Path], **options: Any) -> None:  # noqa: ANN401 - clic
         with interrupts_held_back():
             from bnfold.api import FileOptions
             from bnfold.command_line.batch import run_all
+            from bnfold.command_line.hands import hired
             from bnfold.command_line.progress import progress
             from bnfold.command_line.sources import (
                 Request,
@@ -215,7 +225,7 @@ def fold(models: Sequence[Path], **options: Any) -> None:  # noqa: ANN401 - clic
                 int8=True if options["report"] is not None else None,
             ),
         )
-        sources = find_sources(models)
+        sources = find_sources(models, options["directory"])
         require_explainable(sources, request)
         if options["report"] is not None:
             check_report(options, files_of(sources, request))
@@ -233,7 +243,16 @@ def fold(models: Sequence[Path], **options: Any) -> None:  # noqa: ANN401 - clic
                 report = ReportFile(options["report"], several=several)
             accounts = Accounts(telling, report, shown)
             try:
-                run_all(sources, request, jobs=options["jobs"], step=shown.show, done=accounts.take)
+                with hired(options) as hands:
+                    outcomes = run_all(
+                        sources,
+                        request,
+                        hands=hands,
+                        skip_existing=options["skip_existing"],
+                        step=shown.show,
+                    )
+                    for outcome in outcomes:
+                        accounts.take(outcome)
             except KeyboardInterrupt:
                 if accounts.outcomes:
                     accounts.close()

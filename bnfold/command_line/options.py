@@ -27,7 +27,8 @@ GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
         "batch_size",
         "freeze_training",
     ),
-    "Where it goes": ("output", "directory", "in_place", "external_data", "share_data", "jobs"),
+    "Where it goes": ("output", "directory", "in_place", "external_data", "share_data"),
+    "Many models": ("jobs", "dask", "skip_existing"),
     "Only looking": ("check", "explain", "max_kept"),
     "How it is verified": (
         "providers",
@@ -59,6 +60,7 @@ _CONTRADICTORY = (
     ("quiet", "verbose"),
     ("quiet", "explain"),
     ("inputs", "shapes"),
+    ("check", "skip_existing"),
     ("data", "freeze_training"),
     ("data", "share_data"),
     ("freeze_training", "share_data"),

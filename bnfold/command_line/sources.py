@@ -2,8 +2,9 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from glob import has_magic
 from pathlib import Path
 
 from bnfold.api import FOLDED, FileOptions, default_target
@@ -66,25 +67,45 @@ class Sources:
         return tuple(source.path for source in self.models)
 
 
-def find_sources(named: Sequence[Path]) -> Sources:
-    """Return the models that are named, and those in folders that are named.
+def find_sources(named: Sequence[Path], directory: Path | None = None) -> Sources:
+    """Return the models that are named, those in folders, and those that match patterns.
+
+    Args:
+        named: Files, folders, and patterns as `zoo/**/*.onnx` where no file is called so.
+        directory: The folder that the folded models go to; what a folder or a pattern has in there
+            was made by an earlier run.
 
     Raises:
-        RequestError: A folder holds no model.
+        RequestError: A folder holds no model, or nothing matches a pattern.
     """
     found: list[Source] = []
     passed_over = 0
     for path in named:
-        if path == PIPE or not path.is_dir():
+        if path == PIPE or not (path.is_dir() or _is_pattern(path)):
             found.append(Source(path, Path(path.name)))
             continue
-        within = sorted(file for file in path.rglob("*.onnx") if _is_visible(file, path))
-        originals = [file for file in within if not _is_output(file)]
+        folder, pattern = (path, "**/*.onnx") if path.is_dir() else _parts(path)
+        within = sorted(file for file in folder.glob(pattern) if _is_visible(file, folder))
+        known = frozenset(within)
+        originals = [f for f in within if known.isdisjoint(_origins(f, folder, directory))]
         if not originals:
-            raise RequestError(f"{path}: this folder holds no .onnx file")
+            why = "this folder holds no .onnx file" if path.is_dir() else "no file is called so"
+            raise RequestError(f"{path}: {why}")
         passed_over += len(within) - len(originals)
-        found += [Source(file, file.relative_to(path)) for file in originals]
+        found += [Source(file, file.relative_to(folder)) for file in originals]
     return Sources(tuple(found), passed_over)
+
+
+def _is_pattern(path: Path) -> bool:
+    """Whether a path stands for those that match it; the shell has not seen to it, if quoted."""
+    return has_magic(str(path)) and not path.exists()
+
+
+def _parts(pattern: Path) -> tuple[Path, str]:
+    """Return the folder that a pattern begins in, and the rest of it."""
+    parts = pattern.parts
+    fixed = next(number for number, part in enumerate(parts) if has_magic(part))
+    return Path(*parts[:fixed]), str(Path(*parts[fixed:]))
 
 
 def _is_visible(file: Path, folder: Path) -> bool:
@@ -92,10 +113,16 @@ def _is_visible(file: Path, folder: Path) -> bool:
     return file.is_file() and not any(part.startswith(".") for part in parts)
 
 
-def _is_output(file: Path) -> bool:
-    """Whether a file is what folding another one in its folder gave."""
+def _origins(file: Path, folder: Path, directory: Path | None) -> Iterator[Path]:
+    """Yield which other files, if they are there, this one was made from by an earlier run."""
     stem = file.stem.removesuffix(FOLDED)
-    return stem != file.stem and file.with_name(f"{stem}{file.suffix}").exists()
+    if stem != file.stem:
+        yield file.with_name(f"{stem}{file.suffix}")
+    if directory is None:
+        return
+    real, made = file.resolve(), directory.resolve()
+    if made != folder.resolve() and real.is_relative_to(made):
+        yield folder / real.relative_to(made)
 
 
 def for_pipes(sources: Sources, request: Request) -> Request:

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import click
 
-from bnfold.command_line.batch import Outcome
+from bnfold.command_line.brief import Brief
 from bnfold.command_line.foreign import printable_lines
 from bnfold.command_line.progress import Progress
 from bnfold.command_line.text import counted, lifted, report_text, summary, taken
 from bnfold.errors import BnfoldError, one_line
 from bnfold.frozen import frozen
+from bnfold.many.outcome import Outcome
+from bnfold.reports.records import Counts
 from bnfold.reports.report import Exit, Report, ReportFile
 
 _WIDEST = 48
@@ -45,6 +47,7 @@ class Telling:
             click.echo(printable_lines(outcome.trace), err=True)
         report = outcome.report
         if report is None:
+            self._tell_existing(outcome)
             return
         if self.quiet:
             if self.check and report.changes:
@@ -56,54 +59,57 @@ class Telling:
         if len(self.models) == 1 or self.verbose or outcome.error:
             click.echo(report_text(report, verbose=self.verbose, width=width(err=err)), err=err)
         else:
-            click.echo(self._line(report, outcome.seconds))
+            counts = report.before, report.after
+            click.echo(self._line(outcome, *counts, _verdict(report)))
 
-    def sum_up(self, outcomes: Sequence[Outcome], passed_over: int) -> None:
+    def _tell_existing(self, outcome: Outcome) -> None:
+        existing = outcome.existing
+        if existing is not None and not self.quiet:
+            verdict = "passed" if existing.written else "there already"
+            click.echo(self._line(outcome, existing.before, existing.after, verdict))
+
+    def sum_up(self, outcomes: Sequence[Brief], passed_over: int) -> None:
         """Print what became of several models: which failed, which kept something, how many."""
         if self.quiet or len(self.models) == 1:
             return
         failed = [o.source for o in outcomes if o.exit_code not in (Exit.DONE, Exit.FOLDABLE)]
         if failed:
             click.echo(f"failed: {_names(failed)}")
-        kept = {
-            o.source: o.report.after.batch_normalizations for o in outcomes if o.report is not None
-        }
-        keeping = [f"{one_line(str(path))} ({number})" for path, number in kept.items() if number]
+        keeping = [f"{one_line(str(o.source))} ({o.kept})" for o in outcomes if o.kept]
         if keeping:
             click.echo(f"batch normalizations kept: {', '.join(keeping)}")
         if passed_over:
             click.echo(f"passed over: {counted(passed_over, 'folded model')} of an earlier run")
-        click.echo(summary([(o.exit_code, o.report) for o in outcomes]))
+        click.echo(summary(outcomes))
 
-    def _line(self, report: Report, seconds: float) -> str:
-        name = one_line(report.source.path)
+    def _line(self, outcome: Outcome, before: Counts, after: Counts, verdict: str) -> str:
+        name = one_line(str(outcome.source))
         names = min(max(len(one_line(str(path))) for path in self.models), _WIDEST)
-        before, after = report.before, report.after
         parts = [
             f"{name:<{names}}",
             f"BN {before.batch_normalizations:>3} → {after.batch_normalizations:<3}",
             f"nodes {before.nodes:>4} → {after.nodes:<4}",
-            f"{_verdict(report):<17}",
-            f"{seconds:.1f} s",
+            f"{verdict:<17}",
+            f"{outcome.seconds:.1f} s",
         ]
         return "  ".join(parts)
 
 
 class Accounts:
-    """Takes outcomes as they come: prints each, reports it, and keeps it.
+    """Takes outcomes as they come: prints each, reports it, and keeps the sum.
 
     Where nothing can be printed any more the work goes on; what went wrong is raised in the end.
     """
 
     def __init__(self, telling: Telling, report: ReportFile | None, progress: Progress) -> None:
         """Print with `telling` above `progress`, and add to `report`."""
-        self.outcomes: list[Outcome] = []
+        self.outcomes: list[Brief] = []
         self._telling, self._report, self._progress = telling, report, progress
         self._failure: OSError | BnfoldError | None = None
 
     def take(self, outcome: Outcome) -> None:
         """Take one outcome."""
-        self.outcomes.append(outcome)
+        self.outcomes.append(Brief.of(outcome))
         with self._progress.aside():
             self._attempt(lambda: self._telling.tell(outcome))
         report = self._report

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from bnfold.command_line.brief import Brief
 from bnfold.command_line.foreign import made_printable
 from bnfold.command_line.gain_text import gain_lines
 from bnfold.reports.cost import Cost
@@ -114,20 +115,20 @@ def _indented(lines: Iterable[str]) -> Iterator[str]:
     return (_INDENT + line for line in lines)
 
 
-def summary(results: Sequence[tuple[Exit, Report | None]]) -> str:
+def summary(outcomes: Sequence[Brief]) -> str:
     """Return what became of several models, in one line."""
-    reports = [report for _, report in results if report is not None]
     counts = {
-        "can be folded": sum(code is Exit.FOLDABLE for code, _ in results),
-        "written": sum(report.written for report in reports),
+        "can be folded": sum(each.exit_code is Exit.FOLDABLE for each in outcomes),
+        "written": sum(each.written for each in outcomes),
+        "there already": sum(each.existing and not each.written for each in outcomes),
         "as before": sum(
-            code is Exit.DONE and report is not None and not report.written
-            for code, report in results
+            each.exit_code is Exit.DONE and not each.written and not each.existing
+            for each in outcomes
         ),
-        "failed": sum(code not in (Exit.DONE, Exit.FOLDABLE) for code, _ in results),
+        "failed": sum(each.exit_code not in (Exit.DONE, Exit.FOLDABLE) for each in outcomes),
     }
     told = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
-    return f"{len(results)} models: {told}"
+    return f"{len(outcomes)} models: {told}"
 
 
 def _headline(report: Report) -> str:

@@ -1,161 +1,216 @@
-"""Doing the same work on several things at a time, in a few processes.
+"""A few processes of our own that do what they are given: an executor.
 
-`concurrent.futures` has a pool for this, but Ctrl-C at the wrong moment leaves it waiting for
-itself: its workers share one queue and its lock. Here each worker has a pipe of its own and gets
-its next task when it has told the result of the last one. A worker that dies takes only its own
-task with it.
+`concurrent.futures` has one, but a process that dies takes with it whatever the others are at, and
+Ctrl-C at the wrong moment leaves it waiting for itself: its workers share one queue and its lock.
+Here each process has two pipes of its own and a thread that speaks with it. A process that dies
+takes only its own task with it; another takes its place when there is more to do.
 """
 
 import os
+import pickle
 import signal
-from collections import deque
-from collections.abc import Callable, Sequence
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
 from contextlib import suppress
-from dataclasses import dataclass, field
-from multiprocessing import get_context
-from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
-from multiprocessing.resource_tracker import ensure_running
-from typing import Generic, TypeVar
+from dataclasses import field
+from queue import Empty, SimpleQueue
+from typing import Any, ParamSpec, TypeVar
 
+from bnfold.frozen import frozen, slotted
+from bnfold.processes.child import environment
 from bnfold.processes.exits import how_it_ended
+from bnfold.processes.messages import read_message, write_message
 from bnfold.processes.signals import interrupts_held_back
 
-Task = TypeVar("Task")
-Result = TypeVar("Result")
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
 
-_CONTEXT = get_context("spawn")
+_COMMAND = ("-P", "-m", "bnfold.processes.serving")
 _PATIENCE = 10.0
-"""Seconds that an interrupted worker has for cleaning up."""
+"""Seconds that an interrupted process has for cleaning up."""
 
 
-def in_processes(
-    do: Callable[[Task], Result],
-    tasks: Sequence[Task],
-    jobs: int,
-    died: Callable[[Task, str], Result],
-    done: Callable[[Result], None] = lambda _: None,
-) -> list[Result]:
-    """Return `do(task)` for every task, in their order.
+class ProcessDiedError(Exception):
+    """The process that was at a task is gone; the text says how it ended."""
 
-    Args:
-        do: A function that another process can import.
-        tasks: What to do it with.
-        jobs: How many at a time.
-        died: What to return for a task whose process died, and how it did.
-        done: Is told each result as soon as it is there.
+
+class Processes(Executor):
+    """An executor of a few processes, each started when it is needed and used again.
+
+    The functions that it is given must be importable by name in another process.
     """
-    team = _Team(do, deque(range(len(tasks))), tasks, died, done)
-    try:
-        ensure_running()  # else the first process would start it, and let Ctrl-C through
+
+    def __init__(self, jobs: int, told: Callable[[str], object] = lambda _: None) -> None:
+        """Start nothing yet.
+
+        Args:
+            jobs: How many processes there are at most.
+            told: Is told what the tasks tell by `bnfold.processes.serving.tell`, in a thread.
+        """
+        self._max_workers = jobs  # as the executors of `concurrent.futures` call it
+        self._told = told
+        self._calls: SimpleQueue[_Call | None] = SimpleQueue()
+        self._hands: list[_Hand] = []
+        self._ended: SimpleQueue[None] = SimpleQueue()
+        self._living = 0
+        self._is_shut = False
+
+    def submit(
+        self, fn: Callable[_Arguments, _Result], /, *args: _Arguments.args,
+        **kwargs: _Arguments.kwargs,
+    ) -> "Future[_Result]":  # fmt: skip
+        """Let a process call a function; see `concurrent.futures.Executor`."""
+        if self._is_shut:
+            raise RuntimeError("cannot schedule new futures after shutdown")
+        future: Future[_Result] = Future()
+        call = _Call(future, pickle.dumps((fn, args, kwargs)))
         with interrupts_held_back():
-            for _ in range(min(jobs, len(tasks))):
-                team.hire()
-        while team.workers:
-            for connection in wait(list(team.workers)):
-                if isinstance(connection, Connection):
-                    team.hear(connection)
-    finally:
-        team.dismiss()
-    return [team.results[number] for number in range(len(tasks))]
+            self._calls.put(call)
+            if len(self._hands) < self._max_workers:
+                hand = _Hand(self._calls, self._ended, self._told)
+                threading.Thread(target=hand.work, daemon=True).start()
+                self._hands.append(hand)
+                self._living += 1
+        return future
 
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 - as `concurrent.futures` has it
+        """End the processes when they have done what they were given."""
+        self._is_shut = True
+        if cancel_futures:
+            self._cancel_waiting()
+        for _ in self._hands:
+            self._calls.put(None)
+        if wait:
+            self._wait(None)
 
-@dataclass(slots=True)
-class _Worker:
-    """A process, and the number of the task that it is at."""
+    def interrupt(self) -> None:
+        """End the processes now, but let them clean up what they are at.
 
-    process: SpawnProcess
-    task: int | None = None
+        It takes ten seconds at most, and is not itself interrupted.
+        """
+        self._is_shut = True
+        self._cancel_waiting()
+        for hand in self._hands:
+            hand.interrupt()
+            self._calls.put(None)
+        while self._living:
+            try:
+                self._wait(time.monotonic() + _PATIENCE)
+            except (Empty, KeyboardInterrupt):
+                for hand in self._hands:
+                    hand.kill()
 
-
-@dataclass(slots=True)
-class _Team(Generic[Task, Result]):
-    do: Callable[[Task], Result]
-    waiting: deque[int]
-    tasks: Sequence[Task]
-    died: Callable[[Task, str], Result]
-    done: Callable[[Result], None]
-    workers: dict[Connection, _Worker] = field(default_factory=dict)
-    results: dict[int, Result] = field(default_factory=dict)
-
-    def hire(self) -> None:
-        """Start a process; it says so when it is ready."""
-        ours, theirs = _CONTEXT.Pipe()
-        process = _CONTEXT.Process(target=_work, args=(theirs, self.do))
-        process.start()
-        theirs.close()
-        self.workers[ours] = _Worker(process)
-
-    def hear(self, connection: Connection) -> None:
-        """Take the result that a worker sends, and send it the next task."""
-        worker = self.workers[connection]
-        try:
-            result = connection.recv()
-        except (EOFError, ConnectionError):
-            self._bury(connection)
-            return
-        if worker.task is not None:
-            self._finish(worker.task, result)
-        worker.task = self.waiting.popleft() if self.waiting else None
-        if worker.task is None:
-            self._part(connection)
-        else:
-            with suppress(BrokenPipeError):  # it died, and is heard of next
-                connection.send(self.tasks[worker.task])
-
-    def _finish(self, task: int, result: Result) -> None:
-        self.results[task] = result
-        self.done(result)
-
-    def _bury(self, connection: Connection) -> None:
-        """Record that a dead worker's task failed, and start another worker if one is needed."""
-        worker = self.workers[connection]
-        self._part(connection)
-        # One that dies before it began would only be followed by others that do.
-        task = worker.task if worker.task is not None else next(iter(self.waiting), None)
-        if task is None:
-            return
-        if task in self.waiting:
-            self.waiting.remove(task)
-        self._finish(task, self.died(self.tasks[task], how_it_ended(worker.process.exitcode or 0)))
-        if len(self.waiting) > sum(other.task is None for other in self.workers.values()):
-            with interrupts_held_back():
-                self.hire()
-
-    def _part(self, connection: Connection) -> None:
-        """End a worker that has nothing to do, or is dead."""
-        worker = self.workers.pop(connection)
-        connection.close()
-        worker.process.join()
-
-    def dismiss(self) -> None:
-        """End the workers that are still at work, but let them clean up."""
-        for connection, worker in self.workers.items():
-            connection.close()
-            if worker.task is not None and worker.process.pid is not None:
-                with suppress(ProcessLookupError):
-                    os.kill(worker.process.pid, signal.SIGINT)
-        for worker in self.workers.values():
-            worker.process.join(_PATIENCE)
-            worker.process.kill()
-            worker.process.join()
-
-
-def _work(connection: Connection, do: Callable[[Task], Result]) -> None:
-    """Do one task after the other, in a process of its own, until there are no more."""
-    with suppress(KeyboardInterrupt, EOFError, ConnectionError):
-        signal.signal(signal.SIGINT, _interrupt)
-        if hasattr(signal, "pthread_sigmask"):
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
-        try:
-            connection.send(None)
+    def _cancel_waiting(self) -> None:
+        with suppress(Empty):
             while True:
-                connection.send(do(connection.recv()))
+                call = self._calls.get_nowait()
+                if call is not None:
+                    call.future.cancel()
+
+    def _wait(self, until: float | None) -> None:
+        """Wait for the threads. `Thread.join` cannot be interrupted safely."""
+        while self._living:
+            self._ended.get(timeout=None if until is None else max(until - time.monotonic(), 0.01))
+            self._living -= 1
+
+
+@frozen(eq=False)
+class _Call:
+    """What a process shall call, pickled, and where the result goes."""
+
+    future: "Future[Any]"
+    message: bytes
+
+
+@slotted
+class _Hand:
+    """A process, and what its thread does: give it one task after the other."""
+
+    calls: "SimpleQueue[_Call | None]"
+    ended: "SimpleQueue[None]"
+    told: Callable[[str], object]
+    process: "subprocess.Popen[bytes] | None" = None
+    is_stopped: bool = False
+    lock: Any = field(default_factory=threading.Lock)
+
+    def work(self) -> None:
+        """Do what is asked for, until no more is."""
+        try:
+            while (call := self.calls.get()) is not None:
+                if call.future.set_running_or_notify_cancel():
+                    self._carry_out(call)
         finally:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            self._dismiss()
+            self.ended.put(None)
 
+    def _carry_out(self, call: _Call) -> None:
+        try:
+            result = self._ask(call.message)
+        except BaseException as error:  # noqa: BLE001 - who waits for the result is told
+            call.future.set_exception(error)
+        else:
+            call.future.set_result(result)
 
-def _interrupt(*_: object) -> None:
-    """Raise KeyboardInterrupt once; later signals must not interrupt the cleaning up."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    raise KeyboardInterrupt
+    def _ask(self, message: bytes) -> Any:  # noqa: ANN401 - whatever the function returns
+        process = self._hire()
+        assert process.stdin is not None  # noqa: S101 - it was asked for
+        assert process.stdout is not None  # noqa: S101
+        try:
+            write_message(process.stdin, message)
+            while (answer := read_message(process.stdout)) is not None:
+                kind, value = pickle.loads(answer)  # noqa: S301 - of our own process
+                if kind == "told":
+                    self.told(value)
+                elif kind == "raised":
+                    raise value
+                else:
+                    return value
+        except OSError:
+            pass  # it died
+        raise ProcessDiedError(how_it_ended(process.wait()))
+
+    def _hire(self) -> "subprocess.Popen[bytes]":
+        """Return the process; start it if it is not there yet, or has died."""
+        with self.lock:
+            if self.is_stopped:
+                raise ProcessDiedError("was interrupted")
+            if self.process is None or self.process.poll() is not None:
+                self._dismiss()
+                self.process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
+                    [sys.executable, *_COMMAND],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    env=environment(),
+                )
+            return self.process
+
+    def interrupt(self) -> None:
+        """Interrupt the process, and start no other."""
+        with self.lock:
+            self.is_stopped = True
+            if self.process is not None and self.process.poll() is None:
+                self.process.send_signal(signal.SIGINT if os.name == "posix" else signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End the process."""
+        if self.process is not None:
+            self.process.kill()
+
+    def _dismiss(self) -> None:
+        """Let the process end, and wait for that."""
+        if self.process is None:
+            return
+        with suppress(OSError):
+            if self.process.stdin is not None:
+                self.process.stdin.close()
+        try:
+            self.process.wait(_PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        if self.process.stdout is not None:
+            self.process.stdout.close()

@@ -6,11 +6,11 @@ docs/report.schema.json and versioned by `SCHEMA_VERSION`: within a version fiel
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from bnfold.errors import RequestError
 from bnfold.files.atomic import os_errors_as_requests, real_target
@@ -240,7 +240,36 @@ class Failure(Plain):
         return _entry(self, {"source": FileRecord(self.source).to_dict()})
 
 
-Entry = Report | Comparison | Failure
+@dataclass(frozen=True, slots=True)
+class Existing(Plain):
+    """A model that was there already, made earlier from the same source in the same way.
+
+    Attributes:
+        source: The model that it was made from.
+        target: The model.
+        before: Counts of the source.
+        after: Counts of the folded model.
+        told: The report of when it was made, as plain data.
+        written: Whether this very run made it: a process did whose answer was lost.
+    """
+
+    source: FileRecord
+    target: FileRecord
+    before: Counts
+    after: Counts
+    told: Mapping[str, Any]
+    written: bool = False
+
+    exit_code: ClassVar[Exit] = Exit.DONE
+    error: ClassVar[str | None] = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report of when it was made, which says that it was there already."""
+        files = {"source": self.source.to_dict(), "target": self.target.to_dict()}
+        return {**self.told, **files, "written": self.written, "existing": not self.written}
+
+
+Entry = Report | Comparison | Failure | Existing
 """What a report file holds, once for each model."""
 
 

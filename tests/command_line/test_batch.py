@@ -8,8 +8,9 @@ from commandline import convolution, files, model_in, write
 
 import bnfold
 from bnfold.api import FileOptions
-from bnfold.command_line.batch import Outcome, run_all
+from bnfold.command_line.batch import run_all
 from bnfold.command_line.sources import PIPE, Request, find_sources
+from bnfold.many.outcome import Outcome
 from bnfold.reports.report import Exit, Failure, Report
 
 
@@ -24,15 +25,21 @@ def asked(
     return Request(output, directory, how)
 
 
-def test_outcomes_come_in_the_order_of_the_sources(tmp_path: Path) -> None:
+def test_every_source_has_its_outcome(tmp_path: Path) -> None:
     names = ["a", "b", "c", "d"]
     sources = [write(convolution(), tmp_path / f"{name}.onnx") for name in names]
     sources.insert(2, tmp_path / "missing.onnx")
     for jobs in (1, 3):
-        outcomes = run_all(find_sources(sources), asked(), jobs=jobs)
-        assert [outcome.source for outcome in outcomes] == sources
-        assert [int(outcome.exit_code) for outcome in outcomes] == [0, 0, 2, 0, 0]
-        assert "missing.onnx" in outcomes[2].error
+        outcomes = {o.source: o for o in run_all(find_sources(sources), asked(), hands=jobs)}
+        assert [int(outcomes[source].exit_code) for source in sources] == [0, 0, 2, 0, 0]
+        assert len(outcomes) == len(sources)
+        assert "missing.onnx" in outcomes[sources[2]].error
+
+
+def test_one_process_keeps_the_order_of_the_sources(tmp_path: Path) -> None:
+    sources = [write(convolution(), tmp_path / f"{name}.onnx") for name in "abc"]
+    outcomes = [*run_all(find_sources(sources), asked(check=True), hands=1)]
+    assert [outcome.source for outcome in outcomes] == sources
 
 
 def test_every_outcome_has_an_entry(tmp_path: Path) -> None:
@@ -47,26 +54,38 @@ def test_every_outcome_has_an_entry(tmp_path: Path) -> None:
 def test_every_step_is_told(tmp_path: Path) -> None:
     steps: list[str] = []
     source = write(convolution(), tmp_path / "net.onnx")
-    run_all(find_sources([source]), asked(check=True), step=steps.append)
+    _ = [*run_all(find_sources([source]), asked(check=True), step=steps.append)]
     assert all(step.startswith(f"{source}: ") for step in steps)
     assert any("2 nodes, of which 1 are" in step for step in steps)
 
 
+def test_steps_of_several_are_told_by_the_process_that_is_at_them(tmp_path: Path) -> None:
+    steps: list[str] = []
+    sources = [write(convolution(), tmp_path / f"{name}.onnx") for name in "ab"]
+    _ = [*run_all(find_sources(sources), asked(check=True), step=steps.append)]
+    for source, done in zip(sources, ("0 of 2", "1 of 2"), strict=True):
+        told = [step for step in steps if str(source) in step and "of which 1 are" in step]
+        assert len(told) == 1
+        assert told[0].startswith(done)
+
+
 def test_each_outcome_is_told_at_once(tmp_path: Path) -> None:
     sources = [write(convolution(), tmp_path / f"{name}.onnx") for name in "abc"]
-    for jobs in (1, 2):
-        told: list[Outcome] = []
-        outcomes = run_all(find_sources(sources), asked(check=True), jobs=jobs, done=told.append)
-        assert sorted(o.source for o in told) == [o.source for o in outcomes] == sources
-        assert all(outcome.seconds > 0 for outcome in outcomes)
+    told = []
+    for outcome in run_all(find_sources([*sources, tmp_path / "missing"]), asked(), hands=2):
+        if outcome.exit_code is Exit.DONE:
+            assert (tmp_path / f"{outcome.source.stem}.folded.onnx").exists()
+            told.append(outcome.source)
+        assert outcome.seconds > 0
+    assert sorted(told) == sources
 
 
 def test_where_models_go(tmp_path: Path) -> None:
     source = write(convolution(), tmp_path / "net.onnx")
     folder = tmp_path / "out"
     folder.mkdir()
-    run_all(find_sources([source]), asked(directory=folder))
-    run_all(find_sources([source]), asked(output=tmp_path / "other.onnx"))
+    for request in (asked(directory=folder), asked(output=tmp_path / "other.onnx")):
+        _ = [*run_all(find_sources([source]), request)]
     assert files(tmp_path) == {"net.onnx", "out", "out/net.onnx", "other.onnx"}
 
 
@@ -107,7 +126,7 @@ def test_what_the_system_refuses_is_told(tmp_path: Path, monkeypatch: pytest.Mon
         (KeyError("k"), "bug in bnfold"),
     ]
     for error, text in raised:
-        monkeypatch.setattr("bnfold.command_line.batch.fold_with", _raising(error))
+        monkeypatch.setattr("bnfold.many.task.fold_with", _raising(error))
         (outcome,) = run_all(find_sources([source]), asked())
         assert outcome.exit_code is Exit.BAD_REQUEST
         assert text in outcome.error

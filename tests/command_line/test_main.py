@@ -639,7 +639,7 @@ def test_a_bug_is_one_line_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr("bnfold.command_line.batch.fold_with", broken)
+    monkeypatch.setattr("bnfold.many.task.fold_with", broken)
     source = str(model_in(tmp_path))
     result = CliRunner().invoke(fold, [source])
     assert (result.exit_code, result.stdout) == (2, "")

@@ -1,0 +1,84 @@
+"""How throughput grows from one process to two: the networks of models/, some copies of each.
+
+    python benchmarks/many.py [--copies 2] [--rounds 3] [--no-verify] [--dask]
+
+The numbers of processes take turns, so that what else the machine does strikes both alike; what is
+told is the median of the ratios of neighbouring rounds.
+"""
+
+import argparse
+import shutil
+import statistics
+import tempfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import bnfold
+
+MODELS = Path(__file__).resolve().parent.parent / "models"
+
+
+def main() -> None:
+    """Measure, and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--copies", type=int, default=1, help="copies of each network")
+    parser.add_argument(
+        "--rounds", type=int, default=3, help="how often each number takes its turn"
+    )
+    parser.add_argument("--no-verify", action="store_true", help="fold without verification")
+    parser.add_argument("--dask", action="store_true", help="on a Dask cluster on this machine")
+    options = parser.parse_args()
+    how: dict[str, Any] = {"verify": None} if options.no_verify else {}
+    if not options.no_verify:
+        how["verify"] = bnfold.VerifyOptions(providers=("cpu",), time=0)
+    with tempfile.TemporaryDirectory() as scratch:
+        sources = list(_copies(Path(scratch), options.copies))
+        seconds: dict[int, list[float]] = {1: [], 2: []}
+        for _ in range(options.rounds):
+            for workers, times in seconds.items():
+                with _hands(workers, dask=options.dask) as hands:
+                    times.append(_seconds(sources, Path(scratch) / "out", {**how, **hands}))
+    for workers, times in seconds.items():
+        rate = len(sources) / statistics.median(times)
+        print(f"{workers} at a time: {rate:.2f} models/s")
+    ratios = [one / two for one, two in zip(seconds[1], seconds[2], strict=True)]
+    print(f"1 → 2: {statistics.median(ratios):.2f} ×  ({min(ratios):.2f} to {max(ratios):.2f})")
+
+
+def _copies(folder: Path, copies: int) -> Iterator[Path]:
+    for number in range(copies):
+        for model in sorted(MODELS.glob("*.onnx")):
+            yield Path(shutil.copy(model, folder / f"{model.stem}{number}.onnx"))
+
+
+def _seconds(sources: list[Path], out: Path, how: dict[str, Any]) -> float:
+    out.mkdir()
+    began = perf_counter()
+    outcomes = list(bnfold.fold_many([(path, out / path.name) for path in sources], **how))
+    took = perf_counter() - began
+    shutil.rmtree(out)
+    failed = [outcome.error for outcome in outcomes if not outcome.ok]
+    if failed:
+        raise SystemExit("\n".join(failed))
+    return took
+
+
+@contextmanager
+def _hands(workers: int, *, dask: bool) -> Iterator[dict[str, int | Executor]]:
+    """Give who does the work, as `fold_many` takes it."""
+    if not dask:
+        yield {"jobs": workers}
+        return
+    from distributed import Client
+
+    make: Callable[..., Any] = Client
+    with make(n_workers=workers, threads_per_worker=1, dashboard_address=None) as client:
+        yield {"executor": client.get_executor()}
+
+
+if __name__ == "__main__":
+    main()

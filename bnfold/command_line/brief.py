@@ -1,0 +1,32 @@
+"""What is remembered of each of many models: what the sum in the end takes, and no more."""
+
+from pathlib import Path
+
+from bnfold.frozen import frozen
+from bnfold.many.outcome import Outcome
+from bnfold.reports.report import Exit
+
+
+@frozen
+class Brief:
+    """What became of one model, in short.
+
+    Attributes:
+        source: The model.
+        exit_code: The outcome as an exit code.
+        written: Whether a model was written.
+        existing: Whether it was there already.
+        kept: How many batch normalizations the folded model has.
+    """
+
+    source: Path
+    exit_code: Exit
+    written: bool
+    existing: bool
+    kept: int
+
+    @classmethod
+    def of(cls, outcome: Outcome) -> "Brief":
+        """Return the outcome in short."""
+        existing = outcome.existing is not None
+        return cls(outcome.source, outcome.exit_code, outcome.written, existing, outcome.kept)

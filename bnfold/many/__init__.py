@@ -1,0 +1,1 @@
+"""Many models, in whatever executor there is, each with its own outcome."""

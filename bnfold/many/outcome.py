@@ -1,0 +1,91 @@
+"""What became of one of many models."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from bnfold.reports.report import Entry, Existing, Exit, Failure, FileRecord, Report
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one model.
+
+    Attributes:
+        source: The model.
+        target: Where the folded model goes; None for the default, or where none is written.
+        exit_code: The outcome as an exit code.
+        report: What was done; None where the model could not even be read, or was there already.
+        existing: What was there already, and was not made again; else None.
+        error: What went wrong, in one line; empty where nothing did.
+        lost: Whether the process or the executor that had the model is gone, so that it is not
+            known whether it was folded. What is at the target is whole all the same.
+        trace: Where it went wrong, if bnfold itself is to blame.
+        seconds: How long it took.
+    """
+
+    source: Path
+    exit_code: Exit
+    report: Report | None = None
+    error: str = ""
+    trace: str = ""
+    seconds: float = 0.0
+    existing: Existing | None = None
+    lost: bool = False
+    target: Path | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether the folded model is there, or, of a check, nothing went wrong."""
+        return self.exit_code in (Exit.DONE, Exit.FOLDABLE)
+
+    @property
+    def entry(self) -> Entry:
+        """What a report file says about it."""
+        known = self.report or self.existing
+        return known or Failure(str(self.source), self.error, self.exit_code)
+
+    @property
+    def written(self) -> bool:
+        """Whether a model was written."""
+        done = self.report or self.existing
+        return done is not None and done.written
+
+    @property
+    def kept(self) -> int:
+        """How many batch normalizations the folded model has."""
+        if self.existing is not None:
+            return self.existing.after.batch_normalizations
+        return 0 if self.report is None else self.report.after.batch_normalizations
+
+    def renamed(
+        self, names: Mapping[Path, Path], said: Mapping[str, str] | None = None
+    ) -> "Outcome":
+        """Return the outcome with files called as the user called them.
+
+        Args:
+            names: What each file is to be called.
+            said: What they are to be called in the text of an error, if something else.
+        """
+        error = self.error
+        for here, name in (said or {str(here): str(name) for here, name in names.items()}).items():
+            error = error.replace(here, name)
+        report, existing = self.report, self.existing
+        if report is not None:
+            aim = None if report.target is None else _renamed(report.target, names)
+            report = replace(report, source=_renamed(report.source, names), target=aim)
+        if existing is not None:
+            source, target = (_renamed(file, names) for file in (existing.source, existing.target))
+            existing = replace(existing, source=source, target=target)
+        return replace(
+            self,
+            source=names.get(self.source, self.source),
+            report=report,
+            existing=existing,
+            error=error,
+        )
+
+
+def _renamed(file: FileRecord, names: Mapping[Path, Path]) -> FileRecord:
+    path = Path(file.path)
+    return replace(file, path=str(names.get(path, path)))
