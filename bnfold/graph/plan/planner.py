@@ -2,8 +2,8 @@
 
 1. Find the runs: chains of affine nodes.
 2. Try to fold each run, in the order of the data: upwards, then downwards; the whole run first,
-   then fewer of its nodes. Join runs between which nothing is left. Repeat until nothing more is
-   folded, so that a folded model has nothing to fold.
+   then fewer of its nodes. For quantization, all are tried upwards first. Join runs between which
+   nothing is left. Repeat until nothing more is folded, so that a folded model has nothing to fold.
 3. Merge what is left of a run into fewer nodes, where that is possible.
 4. Give a reason for every other node that stays.
 """
@@ -159,6 +159,8 @@ class Planner:
         """Let go what goes now; return whether anything did."""
         if self._sums is not None and self._sums.merge_all():
             return True
+        if self._options.for_quantization and self._try_all(self._candidates(), only_up=True):
+            return True  # a weight has no room for its input channels that its output ones need
         return self._try_all(self._candidates()) or self._join_all() or self._respell_all()
 
     # -- 1, 2: folding runs -------------------------------------------------------------------
@@ -178,11 +180,11 @@ class Planner:
         """Return the runs that should be folded and of which nodes are left."""
         return [run for run in self._draft.runs if run.nodes and run.number in self._worth]
 
-    def _try_all(self, runs: list[Run]) -> bool:
+    def _try_all(self, runs: list[Run], *, only_up: bool = False) -> bool:
         """Try to fold each run once; return whether any was folded."""
         folded = False
         for run in runs:
-            if run.nodes and self._try(run):
+            if run.nodes and self._try(run, only_up=only_up):
                 folded = True
         return folded
 
@@ -198,10 +200,12 @@ class Planner:
                 joined = True
         return joined
 
-    def _try(self, run: Run) -> bool:
+    def _try(self, run: Run, *, only_up: bool = False) -> bool:
         """Fold a run, or as much of it as possible; return whether anything was folded."""
         obstacles: dict[bool, Obstacle] = {}
         for way in self._ways(run):
+            if only_up and way.how is How.INPUT:
+                continue
             forks = Backtracking()
             while True:
                 self._tracer.begin(run, way.span, way.how, is_scale=way.is_scale)

@@ -3,7 +3,8 @@
 A fold that multiplies the channels of a weight by different factors can spread them, so that one
 scale fits the small ones badly. Here a linear node refuses what would take more than 3 dB, half a
 bit, from the signal-to-quantization-noise ratio that its weight has in the original. What makes
-the ratio better is never refused.
+the ratio better is never refused. A model that is folded again is measured against what it holds
+then.
 
 With one scale for the whole weight, Σ w² of all channels says little: behind a normalization all
 channels are of like size in the output, however small the weights of some have become. There each

@@ -123,6 +123,15 @@ def test_with_one_scale_what_stands_behind_a_depthwise_convolution_stays() -> No
     assert "40.8 → 0.1 dB per tensor" in depthwise.text
 
 
+def test_output_channels_come_first() -> None:
+    """Of a normalization on each side of a convolution only one fits, and it is the one behind."""
+    report = bnfold.fold_file(
+        MODELS / "shufflenet.onnx", check=True, for_quantization=True, per_tensor=True
+    )
+    taken = {fold.taken[0].name: fold.how for fold in report.folds}
+    assert taken["/unit1/right/right.3/bn/BatchNormalization"] == "output"
+
+
 def test_one_scale_for_a_weight_needs_the_option(tmp_path: Path) -> None:
     with pytest.raises(bnfold.RequestError, match="needs it"):
         bnfold.fold_file(MODELS / "digits.onnx", tmp_path / "net.onnx", per_tensor=True)
