@@ -1,10 +1,12 @@
 """Several models at a time."""
 
+import json
 import pickle
+import subprocess
 from pathlib import Path
 
 import pytest
-from commandline import convolution, files, model_in, write
+from commandline import ENVIRONMENT, command, convolution, files, model_in, run, write
 
 import bnfold
 from bnfold.api import FileOptions
@@ -147,3 +149,53 @@ def test_outcomes_travel_between_processes(tmp_path: Path) -> None:
     again = pickle.loads(pickle.dumps(outcome))  # noqa: S301 - our own
     assert isinstance(again, Outcome)
     assert again.entry.to_dict() == outcome.entry.to_dict()
+
+
+CRASHING = """
+import os, signal, sys
+
+def strike(event, arguments):
+    if event == "open" and str(arguments[0]).endswith("crash.onnx"):
+        os.kill(os.getpid(), signal.SIGSEGV)
+
+if "bnfold.processes.serving" in sys.orig_argv:
+    sys.addaudithook(strike)
+"""
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_a_crash_takes_only_its_model_with_it(tmp_path: Path, jobs: str) -> None:
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(CRASHING)
+    names = [write(convolution(), tmp_path / f"{n}.onnx").name for n in ("a", "crash", "b", "c")]
+    done = subprocess.run(
+        command(*names, "--no-verify", "-j", jobs),
+        cwd=tmp_path,
+        env={**ENVIRONMENT, "PYTHONPATH": f"{tmp_path / 'site'}:{ENVIRONMENT['PYTHONPATH']}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr == "bnfold: crash.onnx: the process that folded it crashed (SIGSEGV)\n"
+    assert done.stdout.splitlines()[-2:] == ["failed: crash.onnx", "4 models: 3 written, 1 failed"]
+
+
+def test_what_is_there_is_told_so(tmp_path: Path) -> None:
+    for name in ("zoo/a.onnx", "zoo/deep/b.onnx"):
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
+        write(convolution(), tmp_path / name)
+    (tmp_path / "zoo" / "out").mkdir()
+    words = ("zoo/**/*.onnx", "-d", "zoo/out", "--no-verify", "--skip-existing")
+    assert run(*words, cwd=tmp_path).text.splitlines()[-1] == "2 models: 2 written"
+    again = run(*words, "--report", "r.json", cwd=tmp_path)
+    assert "there already" in again.text
+    lines = again.text.splitlines()
+    assert lines[-2:] == [
+        "passed over: 2 folded models of an earlier run",
+        "2 models: 2 there already",
+    ]
+    told = json.loads((tmp_path / "r.json").read_text())
+    assert [entry["existing"] for entry in told] == [True, True]
+    one = run("zoo/a.onnx", *words[1:], cwd=tmp_path)
+    assert "there already" in one.text

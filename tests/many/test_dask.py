@@ -1,0 +1,105 @@
+"""A real Dask scheduler with real workers, one of which is killed while it works."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from commandline import ENVIRONMENT, convolution, files, model_in, run, write
+
+import bnfold
+
+distributed = pytest.importorskip("distributed", reason="needs Dask: bnfold[dask]")
+pytestmark = [pytest.mark.full, pytest.mark.filterwarnings("default")]
+
+
+@pytest.fixture
+def scheduler(tmp_path: Path) -> Iterator[Path]:
+    """Start a scheduler and two workers of one thread; give the file that tells its address."""
+    told = tmp_path / "scheduler.json"
+    words = [sys.executable, "-m", "distributed.cli.dask_scheduler"]
+    words += ["--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(told)]
+    worker = [sys.executable, "-m", "distributed.cli.dask_worker", "--scheduler-file", str(told)]
+    worker += ["--nthreads", "1", "--no-nanny", "--no-dashboard", "--host", "127.0.0.1"]
+    started = []
+    try:
+        for command in (words, worker, worker):
+            started.append(
+                subprocess.Popen(
+                    command,
+                    cwd=tmp_path,
+                    env=ENVIRONMENT,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                )
+            )
+            while not told.exists():
+                assert started[0].poll() is None
+                time.sleep(0.05)
+        yield told
+    finally:
+        for process in reversed(started):
+            process.kill()
+            process.wait()
+
+
+def test_a_worker_that_is_killed_loses_nothing(tmp_path: Path, scheduler: Path) -> None:
+    (tmp_path / "out").mkdir()
+    pairs = [
+        (model_in(tmp_path, "digits", f"{n}.onnx"), tmp_path / "out" / f"{n}.onnx")
+        for n in range(8)
+    ]
+    how = bnfold.VerifyOptions(providers=("cpu",), time=0)
+    when_told = {}
+    with distributed.Client(scheduler_file=str(scheduler)) as client:
+        client.wait_for_workers(2)
+        processes = client.run(os.getpid)
+        for outcome in bnfold.fold_many(pairs, executor=client.get_executor(), verify=how):
+            assert outcome.ok, outcome.error
+            assert outcome.written
+            assert outcome.target is not None
+            assert outcome.source not in when_told
+            when_told[outcome.source] = outcome.target.stat()
+            if len(when_told) == 1:
+                busy = [worker for worker, tasks in client.processing().items() if tasks]
+                os.kill(processes[busy[0]], signal.SIGKILL)
+        assert len(client.scheduler_info()["workers"]) == 1
+    assert len(when_told) == len(pairs)
+    for source, target in pairs:
+        assert os.path.samestat(target.stat(), when_told[source]), "nothing is written twice"
+        assert target.stat().st_mtime_ns == when_told[source].st_mtime_ns
+    assert files(tmp_path / "out") == {f"{n}.onnx" for n in range(8)}
+
+
+def test_the_command_line_finds_a_scheduler(tmp_path: Path, scheduler: Path) -> None:
+    with distributed.Client(scheduler_file=str(scheduler)) as client:
+        address = client.scheduler.address
+    (tmp_path / "out").mkdir()
+    names = [write(convolution(), tmp_path / f"{name}.onnx").name for name in "abc"]
+    (tmp_path / "bad.onnx").write_text("no model")
+    words = (*names, "bad.onnx", "-d", "out", "--no-verify", "--dask", address)
+    done = run(*words, "--report", "r.jsonl", cwd=tmp_path)
+    assert done.code == 2
+    assert done.err.startswith("bnfold: bad.onnx: ")
+    assert done.text.splitlines()[-1] == "4 models: 3 written, 1 failed"
+    assert len((tmp_path / "r.jsonl").read_text().splitlines()) == 4
+    assert files(tmp_path / "out") == set(names)
+
+
+def test_a_cluster_is_started_here(tmp_path: Path) -> None:
+    names = [write(convolution(), tmp_path / f"{name}.onnx").name for name in "abc"]
+    done = run(*names, "--no-verify", "--dask", "local", "-j", "1", cwd=tmp_path)
+    assert (done.code, done.err) == (0, "")
+    assert done.text.splitlines()[-1] == "3 models: 3 written"
+
+
+def test_a_scheduler_that_is_not_there(tmp_path: Path) -> None:
+    write(convolution(), tmp_path / "a.onnx")
+    done = run("a.onnx", "--dask", "nowhere", cwd=tmp_path)
+    assert done.code == 2
+    assert done.err.startswith("bnfold: --dask nowhere: ")
+    assert done.err.count("\n") == 1
