@@ -42,8 +42,8 @@ def default_models(folder: Path) -> Iterator[Path]:
     yield from sorted((HERE.parent / "models").glob("*.onnx"))
 
 
-def report_of(model: Path, folder: Path, seconds: float) -> Mapping[str, Any]:
-    """Fold a network, and return what the report says.
+def report_of(model: Path, folder: Path, seconds: float, *more: str) -> Mapping[str, Any]:
+    """Fold a network, with more options, and return what the report says.
 
     Raises:
         RuntimeError: It cannot be folded.
@@ -59,7 +59,7 @@ def report_of(model: Path, folder: Path, seconds: float) -> Mapping[str, Any]:
         "-q",
     ]
     bnfold: list[str | Path] = [sys.executable, "-m", "bnfold", model]
-    command = [*bnfold, *options, "--report", report]
+    command = [*bnfold, *options, *more, "--report", report]
     sample = run(command)
     if not sample.ok:
         raise RuntimeError(f"{model}: {sample.errors}")

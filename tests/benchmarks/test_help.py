@@ -27,6 +27,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
         "others.py",
         "peers.py",
         "quantization.py",
+        "sums.py",
         "toolchains.py",
     ],
 )
