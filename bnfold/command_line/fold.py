@@ -32,6 +32,7 @@ Further commands:
   bnfold verify ORIGINAL CANDIDATE   do two models compute the same?
   bnfold ops                         the operators that bnfold knows
   bnfold explain CODE                what a reason means, and what to do
+  bnfold completion SHELL            completion for bash, zsh and fish
 
 \b
 Exit codes:
@@ -279,6 +280,6 @@ def _check_names(models: Sequence[Path]) -> None:
     if not word.isalpha() or models[0].exists():
         return
     hint = f"; is '{_HABITS[word]}' meant?" if word in _HABITS else ""
-    hint = hint or meant(word, ["verify", "ops", "explain"], "bnfold ")
+    hint = hint or meant(word, ["verify", "ops", "explain", "completion"], "bnfold ")
     if hint:
         raise RequestError(f"{word}: no such file{hint}")

@@ -17,8 +17,14 @@ def ops(*, markdown: bool) -> None:
         click.echo(as_markdown() if markdown else as_text())
 
 
+def _codes(_ctx: click.Context, _param: click.Parameter, begun: str) -> list[str]:
+    from bnfold.reasons import Reason
+
+    return [reason.value for reason in Reason if reason.value.startswith(begun)]
+
+
 @click.command(name="bnfold explain", context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("code", required=False)
+@click.argument("code", required=False, shell_complete=_codes)
 @click.option("--markdown", is_flag=True, help="Print all explanations as Markdown.")
 def explain(code: str | None, *, markdown: bool) -> None:
     """Explain why a node was kept: what CODE means, and what to do about it.

@@ -1,22 +1,31 @@
 """The command line: a thin layer over the library, and the only place that prints.
 
-`bnfold MODEL...` folds; `verify`, `ops` and `explain` are words of their own. Only click is
+`bnfold MODEL...` folds; the names in `COMMANDS` are words of their own. Only click is
 imported until there is something to do, so that `--help` answers at once.
 """
 
 import os
 import signal
 import sys
-from collections.abc import Sequence
-from typing import NoReturn
+from collections.abc import Mapping, Sequence
+from typing import Final, NoReturn
 
 import click
 
 from bnfold.command_line.collecting import pause_collecting
+from bnfold.command_line.completion import VARIABLE, answer, completion
 from bnfold.command_line.failing import INTERRUPTED, fail, one_line_errors
 from bnfold.command_line.fold import fold
 from bnfold.command_line.lists import explain, ops
 from bnfold.command_line.verify import verify
+
+COMMANDS: Final[Mapping[str, click.Command]] = {
+    "verify": verify,
+    "ops": ops,
+    "explain": explain,
+    "completion": completion,
+}
+"""What the first word may name; any other is a model to fold."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -26,6 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments: The words after `bnfold`; by default those of the process.
     """
     if arguments is None:
+        if VARIABLE in os.environ:
+            answer(fold, COMMANDS)
         pause_collecting()
         # Measured: numpy's idle threads take a third of the time that importing it takes, and
         # bnfold's own products, of which the verification has some, run beside ONNX Runtime.
@@ -46,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _carry_out(words: list[str]) -> NoReturn:
     words = words or ["--help"]
-    command = {"verify": verify, "ops": ops, "explain": explain}.get(words[0])
+    command = COMMANDS.get(words[0])
     name = "bnfold" if command is None else f"bnfold {words[0]}"
     try:
         if command is None:
