@@ -3,6 +3,9 @@
     python benchmarks/toolchains.py --list
     python benchmarks/toolchains.py --folder ~/toolchains openvino opencv
     python benchmarks/toolchains.py --folder ~/toolchains --models models/unet.onnx
+    python benchmarks/toolchains.py --results found.json mnn
+
+With `--results` what is found is added to a file, and the tables tell all that is in it.
 
 Each toolchain is installed from the package index into an environment of its own in the folder, as
 their dependencies contradict each other, and is used again from there. Each model runs in a process
@@ -33,7 +36,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 VARIANTS: Final = ("original", "folded", "lifted")
-_RIGHT: Final = 1e-3
+_RIGHT: Final = {"float16": 1e-2}
+_RIGHT_ELSE: Final = 1e-3
 """A difference above is none of rounding, whatever the kernels of a runtime are."""
 _PATIENCE: Final = 180  # seconds
 
@@ -74,7 +78,7 @@ TOOLCHAINS: Final = {
     "litert": Toolchain(
         "LiteRT through onnx2tf",
         "litert_onnx2tf",
-        ("onnx2tf", "tensorflow-cpu", "ai-edge-litert"),
+        ("onnx2tf", "tensorflow-cpu; python_version < '3.12'", "ai-edge-litert"),
         ("onnx2tf", "ai-edge-litert"),
     ),
 }
@@ -173,15 +177,21 @@ class Outcome:
     Attributes:
         difference: How far its output is off; None where there is none.
         failure: Why there is none.
+        allowed: What rounding may do.
     """
 
     difference: float | None = None
     failure: str = ""
+    allowed: float = _RIGHT_ELSE
+
+    def to_list(self) -> list[Any]:
+        """Return the values, for JSON."""
+        return [self.difference, self.failure, self.allowed]
 
     @property
     def right(self) -> bool:
         """Whether it computes what ONNX Runtime does."""
-        return self.difference is not None and self.difference <= _RIGHT
+        return self.difference is not None and self.difference <= self.allowed
 
     def __str__(self) -> str:
         if self.difference is None:
@@ -198,7 +208,7 @@ def prepare(path: Path, folder: Path) -> Subject:
     variants = {name: folder / f"{name}.onnx" for name in VARIANTS}
     shutil.copy(path, variants["original"])
     for name, options in (("folded", []), ("lifted", ["--lift-constants"])):
-        words = [path, "-o", variants[name], "-q", "--time", "0", *options]
+        words = [path, "-o", variants[name], "-q", "--no-verify", *options]
         environment = {**os.environ, "PYTHONPATH": str(HERE.parent)}
         command = [sys.executable, "-m", "bnfold", *map(str, words)]
         subprocess.run(command, check=True, env=environment)
@@ -259,14 +269,52 @@ def _compared(made: "NDArray[Any]", right: "NDArray[Any]") -> Outcome:
         return Outcome(failure=f"its output is {made.shape}, not {right.shape}")
     wide = right.astype(np.float64)
     difference = np.abs(made.reshape(right.shape).astype(np.float64) - wide).max()
-    return Outcome(float(difference / np.abs(wide).max()))
+    allowed = _RIGHT.get(str(right.dtype), _RIGHT_ELSE)
+    return Outcome(float(difference / np.abs(wide).max()), allowed=allowed)
 
 
-def report(found: dict[str, dict[str, list[Outcome]]], versions: dict[str, str]) -> Iterator[str]:
+Found = dict[str, dict[str, list[Outcome]]]
+"""The outcomes by toolchain and model, in the order of the variants."""
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """What was found so far, in a file or only in memory."""
+
+    path: Path | None
+    found: Found
+    versions: dict[str, str]
+
+    @classmethod
+    def of(cls, path: Path | None) -> "Results":
+        """Read what a file holds, if there is one."""
+        told = json.loads(path.read_text()) if path is not None and path.exists() else {}
+        found = {
+            name: {m: [Outcome(*each) for each in all_] for m, all_ in one["models"].items()}
+            for name, one in told.items()
+        }
+        return cls(path, found, {name: one["versions"] for name, one in told.items()})
+
+    def add(self, name: str, model: str, outcomes: list[Outcome], versions: str) -> None:
+        """Take up what a toolchain made of a model."""
+        self.found.setdefault(name, {})[model] = outcomes
+        self.versions[name] = versions
+        if self.path is not None:
+            told = {
+                toolchain: {
+                    "versions": self.versions[toolchain],
+                    "models": {m: [o.to_list() for o in each] for m, each in models.items()},
+                }
+                for toolchain, models in self.found.items()
+            }
+            self.path.write_text(json.dumps(told, indent=1))
+
+
+def report(found: Found, versions: dict[str, str]) -> Iterator[str]:
     """Yield what was found, as Markdown: a table of counts, and one of figures.
 
     Args:
-        found: The outcomes by toolchain and model, in the order of the variants.
+        found: The outcomes.
         versions: What is installed, by toolchain.
     """
     rows = []
@@ -283,7 +331,7 @@ def report(found: dict[str, dict[str, list[Outcome]]], versions: dict[str, str])
     yield ""
     names = list(dict.fromkeys(model for models in found.values() for model in models))
     told = [
-        [model, *(" → ".join(map(str, models[model])) for models in found.values())]
+        [model, *(" → ".join(map(str, models.get(model, ()))) for models in found.values())]
         for model in names
     ]
     yield table(["model", *(TOOLCHAINS[name].title for name in found)], told)
@@ -296,6 +344,7 @@ def main() -> None:
     parser.add_argument("--list", action="store_true", help="list the toolchains")
     parser.add_argument("--folder", type=Path, help="where they are installed, and stay")
     parser.add_argument("--models", type=Path, nargs="+", help="by default, all of models/")
+    parser.add_argument("--results", type=Path, help="a file that results are added to")
     parser.add_argument("--failures", action="store_true", help="say why models do not load")
     options = parser.parse_args()
     if options.list:
@@ -311,8 +360,9 @@ def main() -> None:
 
 def _measure(options: argparse.Namespace, scratch: Path) -> None:
     environments = {}
+    home = scratch / "environments" if options.folder is None else options.folder.resolve()
     for name in options.toolchains or TOOLCHAINS:
-        environment = Environment(TOOLCHAINS[name], (options.folder or scratch / "envs") / name)
+        environment = Environment(TOOLCHAINS[name], home / name)
         try:
             environment.install()
         except Unavailable as reason:
@@ -321,15 +371,15 @@ def _measure(options: argparse.Namespace, scratch: Path) -> None:
         environments[name] = environment
     models = options.models or sorted((HERE.parent / "models").glob("*.onnx"))
     subjects = [prepare(path, scratch / f"{n}") for n, path in enumerate(models)]
-    found: dict[str, dict[str, list[Outcome]]] = {}
+    results = Results.of(options.results)
     for name, environment in environments.items():
+        versions = environment.versions()
         for subject in subjects:
             outcomes = [run(environment, subject, variant) for variant in VARIANTS]
-            found.setdefault(name, {})[subject.name] = outcomes
+            results.add(name, subject.name, outcomes, versions)
             _say(name, subject.name, outcomes, failures=options.failures)
-    versions = {name: environment.versions() for name, environment in environments.items()}
-    print(f"{datetime.now(UTC):%Y-%m-%d}, {len(subjects)} models\n")
-    print("\n".join(report(found, versions)))
+    print(f"{datetime.now(UTC):%Y-%m-%d}\n")
+    print("\n".join(report(results.found, results.versions)))
 
 
 def _say(name: str, model: str, outcomes: Sequence[Outcome], *, failures: bool) -> None:
