@@ -1,1 +1,0 @@
-import ncnn,sys
