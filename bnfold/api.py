@@ -18,6 +18,7 @@ from bnfold.graph.options import EVERYTHING, FoldOptions
 from bnfold.paths import as_path
 from bnfold.region import Region
 from bnfold.reports.cost import cost_of
+from bnfold.reports.network import Network, network_of
 from bnfold.reports.records import Counts, composite_records, fold_records, kept_records
 from bnfold.reports.refused import ProviderError, TooManyKeptError, VerificationError
 from bnfold.reports.report import Exit, FileRecord, Report
@@ -52,6 +53,7 @@ class FileOptions:
     digest: bool = True
     explain: str | None = None
     int8: bool | None = None
+    picture: bool = True
 
     @property
     def tells_weights(self) -> bool:
@@ -445,7 +447,11 @@ class _Job:
             cost_before=cost_of(decision.opened.proto, decision.graph),
             cost_after=cost_of(decision.rewritten.proto, decision.graph),
             weights=self.weights,
+            network=self._network(decision) if self.how.picture else None,
         )
+
+    def _network(self, decision: Decision) -> Network:
+        return network_of(decision.graph, decision.plan, decision.rewritten.dropped)
 
     def _measure_weights(self, decision: Decision) -> None:
         """Find out what folding does to weights, while the files are as they were."""

@@ -45,7 +45,10 @@ def test_the_version_is_said_once_and_the_same() -> None:
 
 def test_the_package_carries_its_data() -> None:
     files = importlib.resources.files("bnfold")
-    for name in ("py.typed", "reports/templates/report.html", "reports/templates/report.css"):
+    for name in (
+        "py.typed",
+        *(f"reports/page/templates/page.{kind}" for kind in ("html", "css", "js")),
+    ):
         assert files.joinpath(name).is_file()
 
 

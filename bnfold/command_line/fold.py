@@ -197,7 +197,7 @@ def fold(models: Sequence[Path], **options: Any) -> None:  # noqa: ANN401 - clic
             )
             from bnfold.command_line.telling import Accounts, Telling
             from bnfold.graph.options import FoldOptions
-            from bnfold.reports.report import ReportFile
+            from bnfold.reports.report import ReportFile, is_page
             from bnfold.rules.composites import checked_names
 
         resume_collecting()
@@ -224,6 +224,7 @@ def fold(models: Sequence[Path], **options: Any) -> None:  # noqa: ANN401 - clic
                 digest=options["report"] is not None,
                 explain=options["explain"],
                 int8=True if options["report"] is not None else None,
+                picture=options["report"] is not None and is_page(options["report"]),
             ),
         )
         sources = find_sources(models, options["directory"])

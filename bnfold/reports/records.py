@@ -1,6 +1,6 @@
 """What a fold did, told in names that a reader of the graph knows; plain values, JSON-able."""
 
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 
 import onnx
@@ -149,11 +149,14 @@ def kept_records(
         plan: The plan.
         dropped: Nodes that turned out to be needed by nothing any more; they are not kept.
     """
-    return tuple(
-        kept_record(graph.view, kept)
-        for kept in plan.kept
-        if not all(node in dropped for node in kept.nodes)
-    )
+    return tuple(kept_record(graph.view, kept) for kept in staying(plan, dropped))
+
+
+def staying(plan: Plan, dropped: Container[int] = frozenset()) -> Iterator[Kept]:
+    """Yield what a plan keeps, but for what turned out to be needed by nothing any more."""
+    for kept in plan.kept:
+        if not all(node in dropped for node in kept.nodes):
+            yield kept
 
 
 def composite_records(graph: Graph, plan: Plan) -> tuple[CompositeRecord, ...]:

@@ -20,6 +20,7 @@ from bnfold.files.readers import reads
 from bnfold.paths import as_path
 from bnfold.plain import Plain, fields_of
 from bnfold.reports.cost import Cost
+from bnfold.reports.network import Network
 from bnfold.reports.records import CompositeRecord, Counts, FoldRecord, KeptRecord
 from bnfold.reports.weights import WeightRecord
 from bnfold.shown import Shown
@@ -104,6 +105,8 @@ class Report(Shown):
         explained: What was tried for the nodes that were asked for.
         weights: What folding does to weights; None where that is not told.
         lifted: How many constants that nodes held are initializers now.
+        network: What a page draws of the network; None where no page was asked for. It is no part
+            of `to_dict`.
     """
 
     source: FileRecord
@@ -128,6 +131,7 @@ class Report(Shown):
     explained: "tuple[ExplainedRecord, ...]" = ()
     weights: tuple[WeightRecord, ...] | None = None
     lifted: int = 0
+    network: Network | None = None
 
     @property
     def changes(self) -> bool:
@@ -178,7 +182,7 @@ class Report(Shown):
             RequestError: The extra is not there, or the file cannot be written.
         """
         page = as_path(path)
-        if page.suffix.lower() not in _HTML:
+        if not is_page(page):
             raise RequestError(f"{page}: a page is written to a .html file")
         check_report_path(page)
         write_reports(page, [self])
@@ -186,7 +190,7 @@ class Report(Shown):
     def to_dict(self) -> dict[str, Any]:
         """Return the report as plain JSON-able data, see docs/report.md."""
         told = fields_of(self)
-        del told["checked_only"]
+        del told["checked_only"], told["network"]
         told["unlisted_inputs"] = told.pop("unlisted")
         told["inlined_functions"] = told.pop("inlined")
         return _entry(self, told)
@@ -295,10 +299,15 @@ def check_report_path(path: Path, used: Iterable[Path] = ()) -> None:
                 raise RequestError(f"{path}: this file is used, a report would overwrite it")
             if real.exists() and reads(file, real):
                 raise RequestError(f"{path}: this is data of {file}, a report would overwrite it")
-    if path.suffix.lower() in _HTML:
+    if is_page(path):
         from bnfold.reports.page import require_jinja
 
         require_jinja()
+
+
+def is_page(path: Path) -> bool:
+    """Whether a report that is written to a path is a page."""
+    return path.suffix.lower() in _HTML
 
 
 def _is_same(one: Path, other: Path) -> bool:
@@ -361,10 +370,11 @@ def write_reports(path: Path, entries: Sequence[Entry], *, several: bool = False
     """
     several = several or len(entries) != 1
     data = [entry.to_dict() for entry in entries]
-    if path.suffix.lower() in _HTML:
+    if is_page(path):
         from bnfold.reports.page import render
 
-        text = render(data)
+        networks = [entry.network if isinstance(entry, Report) else None for entry in entries]
+        text = render(data, networks)
     else:
         text = json.dumps(data if several else data[0], indent=2, ensure_ascii=False) + "\n"
     write_whole(path, text.encode("utf-8", "backslashreplace"))
