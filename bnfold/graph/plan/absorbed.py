@@ -1,6 +1,7 @@
 """What a linear node absorbs: W' = s q W, b' = s (b + W r) + t; and the sum that W and b may be."""
 
 from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from bnfold.rules.linear import Border, Linear
 from bnfold.rules.terms import Term
 
 
+@lru_cache(maxsize=1 << 10)
 def all_of(value: float, size: int) -> F64:
     """Return a vector of one value, which takes no memory and cannot be written to."""
     return np.broadcast_to(np.float64(value), (size,))
