@@ -23,7 +23,7 @@ def run(job: Job) -> Array:
     net.resizeSession(session)
     for name, array in job.feeds.items():
         place = net.getSessionInput(session, name)
-        place.copyFrom(_tensor(array.shape, np.ascontiguousarray(array)))
+        place.copyFrom(_tensor(array.shape, np.ascontiguousarray(array, np.float32)))
     net.runSession(session)
     output = net.getSessionOutput(session, job.output)
     result = _tensor(output.getShape(), np.zeros(output.getShape(), np.float32))
