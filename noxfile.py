@@ -3,7 +3,17 @@
 Without nox the same commands run in any environment with `pip install -e '.[test,lint]'`.
 """
 
+import re
+from pathlib import Path
+
 import nox
+
+_OLDEST_PYTHON = "3.11"
+_NEWEST_PYTHON = "3.13"
+_WITH_OTHER_VERSIONS = (  # what depends most on what is installed beside
+    "tests/files", "tests/onnx_model", "tests/graph", "tests/rules", "tests/reports",
+    "tests/test_api.py", "tests/test_package.py", "tests/command_line/test_main.py",
+)  # fmt: skip
 
 nox.options.sessions = ["fast", "lint"]
 nox.options.reuse_existing_virtualenvs = True
@@ -35,13 +45,44 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Check what documents repeat of the code: links, options, tables, reasons, the schema."""
-    session.install("-e", ".[test]")
+    """Check what documents repeat of the code, and build the site into build/site."""
+    session.install("-e", ".[test,docs]")
     session.run(
-        "pytest", "-q", "tests/test_documents.py", "tests/test_remedies.py",
-        "tests/rules/test_tables_text.py", "tests/reports/test_report.py",
-        "tests/models/test_models.py", *session.posargs,
+        "pytest", "-q", "tests/test_documents.py", "tests/test_remedies.py", "tests/test_site.py",
+        "tests/test_maths.py", "tests/rules/test_tables_text.py", "tests/reports/test_report.py",
+        "tests/models/test_models.py", "tests/deployment", *session.posargs,
     )  # fmt: skip
+    session.run("mkdocs", "build", "--strict", "-q", "-f", "website/mkdocs.yml")
+
+
+@nox.session(python=_OLDEST_PYTHON)
+def oldest(session: nox.Session) -> None:
+    """Test with the oldest Python, and the oldest versions that pyproject.toml lets in."""
+    constraints = Path(session.create_tmp()) / "oldest.txt"
+    constraints.write_text("\n".join(_lower_bounds()), encoding="utf-8")
+    session.install("-c", str(constraints), ".[test]")
+    _test_with_other_versions(session)
+
+
+@nox.session(python=_NEWEST_PYTHON)
+def newest(session: nox.Session) -> None:
+    """Test with the newest Python, and the newest versions that the package index has."""
+    session.install("--upgrade", "--upgrade-strategy", "eager", ".[test]")
+    _test_with_other_versions(session)
+
+
+def _lower_bounds() -> list[str]:
+    """Return each dependency of users with its lower bound as its version."""
+    project = nox.project.load_toml("pyproject.toml")["project"]
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["html"]]
+    return [re.sub(r">=([\w.]+).*", r"==\1", requirement) for requirement in wanted]
+
+
+def _test_with_other_versions(session: nox.Session) -> None:
+    session.run("python", "--version")
+    session.run("pip", "list", "--format=freeze", silent=False)
+    chosen = session.posargs or _WITH_OTHER_VERSIONS
+    session.run("pytest", "-q", "-n", "2", "-m", "not slow and not full", *chosen)
 
 
 @nox.session

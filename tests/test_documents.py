@@ -71,6 +71,8 @@ def test_a_document_names_options_that_bnfold_has(name: str) -> None:
 
 @each_document
 def test_a_document_names_sessions_that_the_runner_has(name: str) -> None:
-    sessions = re.findall(r"^@nox\.session\ndef (\w+)", _text("noxfile.py"), re.MULTILINE)
+    sessions = re.findall(
+        r"^@nox\.session(?:\(.*\))?\ndef (\w+)", _text("noxfile.py"), re.MULTILINE
+    )
     assert sessions
     assert set(_SESSION.findall(_text(name))) <= set(sessions)

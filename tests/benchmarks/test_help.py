@@ -19,6 +19,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 @pytest.mark.parametrize(
     "script",
     [
+        "charts.py",
         "files.py",
         "gain.py",
         "graphs.py",
@@ -26,6 +27,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
         "large.py",
         "others.py",
         "peers.py",
+        "run_all.py",
         "quantization.py",
         "sums.py",
         "toolchains.py",

@@ -33,7 +33,7 @@ _FENCE = re.compile(r"^```(\S*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _FILE = re.compile(r"# (\S+\.\w+)\n")
 _INSTALLS = re.compile(r"(\S*/)?(pip|npm) install |python3? -m venv |apt-get install ")
 _NUMBER = re.compile(r"[−-]?\d+(\.\d+)+(e[-+]?\d+)?|[−-]?\d+e[-+]?\d+")
-_NEEDED = ("bnfold", "models", "benchmarks", "pyproject.toml", "README.md", "LICENSE")
+_NEEDED = ("bnfold", "models", "benchmarks", "docs", "pyproject.toml", "README.md", "LICENSE")
 _PATIENCE = 900  # seconds that a block may take
 
 
