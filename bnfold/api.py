@@ -1,8 +1,8 @@
 """The flow for files: open → view → plan → rewrite → save → verify → report."""
 
 import gc
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,6 +12,8 @@ import onnx
 
 from bnfold.errors import ModelError, RequestError
 from bnfold.files import OpenedModel, copy_model, open_model, stage, tidy
+from bnfold.files.remote import called, upload, url_of
+from bnfold.files.remote_models import fetch_whole, local_copy, temporary_folder
 from bnfold.folding import Decision, carry_out, function_names
 from bnfold.frozen import frozen, slotted
 from bnfold.graph.options import EVERYTHING, FoldOptions
@@ -213,11 +215,54 @@ def fold_with(
         )
     if how.explain is not None and not how.check:
         raise RequestError("a node is explained where nothing is written: --explain needs --check")
+    if url_of(source) or (target is not None and url_of(target)):
+        return _fold_remote(source, target, how, step)
     named = target is not None or how.in_place
     job = _Job(source, _target(source, target, in_place=how.in_place), how, step, named=named)
     _tidy_around(job.source, job.target)
     with _without_collection(), _naming(job.source, job.target):
         return job.check() if how.check else job.fold()
+
+
+def _fold_remote(
+    source: Path, target: Path | None, how: FileOptions, step: Callable[[str], None]
+) -> Report:
+    """Fold a file that is in a store, or goes to one, by way of a temporary folder."""
+    chosen = source if how.in_place else target or default_target(source)
+    with temporary_folder() as folder:
+        aim = chosen
+        if url_of(chosen):
+            aim = folder / "target" / chosen.name
+            aim.parent.mkdir()
+        with local_copy(source, folder / "source", step) as copy:
+            files = {str(copy): called(source), str(aim): called(chosen)}
+            with _calling(files):
+                if how.verify is not None and not how.check:
+                    fetch_whole(copy)
+                report = fold_with(copy, aim, replace(how, in_place=False), step)
+        if report.written and url_of(chosen):
+            step(f"uploading: {sum(f.stat().st_size for f in aim.parent.iterdir()) / 1e6:.1f} MB")
+            for file in sorted(aim.parent.iterdir(), key=aim.__eq__):  # the model comes last
+                upload(file, f"{called(chosen).rpartition('/')[0]}/{file.name}")
+        return report.calling(files)
+
+
+@contextmanager
+def _calling(files: Mapping[str, str]) -> Iterator[None]:
+    """Let what is refused speak of files as the user calls them."""
+    try:
+        yield
+    except (ProviderError, VerificationError, TooManyKeptError) as error:
+        raise type(error)(_said(error, files), error.report.calling(files)) from error
+    except (ModelError, RequestError) as error:
+        raise type(error)(_said(error, files)) from error
+
+
+def _said(error: Exception, files: Mapping[str, str]) -> str:
+    text = str(error)
+    for here, name in files.items():
+        text = text.replace(here, name)
+    return text
 
 
 def verify(
@@ -246,8 +291,21 @@ def verify(
     first, second = (
         m if isinstance(m, onnx.ModelProto) else as_path(m) for m in (original, candidate)
     )
-    _tidy_around(*(m for m in (first, second) if isinstance(m, Path)))
-    return verify_models(first, second, regions=regions, options=options, step=step)
+    with temporary_folder(first, second) as folder, ExitStack() as stack:
+        models: list[Path | onnx.ModelProto] = []
+        files: dict[str, str] = {}
+        for number, model in enumerate((first, second)):
+            if isinstance(model, Path):
+                copy = stack.enter_context(local_copy(model, folder / str(number), step))
+                files[str(copy)] = called(model)
+                with _calling(files):
+                    fetch_whole(copy)
+                models.append(copy)
+            else:
+                models.append(model)
+        _tidy_around(*(m for m in models if isinstance(m, Path)))
+        with _calling(files):
+            return verify_models(*models, regions=regions, options=options, step=step)
 
 
 def _tidy_around(*files: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bnfold.api import FOLDED, FileOptions, default_target
 from bnfold.errors import RequestError
+from bnfold.files.remote import url_of
 from bnfold.frozen import frozen
 
 PIPE = Path("-")
@@ -98,7 +99,7 @@ def find_sources(named: Sequence[Path], directory: Path | None = None) -> Source
 
 def _is_pattern(path: Path) -> bool:
     """Whether a path stands for those that match it; the shell has not seen to it, if quoted."""
-    return has_magic(str(path)) and not path.exists()
+    return has_magic(str(path)) and not path.exists() and not url_of(path)
 
 
 def _parts(pattern: Path) -> tuple[Path, str]:
@@ -229,6 +230,8 @@ def _chosen(sources: Sources, request: Request) -> list[Path | None]:
 
 def _within(directory: Path, sources: Sources, request: Request) -> list[Path]:
     """Return the targets in a folder; folders of what was found in folders are made."""
+    if url_of(directory):
+        return [directory / source.place for source in sources.models]
     if not directory.is_dir() and not request.how.check:
         why = "this is not a folder" if directory.exists() else "this folder does not exist"
         raise RequestError(f"{directory}: {why}")

@@ -12,6 +12,7 @@ from bnfold.command_line.foreign import printable_lines
 from bnfold.command_line.progress import Progress
 from bnfold.command_line.text import counted, lifted, report_text, summary, taken
 from bnfold.errors import BnfoldError, one_line
+from bnfold.files.remote import called
 from bnfold.frozen import frozen
 from bnfold.many.outcome import Outcome
 from bnfold.reports.records import Counts
@@ -75,7 +76,7 @@ class Telling:
         failed = [o.source for o in outcomes if o.exit_code not in (Exit.DONE, Exit.FOLDABLE)]
         if failed:
             click.echo(f"failed: {_names(failed)}")
-        keeping = [f"{one_line(str(o.source))} ({o.kept})" for o in outcomes if o.kept]
+        keeping = [f"{one_line(called(o.source))} ({o.kept})" for o in outcomes if o.kept]
         if keeping:
             click.echo(f"batch normalizations kept: {', '.join(keeping)}")
         if passed_over:
@@ -83,8 +84,8 @@ class Telling:
         click.echo(summary(outcomes))
 
     def _line(self, outcome: Outcome, before: Counts, after: Counts, verdict: str) -> str:
-        name = one_line(str(outcome.source))
-        names = min(max(len(one_line(str(path))) for path in self.models), _WIDEST)
+        name = one_line(called(outcome.source))
+        names = min(max(len(one_line(called(path))) for path in self.models), _WIDEST)
         parts = [
             f"{name:<{names}}",
             f"BN {before.batch_normalizations:>3} → {after.batch_normalizations:<3}",
@@ -138,7 +139,7 @@ class Accounts:
 
 
 def _names(paths: Sequence[Path]) -> str:
-    return ", ".join(one_line(str(path)) for path in paths)
+    return ", ".join(one_line(called(path)) for path in paths)
 
 
 def _verdict(report: Report) -> str:

@@ -21,6 +21,7 @@ import onnx
 from bnfold.errors import ModelError
 from bnfold.files.pieces import Slice
 from bnfold.files.references import Reference
+from bnfold.files.remote import provide
 from bnfold.files.stores import FileStore, open_regular
 from bnfold.files.values import byte_count
 from bnfold.frozen import slotted
@@ -118,6 +119,7 @@ class DataFiles:
             raise ModelError(f"data file {location!r}: an absolute path is not allowed")
         if ".." in as_windows.parts:
             raise ModelError(f"data file {location!r}: '..' is not allowed")
+        provide(self.folder, location)
         try:
             path = (self.folder / location).resolve(strict=True)
         except FileNotFoundError as error:

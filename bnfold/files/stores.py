@@ -12,6 +12,7 @@ from typing import Final, Protocol, Self
 import numpy as np
 
 from bnfold.errors import ModelError
+from bnfold.files.remote import Remote, copy_at
 from bnfold.frozen import frozen, slotted
 
 WINDOW: Final = 1 << 16
@@ -83,16 +84,19 @@ class FileStore:
         status: How it was.
         recent: The stores that share a limited number of descriptors, the latest last; None for
             one that stays open.
+        remote: What it is a copy of, which is fetched as it is read; None for any other file.
     """
 
     path: Path
     _descriptor: int
     recent: deque["FileStore"] | None = None
     status: os.stat_result = field(init=False)
+    remote: Remote | None = field(init=False)
 
     def __post_init__(self) -> None:
         """Remember the size and times of the file."""
         self.status = os.fstat(self._descriptor)
+        self.remote = copy_at(self.path)
         self._make_room()
 
     @property
@@ -130,6 +134,8 @@ class FileStore:
 
     def read_into(self, offset: int, view: memoryview) -> None:
         """Fill `view` with the bytes from `offset` on."""
+        if self.remote is not None:
+            self.remote.need(offset, len(view))
         done = 0
         while done < len(view):
             try:
@@ -146,6 +152,8 @@ class FileStore:
 
     def written(self, offset: int, length: int) -> Iterator[tuple[int, int]]:
         """Yield where something is written, as far as the system tells holes from it."""
+        if self.remote is not None:
+            self.remote.need(offset, length)
         end = offset + length
         while offset < end:
             begin, offset = self._stretch(offset, end)

@@ -9,6 +9,7 @@ from time import monotonic
 
 from bnfold.api import FileOptions, default_target, fold_with
 from bnfold.errors import BnfoldError, RequestError
+from bnfold.files.remote import called, url_of
 from bnfold.frozen import frozen
 from bnfold.many.outcome import Outcome
 from bnfold.many.records import Making
@@ -53,8 +54,8 @@ class Task:
             statistics = replace(statistics, data=Path(statistics.data).absolute())
         return replace(
             self,
-            source=self.source.absolute(),
-            target=None if self.target is None else self.target.absolute(),
+            source=_absolute(self.source),
+            target=None if self.target is None else _absolute(self.target),
             how=replace(self.how, verify=verify, statistics=statistics),
             called=(self.source, self.target),
         )
@@ -80,8 +81,13 @@ class Task:
         if self.how.check or not (self.records or self.skip_existing):
             return None
         with suppress(BnfoldError):
-            return Making.of(self.source, self.target, self.how, self.run)
+            making = Making.of(self.source, self.target, self.how, self.run)
+            return None if url_of(making.source) or url_of(making.target) else making
         return None
+
+
+def _absolute(path: Path) -> Path:
+    return path if url_of(path) else path.absolute()
 
 
 def fold_one(task: Task, step: Callable[[str], None] | None = None) -> Outcome:
@@ -118,6 +124,11 @@ def _made(task: Task, step: Callable[[str], None]) -> Outcome:
     """Fold, unless it was done before."""
     if task.refused:
         raise RequestError(task.refused)
+    if task.skip_existing and any(map(url_of, filter(None, (task.source, task.target)))):
+        raise RequestError(
+            f"{called(task.source)}: what is in a store cannot be skipped: --skip-existing keeps "
+            "its records beside files of this machine"
+        )
     if task.version != __version__:
         raise RequestError(
             f"{task.source}: the process has bnfold {__version__}, not {task.version}"

@@ -7,7 +7,7 @@ docs/report.schema.json and versioned by `SCHEMA_VERSION`: within a version fiel
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -17,6 +17,7 @@ from bnfold.files.atomic import os_errors_as_requests, real_target
 from bnfold.files.pieces import sha256, sha256_of
 from bnfold.files.publish import write_whole
 from bnfold.files.readers import reads
+from bnfold.files.remote import called, url_of
 from bnfold.paths import as_path
 from bnfold.plain import Plain, fields_of
 from bnfold.reports.cost import Cost
@@ -66,7 +67,9 @@ class FileRecord(Plain):
 
     @classmethod
     def of(cls, path: Path, *, digest: bool) -> "FileRecord":
-        """Return the record of a file that exists."""
+        """Return the record of a file that exists; of one in a store, what it is called."""
+        if url_of(path):
+            return cls(called(path))
         return cls(str(path), sha256(path) if digest else None, path.stat().st_size)
 
     @classmethod
@@ -160,6 +163,14 @@ class Report(Shown):
             verb = "remains" if remain == 1 else "remain"
             return f"{remain} of the batch normalizations {verb}, and {self.max_kept} may"
         return None if self.verification is None else _error(self.verification)
+
+    def calling(self, files: Mapping[str, str]) -> "Report":
+        """Return the same report with files called otherwise, as the user calls them."""
+        source = replace(self.source, path=files.get(self.source.path, self.source.path))
+        target = self.target
+        if target is not None:
+            target = replace(target, path=files.get(target.path, target.path))
+        return replace(self, source=source, target=target)
 
     def told(self) -> dict[str, str]:
         """Return what was done, and the verdict."""
