@@ -69,9 +69,9 @@ def _horizontal(names: Sequence[str], unit: str, title: str) -> tuple[Any, Any]:
 
     figure, axes = plt.subplots(figsize=(8, 1.2 + 0.45 * len(names)), layout="constrained")
     axes.set_yticks(range(len(names)), names)
-    axes.invert_yaxis()
     axes.set_xlabel(unit)
-    axes.set_title(title, loc="left")
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    figure.suptitle(title)
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
 
@@ -93,7 +93,9 @@ def draw_gain(table: Table) -> Any:  # noqa: ANN401
     names = [f"{row[0]}, {row[1].removesuffix('_ALL').lower()}d" for row in table.rows]
     pairs = [_pair(row[2]) for row in table.rows]
     figure, axes = _horizontal(
-        names, "nodes executed", "What ONNX Runtime executes, optimizations disabled and enabled"
+        names,
+        "nodes executed",
+        "What ONNX Runtime executes, with its optimizations disabled and enabled",
     )
     for shift, which, colour, label in (
         (-0.2, 0, _BEFORE, "as exported"), (0.2, 1, _AFTER, "folded")

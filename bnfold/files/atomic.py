@@ -48,6 +48,8 @@ def real_target(target: Path) -> Path:
             real = target.resolve() if target.is_symlink() else target
         except RuntimeError as error:  # Python 3.11 and 3.12 say so of links in a circle
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP)) from error
+        if real.is_symlink():  # Python 3.13 leaves them as they are
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
     if not real.parent.is_dir():
         raise RequestError(f"{target}: the folder {real.parent} does not exist")
     if not real.exists():

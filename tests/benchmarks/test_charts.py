@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,10 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 _BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+
+
+def _words(drawing: str) -> list[str]:
+    return re.findall(r"<text[^>]*>([^<]*)</text>", drawing)
 
 
 @pytest.fixture
@@ -40,6 +45,17 @@ def test_what_is_drawn_is_what_the_table_says(charts: ModuleType, tmp_path: Path
     drawn = (tmp_path / "left.svg").read_text(encoding="utf-8")
     assert all(word in drawn for word in ("onnxslim", "bnfold", "left of 7"))
     assert "absent" not in drawn
+
+
+def test_the_charts_of_the_page_are_those_of_its_tables(charts: ModuleType, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="benchmarks/requirements.txt has it")
+    assert charts.main(["--into", str(tmp_path)]) == 0
+    kept = _BENCHMARKS.parent / "docs" / "charts"
+    drawn = sorted(kept.glob("*.svg"))
+    assert len(drawn) >= 3
+    for path in drawn:
+        again = (tmp_path / path.name).read_text(encoding="utf-8")
+        assert _words(path.read_text(encoding="utf-8")) == _words(again)
 
 
 def test_the_tables_of_the_benchmarks_have_charts(charts: ModuleType) -> None:
