@@ -130,7 +130,7 @@ def test_a_training_normalization_is_refused_by_itself(tmp_path: Path) -> None:
 
 def test_a_node_that_another_one_takes_along(tmp_path: Path) -> None:
     text = BLOCK.replace(
-        "z = Conv (n, V)", "d = BatchNormalization (r, s, t, e, v)\n z = Add (n, d)"
+        "z = Conv (n, V)", "d = BatchNormalization (r, s, t, e, v)\n z = Mul (n, d)"
     )
     (found,) = explained(tmp_path, text.replace("r = Relu (c)", "r = Identity (c)"), "d")
     assert found.attempts == ()
