@@ -3,10 +3,12 @@
 See `probe` for the bound.
 """
 
+import hashlib
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
 
@@ -152,9 +154,8 @@ def _stretch(array: Array | float, shape: tuple[int, ...], part: slice) -> Array
     return np.broadcast_to(array, shape).reshape(-1)[part]
 
 
-@frozen
 class Pair:
-    """A region of the original and the candidate's.
+    """A region of the original and the candidate's; what is asked of them is found out once.
 
     Attributes:
         old: The region in the original.
@@ -166,15 +167,24 @@ class Pair:
         multiplied: What of the candidate's region is the original's times factors.
     """
 
-    old: Cone
-    new: Cone
-    old_weights: Weights
-    new_weights: Weights
-    tight: bool
-    never_negative: frozenset[str] = frozenset()
-    multiplied: Multiplied = NOTHING_MULTIPLIED
+    def __init__(
+        self,
+        old: Cone,
+        new: Cone,
+        weights: tuple[Weights, Weights],
+        *,
+        tight: bool,
+        never_negative: frozenset[str] = frozenset(),
+        multiplied: Multiplied = NOTHING_MULTIPLIED,
+    ) -> None:
+        """Take both regions, and the constants of the original and of the candidate."""
+        self.old, self.new = old, new
+        self.old_weights, self.new_weights = weights
+        self.tight = tight
+        self.never_negative = never_negative
+        self.multiplied = multiplied
 
-    @property
+    @cached_property
     def is_general(self) -> bool:
         """Whether what is right for one shape is right for all, and for each sample of a batch."""
         return (
@@ -183,7 +193,7 @@ class Pair:
             and windows(self.old, self.old_weights) == windows(self.new, self.new_weights)
         )
 
-    @property
+    @cached_property
     def roundings(self) -> float:
         """How often a weight may have been rounded."""
         if not self.tight:
@@ -472,28 +482,43 @@ class _Evidence:
         self.pair = pair
         self.certain = pair.is_general or not pair.old.passed
         self.empty, self.reacts = False, False
-        self.first: tuple[Mapping[str, Array], Array] | None = None
+        self.first: bytes | None = None
+        self.zeros: Mapping[str, Array] = {}
 
     def look_at(self, batch: Mapping[str, Array], value: Array) -> None:
         """Take in what the original makes of an input."""
         self.empty |= not value.size
         if self.certain or self.reacts:
             return
-        if self.first is None:
-            self.first = batch, value
-            rows = value.ndim > 0 and value.shape[0] > 1
-            self.reacts = rows and bool((value[:1] != value[1:]).any()) and all(
-                array.ndim and array.shape[0] == value.shape[0] for array in batch.values()
-            )  # fmt: skip
-        else:
-            self.reacts = not np.array_equal(self.first[1], value, equal_nan=True)
-        if self.reacts:
-            self.first = None  # a picture can be large
+        if self.first is not None:
+            self.reacts = self.first != _digest(value)
+            return
+        rows = value.ndim > 0 and value.shape[0] > 1
+        self.reacts = rows and bool((value[:1] != value[1:]).any()) and all(
+            array.ndim and array.shape[0] == value.shape[0] for array in batch.values()
+        )  # fmt: skip
+        if not self.reacts:
+            self.first = _digest(value)
+            self.zeros = {
+                name: np.broadcast_to(np.zeros((), array.dtype), array.shape)
+                for name, array in batch.items()
+            }
 
     def suffices(self) -> bool:
         """Tell whether what was looked at shows anything."""
         if self.empty or self.certain or self.reacts or self.first is None:
             return not self.empty
-        batch, value = self.first
-        unlike = not np.array_equal(self.pair.at_nothing(batch), value, equal_nan=True)
-        return unlike or self.pair.would_react(batch)
+        unlike = self.first != _digest(self.pair.at_nothing(self.zeros))
+        return unlike or self.pair.would_react(self.zeros)
+
+
+def _digest(value: Array) -> bytes:
+    """Return what stands for a tensor's shape and numbers: those of a picture take much room."""
+    digest = hashlib.blake2b(repr(value.shape).encode())
+    flat = value.reshape(-1)
+    for start in range(0, flat.size, _AT_A_TIME):
+        block = flat[start : start + _AT_A_TIME]
+        if block.dtype.kind == "f":  # zeros of either sign are equal, and so is all that is NaN
+            block = np.where(np.isnan(block), np.nan, block + 0.0)
+        digest.update(np.ascontiguousarray(block))
+    return digest.digest()

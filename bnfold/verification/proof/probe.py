@@ -86,7 +86,10 @@ def probe(
     unlike = _casts_unlike(old, new)
     if unlike is not None:
         return unlike
-    pair = Pair(old, new, weights_of(old), weights_of(new), tight, never_negative, multiplied)
+    pair = Pair(
+        old, new, (weights_of(old), weights_of(new)),
+        tight=tight, never_negative=never_negative, multiplied=multiplied,
+    )  # fmt: skip
     leaves = tuple(dict.fromkeys((*old.leaves, *new.leaves)))
     demands = {**demanded(new, pair.new_weights), **demanded(old, pair.old_weights)}
     known = {leaf: shapes[leaf] for leaf in leaves if leaf in shapes}
@@ -102,6 +105,8 @@ def _casts_unlike(old: Cone, new: Cone) -> Finding | None:
         UnsupportedError: One rounds that has no counterpart.
     """
     before, after = casts(old), casts(new)
+    if before == after:
+        return None
     added, gone = after - before, before - after
     targets = [Counter(cast.target for cast in some.elements()) for some in (added, gone)]
     if added and targets[0] == targets[1]:

@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache, partial
 
 import numpy as np
 
@@ -29,6 +30,10 @@ _SPARSE = (2, 32)
 """… as long as there are no fewer and no more sparse samples than these."""
 _CHEAP = 1 << 13
 """Elements in all sparse samples; up to there they are made more, until each has but one."""
+_OTHERS = 5
+"""Samples that are not sparse."""
+_KEPT = 1 << 16
+"""Elements of all samples of some shapes, up to which they are kept for the next such region."""
 _HUGE = (63.0, 126.0)
 """Powers of two, of which the largest lifts the smallest normal float32 weight to 1."""
 
@@ -161,28 +166,53 @@ def batches(
     the weights of a dead channel, and so unlike that in most sums one weight stands out; once with
     either sign, so that no Relu covers both.
     """
-    longest = max((max(shape, default=1) for shape in sizes.values()), default=1)
-    volume = max(sum(map(math.prod, sizes.values())), 1)
-    fewest, most = _SPARSE
-    most = min(most, VOLUME // volume)
-    wanted = max(math.ceil(longest / _TOGETHER), min(longest, _CHEAP // volume))
-    count = max(min(wanted, most), fewest)
-    generators = np.random.default_rng(seed).spawn(len(sizes))
-    leaves = [
-        _samples(rng, shape, count)
-        for rng, shape in zip(generators, sizes.values(), strict=True)
-    ]  # fmt: skip
-    samples = (dict(zip(sizes, sample, strict=True)) for sample in zip(*leaves, strict=True))
-    if not (stacked and all(shape and shape[0] == 1 for shape in sizes.values())):
+    shapes = tuple(sizes.values())
+    together = stacked and all(shape and shape[0] == 1 for shape in shapes)
+    small = sum(map(math.prod, shapes)) * (_sparse_samples(shapes) + _OTHERS) <= _KEPT
+    made = (_shared if small else _arrays)(shapes, seed, together=together)
+    for arrays in made:
+        yield dict(zip(sizes, arrays, strict=True))
+
+
+def _arrays(
+    shapes: Sequence[tuple[int, ...]], seed: int, *, together: bool
+) -> Iterator[tuple[Array, ...]]:
+    """Yield samples of some shapes, or stacks of them."""
+    volume = max(sum(map(math.prod, shapes)), 1)
+    count = _sparse_samples(shapes)
+    generators = np.random.default_rng(seed).spawn(len(shapes))
+    samples = zip(*map(partial(_samples, count=count), generators, shapes), strict=True)
+    if not together:
         yield from samples
         return
     while some := list(itertools.islice(samples, max(_STACKED // volume, 1))):
-        yield {leaf: np.concatenate([sample[leaf] for sample in some]) for leaf in sizes}
+        yield tuple(map(np.concatenate, zip(*some, strict=True)))
+
+
+@lru_cache(maxsize=16)
+def _shared(
+    shapes: Sequence[tuple[int, ...]], seed: int, *, together: bool
+) -> tuple[tuple[Array, ...], ...]:
+    """Return samples that the next region of such shapes will need, too; nobody may change them."""
+    made = tuple(_arrays(shapes, seed, together=together))
+    for array in itertools.chain.from_iterable(made):
+        array.flags.writeable = False
+    return made
+
+
+def _sparse_samples(shapes: Sequence[tuple[int, ...]]) -> int:
+    """Return how many sparse samples there are of some shapes."""
+    longest = max((max(shape, default=1) for shape in shapes), default=1)
+    volume = max(sum(map(math.prod, shapes)), 1)
+    fewest, most = _SPARSE
+    most = min(most, VOLUME // volume)
+    wanted = max(math.ceil(longest / _TOGETHER), min(longest, _CHEAP // volume))
+    return max(min(wanted, most), fewest)
 
 
 def _samples(
-    rng: np.random.Generator, shape: tuple[int, ...], count: int
-) -> Iterator[Array]:  # fmt: skip
+    rng: np.random.Generator, shape: tuple[int, ...], *, count: int
+) -> Iterator[Array]:
     """Yield numbers for one leaf: zeros, dense ones, a few, `count` sparse samples, huge ones."""
     yield np.zeros(shape)
     yield rng.standard_normal(shape)
