@@ -52,6 +52,13 @@ def aligned(a: Array, b: Array, attributes: Attributes, opset: int) -> Array:
 _divide = binary(lambda a, b: np.asarray(a / b))
 
 
+def concatenated(inputs: Inputs, attributes: Attributes) -> Array:
+    """Return the inputs one behind the other along an axis; before opset 4 that is 1 if unsaid."""
+    arrays = [needed(inputs, index) for index in range(len(inputs))]
+    require_room([sum(array.size for array in arrays)])
+    return np.concatenate(arrays, axis=attributes.get("axis", 1))
+
+
 def division(call: Call) -> Array | None:
     """Return a / b of floats; that of integers is left to the reference evaluator."""
     if any(operand is not None and operand.dtype.kind != "f" for operand in call.inputs):

@@ -34,8 +34,13 @@ def padded_by(X: Array, heads: Sequence[int], tails: Sequence[int], value: float
     require_room((*X.shape[:2], *sizes))
     if not (any(heads) or any(tails)):
         return X
-    widths = [(0, 0), (0, 0), *zip(heads, tails, strict=True)]
-    return np.pad(X, widths, constant_values=value)
+    if min((*heads, *tails), default=0) < 0:
+        raise ValueError(f"{[*heads, *tails]} would take elements away")
+    # Much quicker than np.pad, where little is padded.
+    padded = np.full((*X.shape[:2], *sizes), value, X.dtype)
+    inside = (slice(h, h + d) for h, d in zip(heads, X.shape[2:], strict=True))
+    padded[(slice(None), slice(None), *inside)] = X
+    return padded
 
 
 def require_room(shape: Sequence[int]) -> None:

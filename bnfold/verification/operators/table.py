@@ -300,7 +300,10 @@ TABLE: Mapping[str, Row] = {
     "Flatten": _REARRANGED,
     "Squeeze": _REARRANGED,
     "Unsqueeze": _REARRANGED,
-    "Concat": _REARRANGED,
+    "Concat": Row(
+        Kind.MOVEMENT, magnitude.alike, _of_attributes(elementwise.concatenated),
+        separates_channels=True,
+    ),
     "Pad": Row(
         Kind.MOVEMENT, magnitude.alike, elementwise.pad, separates_channels=True, brings_in=True,
         parameters=(2,),

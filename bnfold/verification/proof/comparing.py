@@ -6,9 +6,9 @@ See `probe` for the bound.
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 
@@ -57,6 +57,8 @@ _ONCE = 1.05
 """One rounding of each weight, and a little for what is of second order."""
 _FEW = 16
 """Constants of a region of which it is looked whether the candidate has the same."""
+_KEPT = 1 << 20
+"""Elements of constants of which the magnitudes are kept from one sample to the next."""
 _AT_A_TIME = 1 << 16
 """Elements of two results that are compared together: they stay in a processor's cache."""
 
@@ -224,12 +226,14 @@ class Pair:
         """
         allowed = self._allowed()
         underflow, parts = self._underflow(), self._parts()
+        few = sum(array.size for array in self.old_weights.values.values()) <= _KEPT
+        kept = self._sizes(parts) if few else None
         worst, zero = Finding(0.0), True
         held_back: list[_Made] = []
         evidence = _Evidence(self)
         telling: _Made | None = None
         for batch in map(self._possible, inputs):
-            made = self._made(batch, underflow, parts, allowed.slack)
+            made = self._made(batch, underflow, kept or partial(self._sizes, parts), allowed.slack)
             if isinstance(made, Finding):
                 return made
             zero &= not made[0].any()
@@ -284,13 +288,14 @@ class Pair:
         self,
         batch: Mapping[str, Array],
         underflow: Mapping[str, Tracked] | None,
-        parts: Mapping[str, float],
+        sizes: Mapping[str, Tracked] | Callable[[], Mapping[str, Tracked]],
         slack: float,
     ) -> "_Made | Finding":
         """Return what both make of an input, or why that cannot be compared."""
-        sizes = with_parts(self.old_weights, parts)
-        before = tracked_of(self.old, self.old_weights, batch, sizes, slack)
-        del sizes
+        # Large ones take as much room as the weights: here they are gone before the candidate's.
+        known = sizes() if callable(sizes) else sizes
+        before = tracked_of(self.old, self.old_weights, batch, known, slack)
+        del known
         try:
             found = self._candidate(before.magnitude, underflow, self._multiplied(batch))
         except EvaluationError as error:
@@ -300,6 +305,10 @@ class Pair:
             shapes = f"{list(found[0].shape)} instead of {list(before.value.shape)}"
             return Finding(math.inf, f"of shape {shapes}")
         return (before.value, *found)
+
+    def _sizes(self, parts: Mapping[str, float]) -> Mapping[str, Tracked]:
+        """Return the original's constants with their magnitudes, of some only parts."""
+        return with_parts(self.old_weights, parts) or self.old_weights.tracked()
 
     def _allowed(self) -> "_Allowed":
         u = 0.0 if self._is_exact() else self._roundoff()
@@ -520,5 +529,5 @@ def _digest(value: Array) -> bytes:
         block = flat[start : start + _AT_A_TIME]
         if block.dtype.kind == "f":  # zeros of either sign are equal, and so is all that is NaN
             block = np.where(np.isnan(block), np.nan, block + 0.0)
-        digest.update(np.ascontiguousarray(block))
+        digest.update(block.tobytes())
     return digest.digest()

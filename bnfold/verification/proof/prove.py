@@ -43,6 +43,8 @@ _HASHED = 1 << 24
 """Bytes at the beginning, the middle and the end of a file that have a part in the seed."""
 _DEEPEST = 4
 """Linear operators in series, in a region that is named: over more a bound says too little."""
+_LOOKS = 4
+"""How often both parts of a region are cut until they begin at the same tensors."""
 _SUSPECTS = 8
 """Tensors that may be to blame together."""
 _ORDER = {ProbeVerdict.HELD: 0, ProbeVerdict.UNCHECKED: 1, ProbeVerdict.BROKEN: 2}
@@ -296,14 +298,17 @@ class _Prover:
             known = tensor not in self.integers and self.matcher.same(new, tensor)
             return tensor in entering or (known and tensor not in through)
 
-        old_cone, new_cone = _both(old, new, name, nearest)
-        while unlike := ({*old_cone.leaves} ^ {*new_cone.leaves}) - entering - through:
-            through |= unlike
+        tried: tuple[Cone, Cone] | None = None
+        for _ in range(_LOOKS):
             old_cone, new_cone = _both(old, new, name, nearest)
-        yield old_cone, new_cone
-        farther = _both(old, new, name, entering.__contains__)
-        if farther != (old_cone, new_cone):
-            yield farther
+            unlike = ({*old_cone.leaves} ^ {*new_cone.leaves}) - entering - through
+            if not unlike:
+                yield (tried := (old_cone, new_cone))
+                break
+            through |= unlike
+        farthest = _both(old, new, name, entering.__contains__)
+        if farthest != tried:
+            yield farthest
 
     def _named_finding(self, old: Cone, new: Cone) -> Finding | str:
         deepest = max(linear_depth(old), linear_depth(new))

@@ -210,9 +210,7 @@ def _sparse_samples(shapes: Sequence[tuple[int, ...]]) -> int:
     return max(min(wanted, most), fewest)
 
 
-def _samples(
-    rng: np.random.Generator, shape: tuple[int, ...], *, count: int
-) -> Iterator[Array]:
+def _samples(rng: np.random.Generator, shape: tuple[int, ...], *, count: int) -> Iterator[Array]:
     """Yield numbers for one leaf: zeros, dense ones, a few, `count` sparse samples, huge ones."""
     yield np.zeros(shape)
     yield rng.standard_normal(shape)
