@@ -194,7 +194,8 @@ def _shared(
     shapes: Sequence[tuple[int, ...]], seed: int, *, together: bool
 ) -> tuple[tuple[Array, ...], ...]:
     """Return samples that the next region of such shapes will need, too; nobody may change them."""
-    made = tuple(_arrays(shapes, seed, together=together))
+    samples = _arrays(shapes, seed, together=together)
+    made = tuple(tuple(map(np.asarray, arrays)) for arrays in samples)
     for array in itertools.chain.from_iterable(made):
         array.flags.writeable = False
     return made
