@@ -154,8 +154,30 @@ def reshaped(*sizes: int) -> Nodes:
     return node("Reshape", "d", "t" + "_".join(map(str, sizes)))
 
 
+def from_length(op_type: str, number: int) -> Nodes:
+    """Return a crop that begins where a number and the height say."""
+    return [
+        helper.make_node("Shape", ["d"], ["shape"]),
+        helper.make_node("Gather", ["shape", "two"], ["H"]),
+        helper.make_node(op_type, ["H", f"n{number}"], ["first"]),
+        helper.make_node("Slice", ["d", "first", "end", "a"], ["y"]),
+    ]
+
+
+def if_taller(number: int) -> Nodes:
+    """Return a crop of pictures that are taller than a number."""
+    return [
+        helper.make_node("Shape", ["d"], ["shape"]),
+        helper.make_node("Gather", ["shape", "two"], ["H"]),
+        helper.make_node("Greater", ["H", f"n{number}"], ["taller"]),
+        helper.make_node("Cast", ["taller"], ["first"], to=TensorProto.INT64),
+        helper.make_node("Slice", ["d", "first", "end", "a"], ["y"]),
+    ]
+
+
 SHAPES = {"t0_-1": whole(0, -1), "t1_-1": whole(1, -1), "s": whole(0), "a": whole(3),
-          "e64": whole(64), "end": whole(2**62)}  # fmt: skip
+          "e64": whole(64), "end": whole(2**62), "two": whole(2),
+          **{f"n{n}": whole(n) for n in (33, 64, 65, 700, 900)}}  # fmt: skip
 NARROW: dict[str, tuple[Nodes, Nodes]] = {
     "over the batch, too": (
         node("GlobalAveragePool", "d"),
@@ -163,6 +185,10 @@ NARROW: dict[str, tuple[Nodes, Nodes]] = {
     ),
     "of one sample": (reshaped(0, -1), reshaped(1, -1)),
     "to the 64th": (node("Slice", "d", "s", "end", "a"), node("Slice", "d", "s", "e64", "a")),
+    "divided by another number": (from_length("Div", 64), from_length("Div", 33)),
+    "divided by the next number": (from_length("Div", 64), from_length("Div", 65)),
+    "divided by numbers beyond all probes": (from_length("Div", 900), from_length("Div", 700)),
+    "taller than another number": (if_taller(64), if_taller(33)),
 }
 
 
@@ -171,6 +197,15 @@ def test_what_is_right_for_some_shapes_is_not_accepted(tmp_path: Path, how: str)
     behind, instead = NARROW[how]
     assert accepted(proved(tmp_path, *pair(behind, behind, FREE, SHAPES)))
     assert not accepted(proved(tmp_path, *pair(behind, instead, FREE, SHAPES)))
+
+
+@pytest.mark.parametrize("number", [33, 65])
+def test_lengths_that_are_known_are_not_cut_below_what_they_are_divided_by(
+    tmp_path: Path, number: int
+) -> None:
+    behind, instead, shape = from_length("Div", 64), from_length("Div", number), (1, C, 128, 66)
+    assert accepted(proved(tmp_path, *pair(behind, behind, shape, SHAPES)))
+    assert not accepted(proved(tmp_path, *pair(behind, instead, shape, SHAPES)))
 
 
 HALF, SINGLE = TensorProto.FLOAT16, TensorProto.FLOAT

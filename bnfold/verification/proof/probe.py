@@ -41,7 +41,7 @@ from bnfold.verification.proof.computing import weights_of
 from bnfold.verification.proof.cone import Cone
 from bnfold.verification.proof.demands import demanded, merged
 from bnfold.verification.proof.facts import Cast, casts, check_provable
-from bnfold.verification.proof.receptive_field import reach, steps
+from bnfold.verification.proof.receptive_field import reach, steps, tells_apart
 from bnfold.verification.proof.samples import VOLUME, Sizes, channel_hints, trials
 from bnfold.verification.proof.scaling import NOTHING_MULTIPLIED, Multiplied
 
@@ -50,6 +50,8 @@ _ROUNDS = 4
 """Sets of samples where they are restricted."""
 _HALF = 2.0**-11
 """Unit roundoff of half precision."""
+_UNCUT = 1 << 40
+"""A step that is longer than any axis, so that none is cut down by a multiple of it."""
 _SECOND = 8
 """Sizes that are tried for a second one which the original takes."""
 
@@ -184,8 +186,11 @@ class _Search:
     def _tries(self) -> "Iterator[Sizes]":
         old, new = self.pair.old, self.pair.new
         hints = channel_hints(old, self.pair.old_weights)
-        least = max(reach(old, self.pair.old_weights), reach(new, self.pair.new_weights))
-        step = math.lcm(steps(old), steps(new))
+        weights = self.pair.old_weights, self.pair.new_weights
+        apart = tells_apart(old, new, weights)
+        least = max(*map(reach, (old, new), weights), apart)
+        # Where lengths that are known are computed with, only these themselves tell.
+        step = _UNCUT if apart else math.lcm(steps(old), steps(new))
         both = self._lengths_are_free and not self.pair.is_general
         return itertools.islice(
             trials(self.leaves, self.shapes, self.demands, hints, least, step=step, both=both),

@@ -12,14 +12,16 @@ from typing import Any
 import numpy as np
 import onnx
 
-from bnfold.verification.operators.node import attributes_of
-from bnfold.verification.operators.table import Window, row_of
+from bnfold.verification.operators.node import UnsupportedError, attributes_of
+from bnfold.verification.operators.table import Kind, Window, row_of
 from bnfold.verification.proof.computing import Weights
 from bnfold.verification.proof.cone import Cone
 
 _STEPS = 32
 _FAR = 512
 """Elements; what counts further is not followed."""
+_FEW = 8
+"""Numbers of a constant that are looked at, where it has as many as a shape has axes."""
 _LEAST = 2
 """Shorter axes than this would look like axes that are broadcast."""
 
@@ -62,6 +64,36 @@ def _counted(node: onnx.NodeProto, weights: Weights) -> Iterator[int]:
         for number, axis in zip(counted.tolist(), along.tolist(), strict=False):
             if axis not in (0, 1) and abs(number) <= _FAR:
                 yield abs(number) + 2
+
+
+def tells_apart(old: Cone, new: Cone, weights: tuple[Weights, Weights]) -> int:
+    """Return a length at which it shows that lengths are computed with other numbers; 0 if none is.
+
+    A length divided by 64 is what it is divided by 33, nothing, for all below 33; the first to tell
+    is 63 at the latest. What compares, or takes the larger one, shows there, too.
+
+    Raises:
+        UnsupportedError: No length shows it that a probe could try.
+    """
+    mine, theirs = map(_counting, (old, new), weights)
+    unlike = [number for _, number in (mine - theirs) + (theirs - mine)]
+    longest = max(map(abs, unlike), default=0.0)
+    if longest > _FAR:
+        raise UnsupportedError(f"lengths are computed with other numbers, such as {longest:g}")
+    return max(math.ceil(longest) - 1, 1) if unlike else 0
+
+
+def _counting(cone: Cone, weights: Weights) -> Counter[tuple[str, float]]:
+    """Count the numbers with which lengths are computed, by the operator that does."""
+    counted: Counter[tuple[str, float]] = Counter()
+    for index in cone.told:
+        node = cone.scope.nodes[index]
+        if row_of(node).kind in {Kind.MOVEMENT, Kind.SHAPE}:  # no arithmetic
+            continue
+        known = [weights.values[name] for name in node.input if name in weights.values]
+        numbers = (float(number) for array in known for number in array.reshape(-1)[:_FEW])
+        counted.update((node.op_type, number) for number in numbers if math.isfinite(number))
+    return counted
 
 
 def steps(cone: Cone) -> int:

@@ -13,8 +13,9 @@ from onnx import TensorProto, helper, numpy_helper
 from proving import clone, proved
 
 import bnfold
+from bnfold.files import from_proto
 from bnfold.region import Region
-from bnfold.verification.proof.prove import prove
+from bnfold.verification.proof.prove import prove, seed_of
 from bnfold.verification.verdict import ProbeVerdict
 
 
@@ -414,3 +415,28 @@ def test_outputs_that_nobody_needs_are_no_unchecked_folds(tmp_path: Path) -> Non
     proof = proved(tmp_path, model, folding.model, list(folding.regions))
     assert proof.structure.proved
     assert {probe.verdict for probe in proof.probes} == {ProbeVerdict.HELD}
+
+
+def test_the_seed_is_drawn_from_both_files() -> None:
+    """Nobody can make a candidate that is right for the inputs of its probes alone."""
+
+    def changed(model: onnx.ModelProto) -> onnx.ModelProto:
+        other = clone(model)
+        stored = other.graph.initializer[0]
+        array = numpy_helper.to_array(stored).copy()
+        array.flat[-1] = np.nextafter(array.flat[-1], np.inf)
+        stored.CopyFrom(numpy_helper.from_array(array, stored.name))
+        return other
+
+    def seed(first: onnx.ModelProto, second: onnx.ModelProto, number: int = 0) -> int:
+        return seed_of(from_proto(first), from_proto(second), number)
+
+    original = network(0)
+    candidate, _ = fold(original)
+    seeds = [
+        seed(original, candidate), seed(changed(original), candidate),
+        seed(original, changed(candidate)), seed(candidate, original),
+        seed(original, candidate, 1),
+    ]  # fmt: skip
+    assert len({*seeds}) == len(seeds)
+    assert seed(clone(original), clone(candidate)) == seeds[0]
