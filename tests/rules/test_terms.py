@@ -11,7 +11,8 @@ from dice import Dice
 from operators import constant, data, operator, unknown
 
 from bnfold.reasons import Reason, Refusal
-from bnfold.rules.terms import TERM, Term, Window, add_into, added, crop_of
+from bnfold.rules.linear_maps import Term, Window, add_into, added, crop_of
+from bnfold.rules.terms import TERM
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

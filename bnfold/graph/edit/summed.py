@@ -21,7 +21,7 @@ from bnfold.graph.edit.rewriter import Rewriter, set_attribute
 from bnfold.graph.index.view import NONE
 from bnfold.graph.plan.absorbed import Absorbed, Summand, Summed
 from bnfold.rules.affine import F64, any_nonzero
-from bnfold.rules.terms import Term, add_into
+from bnfold.rules.linear_maps import Term, add_into
 
 Read = Callable[[Absorbed, Term], NDArray[np.generic]]
 """Returns the stored kernel of a linear node, [Cout, Cin/g, taps…]."""

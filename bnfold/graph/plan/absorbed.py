@@ -9,7 +9,7 @@ from bnfold.frozen import frozen
 from bnfold.reasons import Reason, Refusal
 from bnfold.rules.affine import F64, Affine, any_nonzero
 from bnfold.rules.linear import Border, Linear
-from bnfold.rules.terms import Term
+from bnfold.rules.linear_maps import Term
 
 
 @lru_cache(maxsize=1 << 10)

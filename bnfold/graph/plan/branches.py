@@ -15,7 +15,8 @@ from bnfold.graph.plan.run import can_follow
 from bnfold.reasons import Refusal
 from bnfold.rules.affine import Affine
 from bnfold.rules.carry import Sum
-from bnfold.rules.terms import ADDED, Term, Window, crop_of
+from bnfold.rules.linear_maps import Term, Window, crop_of
+from bnfold.rules.terms import ADDED
 
 
 @frozen(eq=False)

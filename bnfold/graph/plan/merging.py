@@ -19,7 +19,7 @@ from bnfold.graph.plan.parts import Cluster, Part
 from bnfold.graph.plan.proposal import MergedSum
 from bnfold.reasons import Reason, Refusal
 from bnfold.rules.linear import Border
-from bnfold.rules.terms import Window
+from bnfold.rules.linear_maps import Window
 
 Signs = Mapping[int, tuple[int, ...]]
 """The sign of each input of some nodes, 0 for one that is lost."""

@@ -14,7 +14,7 @@ from bnfold.graph.plan.branches import Branch, plain
 from bnfold.graph.plan.draft import Draft
 from bnfold.limits import AFFINES
 from bnfold.reasons import Reason, Refusal
-from bnfold.rules.terms import Term, added
+from bnfold.rules.linear_maps import Term, added
 
 _NESTED = 64
 """Sums that may stand one inside the other."""

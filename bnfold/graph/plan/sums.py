@@ -18,7 +18,8 @@ from bnfold.graph.plan.draft import Draft
 from bnfold.graph.plan.merging import merged_sum
 from bnfold.graph.plan.parts import Cluster, Part, Parts, largest
 from bnfold.reasons import Obstacle, Reason, Refusal
-from bnfold.rules.terms import TERM, Term
+from bnfold.rules.linear_maps import Term
+from bnfold.rules.terms import TERM
 
 _TRIED = 8
 """Clusters that a branch is tried with, so that planning stays linear."""

@@ -14,7 +14,7 @@ import bnfold
 from bnfold.files.opened import from_proto
 from bnfold.verification.proof.computing import weights_of
 from bnfold.verification.proof.cone import cut
-from bnfold.verification.proof.linear_map import results
+from bnfold.verification.proof.linear_walk import results
 from bnfold.verification.proof.proportion import Rounding
 from bnfold.verification.proof.scopes import graph_scope
 from bnfold.verification.proof.summation import sums_differ
