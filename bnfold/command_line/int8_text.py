@@ -24,8 +24,9 @@ def int8_lines(report: Report) -> Iterator[str]:
         if not bad:
             continue
         before, after, node = max(bad, key=lambda told: told[0] - told[1])
+        number = len(report.weights or ())
         yield (
-            f"as int8 {how.replace('_', ' ')}, {len(bad)} of {len(report.weights or ())} weights "
+            f"as int8 {how.replace('_', ' ')}, {len(bad)} of {number} weight{'s' * (number > 1)} "
             f"{'loses' if len(bad) == 1 else 'lose'} over {_NOTABLE} dB by folding, most "
             f"{node} ({change(before, after)}): {what}"
         )

@@ -51,6 +51,7 @@ def test_what_loses_little_is_not_told(weights: tuple[tuple[Int8Record, Int8Reco
 
 def test_what_was_exact_before_is_told() -> None:
     (line, _) = int8_lines(reported((of(inf, inf), of(50, 60))))
+    assert "1 of 1 weight loses" in line
     assert "(exact → 50.0 dB)" in line
 
 
