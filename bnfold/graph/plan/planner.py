@@ -158,6 +158,7 @@ class Planner:
     def _step(self) -> bool:
         """Let go what goes now; return whether anything did."""
         if self._sums is not None and self._sums.merge_all():
+            self._worth |= self._sums.holders
             return True
         if self._options.for_quantization and self._try_all(self._candidates(), only_up=True):
             return True  # a weight has no room for its input channels that its output ones need

@@ -45,6 +45,8 @@ class Sums:
         self._branches = Branches(draft, self._term_of)
         self._candidates = [n for n in sorted(draft.roles.carry) if self._branches.is_sum(n)]
         self.kept: dict[tuple[int, ...], Obstacle] = {}
+        self.holders: set[int] = set()
+        """Runs that hold a sum of affines. They change something now, if they did not before."""
 
     def merge_all(self) -> bool:
         """Merge what can be; return whether anything was."""
@@ -68,6 +70,7 @@ class Sums:
             for one in found:
                 self._keep(one.branches, refusal.obstacle)
             return False
+        self.holders |= merged.affines.keys()
         for state in merged.states.values():
             if state.summed is not None:
                 self._terms[state.node] = replace(state.summed.term, layout=state.layout)
