@@ -132,7 +132,7 @@ def _part(edges: Sequence[Pair]) -> Layout:
     at = {n: (top - y, x - left) for n, (x, y) in sorted(places)}
     following: dict[int, list[int]] = defaultdict(list)
     for one, other in joints or pairs:
-        following[one].append(other)
+        following[int(one)].append(int(other))  # it would take names, too
     lines = tuple(
         tuple(at[n] for n in (node, *_until_node(after, following, len(nodes))))
         for node in range(len(nodes))
