@@ -87,19 +87,30 @@ def _timing(timing: Mapping[str, Any] | None) -> list[str]:
         return ["", "", "not measured"]
     sides = [timing["before"], timing["after"]]
     medians = [side["median"] for side in sides]
-    spread = max((side["high"] - side["low"]) / 2 / side["median"] for side in sides)
     claim = timing["verdict"]
     if claim != "no difference":
         claim = f"{abs(1 - medians[1] / medians[0]):.0%} {claim}"
-    return [_pair([round(1e3 * m, 3) for m in medians]) + " ms", f"± {spread:.0%}", claim]
+    return [_pair([round(1e3 * m, 3) for m in medians]) + " ms", f"± {spread(timing):.0%}", claim]
+
+
+def spread(timing: Mapping[str, Any]) -> float:
+    """Return by what part of the median runs lie around it, on the side where they do so more."""
+    sides = timing["before"], timing["after"]
+    parts: list[float] = [(side["high"] - side["low"]) / 2 / side["median"] for side in sides]
+    return max(parts)
+
+
+def asked(description: str) -> argparse.Namespace:
+    """Read a command line of networks, and how long to time each."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("models", type=Path, nargs="*", help="[default: see the script]")
+    parser.add_argument("--seconds", type=float, default=5.0, help="for timing each network")
+    return parser.parse_args()
 
 
 def main() -> None:
     """Read the command line, measure, print."""
-    parser = argparse.ArgumentParser(description="What is executed, and how long it takes.")
-    parser.add_argument("models", type=Path, nargs="*", help="[default: see the script]")
-    parser.add_argument("--seconds", type=float, default=5.0, help="for timing each network")
-    arguments = parser.parse_args()
+    arguments = asked("What is executed, and how long it takes.")
     print(provenance())
     print()
     with tempfile.TemporaryDirectory(prefix="bnfold-benchmark-") as name:

@@ -11,13 +11,12 @@ parentheses: what folding gains without the sums. Without arguments it takes the
 `models/` that have such branches; full-size ones come from timm, by the scripts in `models/`.
 """
 
-import argparse
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from gain import report_of
+from gain import asked, report_of, spread
 from measure import HERE, provenance, table
 
 _HEAD: Final = (
@@ -64,17 +63,13 @@ def _ratios(told: Mapping[str, Any]) -> list[str]:
 def _ratio(timing: Mapping[str, Any] | None) -> str:
     if timing is None:
         return "not measured"
-    before, after = timing["before"], timing["after"]
-    spread = max((side["high"] - side["low"]) / 2 / side["median"] for side in (before, after))
-    return f"{before['median'] / after['median']:.2f} ± {spread:.0%}"
+    ratio = timing["before"]["median"] / timing["after"]["median"]
+    return f"{ratio:.2f} ± {spread(timing):.0%}"
 
 
 def main() -> None:
     """Read the command line, measure, print."""
-    parser = argparse.ArgumentParser(description="What merging branches gains.")
-    parser.add_argument("models", type=Path, nargs="*", help="[default: see the script]")
-    parser.add_argument("--seconds", type=float, default=5.0, help="for timing each network")
-    arguments = parser.parse_args()
+    arguments = asked("What merging branches gains.")
     print(provenance())
     print()
     found: list[list[str]] = []

@@ -17,7 +17,7 @@ from bnfold.files.remote_models import fetch_whole, local_copy, temporary_folder
 from bnfold.folding import Decision, carry_out, function_names
 from bnfold.frozen import frozen, slotted
 from bnfold.graph.options import EVERYTHING, FoldOptions
-from bnfold.paths import as_path
+from bnfold.paths import as_path, calling
 from bnfold.region import Region
 from bnfold.reports.cost import cost_of
 from bnfold.reports.network import Network, network_of
@@ -253,16 +253,9 @@ def _calling(files: Mapping[str, str]) -> Iterator[None]:
     try:
         yield
     except (ProviderError, VerificationError, TooManyKeptError) as error:
-        raise type(error)(_said(error, files), error.report.calling(files)) from error
+        raise type(error)(calling(str(error), files), error.report.calling(files)) from error
     except (ModelError, RequestError) as error:
-        raise type(error)(_said(error, files)) from error
-
-
-def _said(error: Exception, files: Mapping[str, str]) -> str:
-    text = str(error)
-    for here, name in files.items():
-        text = text.replace(here, name)
-    return text
+        raise type(error)(calling(str(error), files)) from error
 
 
 def verify(
@@ -358,7 +351,6 @@ class _Job:
     step: Callable[[str], None]
     named: bool
     estimate: "Estimate | None" = None
-    weights: tuple[WeightRecord, ...] | None = None
 
     def check(self) -> Report:
         """Return what would be folded; write nothing."""
@@ -368,8 +360,8 @@ class _Job:
             return carry_out(basis, self.how.fold, partial(self._checked, source))
 
     def _checked(self, source: OpenedModel, decision: Decision) -> Report:
-        self._measure_weights(decision)
-        report = self._report(source, decision, checked_only=True)
+        weights = self._weights(decision)
+        report = replace(self._report(source, decision, checked_only=True), weights=weights)
         if self.how.explain is None:
             return report
         from bnfold.reports.explained import explained_records
@@ -434,19 +426,20 @@ class _Job:
         decision: Decision,
     ) -> Report:
         external, sharing = self.how.external_data, self.how.share_data
-        if self.how.max_kept is not None:
-            self._require_good(self._report(source, decision))
-        self._measure_weights(decision)
-        if not (decision.plan.changes or decision.rewritten.lifted):
-            if not self.named and basis is source and self.source.stem.endswith(FOLDED):
-                self.target = self.source  # a folded model, folded again, is what it was
+        changes = decision.plan.changes or decision.rewritten.lifted
+        if not (changes or self.named) and basis is source and self.source.stem.endswith(FOLDED):
+            self.target = self.source  # a folded model, folded again, is what it was
+        report = self._report(source, decision)
+        self._require_good(report)
+        report = replace(report, weights=self._weights(decision))
+        if not changes:
             # What is to be replaced by itself stays, unless it shall have another form.
             replaces_itself = self.target == self.source and basis is source
             written = not replaces_itself or self.how.external_data is True
             if written:
                 copy_model(basis, self.target, external_data=external, share_data=sharing)
-            return self._report(source, decision, written=written)
-        made, verification = decision.rewritten, None
+            return self._written(report, source) if written else report
+        made = decision.rewritten
         gone = len(decision.plan.removed)
         self.step(f"writing: {gone} of {Counts.of(source.proto).nodes} nodes folded")
         with stage(
@@ -458,12 +451,19 @@ class _Job:
             share_data=sharing,
         ) as staged:
             if verifier is not None:
-                verification = verifier.verify(staged.path, decision.plan.regions)
+                found = verifier.verify(staged.path, decision.plan.regions)
                 basis.require_unchanged()  # or something else was verified
                 source.require_unchanged()
-                self._require_good(self._report(source, decision, verification=verification))
+                report = replace(report, verification=found)
+                self._require_good(report)
             staged.publish()
-        return self._report(source, decision, verification=verification, written=True)
+        return self._written(report, source)
+
+    def _written(self, report: Report, source: OpenedModel) -> Report:
+        """Return the report of a model that has been written."""
+        target = FileRecord.of(self.target, digest=self.how.digest)
+        left = self._left_files(source)
+        return replace(report, written=True, target=target, left_files=left)
 
     def _require_good(self, report: Report) -> None:
         """Raise the error that belongs to what the model did not pass."""
@@ -479,14 +479,12 @@ class _Job:
         source: OpenedModel,
         decision: Decision,
         *,
-        written: bool = False,
         checked_only: bool = False,
-        verification: "Verification | None" = None,
     ) -> Report:
         return Report(
             source=FileRecord.of_opened(source, self.source, digest=self.how.digest),
-            target=None if checked_only else self._target_record(written=written),
-            written=written,
+            target=None if checked_only else FileRecord(str(self.target)),
+            written=False,
             before=Counts.of(source.proto),
             after=Counts.of(decision.rewritten.proto),
             folds=fold_records(decision.graph, decision.plan),
@@ -497,30 +495,23 @@ class _Job:
             adds=decision.rewritten.adds,
             lifted=decision.rewritten.lifted,
             inlined=function_names(decision.inlined),
-            left_files=self._left_files(source) if written else (),
-            verification=verification,
             checked_only=checked_only,
             statistics=self.estimate,
             max_kept=self.how.max_kept,
             cost_before=cost_of(decision.opened.proto, decision.graph),
             cost_after=cost_of(decision.rewritten.proto, decision.graph),
-            weights=self.weights,
             network=self._network(decision) if self.how.picture else None,
         )
 
     def _network(self, decision: Decision) -> Network:
         return network_of(decision.graph, decision.plan, decision.rewritten.dropped)
 
-    def _measure_weights(self, decision: Decision) -> None:
-        """Find out what folding does to weights, while the files are as they were."""
-        if self.how.tells_weights:
-            self.step("measuring what the weights lose as int8")
-            self.weights = weight_records(decision.graph, decision.plan, decision.rewritten)
-
-    def _target_record(self, *, written: bool) -> FileRecord:
-        if not written:
-            return FileRecord(str(self.target))
-        return FileRecord.of(self.target, digest=self.how.digest)
+    def _weights(self, decision: Decision) -> tuple[WeightRecord, ...] | None:
+        """Return what folding does to weights, while the files are as they were."""
+        if not self.how.tells_weights:
+            return None
+        self.step("measuring what the weights lose as int8")
+        return weight_records(decision.graph, decision.plan, decision.rewritten)
 
     def _left_files(self, opened: OpenedModel) -> tuple[str, ...]:
         """Return the data files that the model, which was replaced in place, reads no longer."""

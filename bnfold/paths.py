@@ -1,6 +1,7 @@
 """Paths, which are bytes to the system, and text to most of what is told of them."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from bnfold.errors import RequestError
@@ -16,6 +17,13 @@ def as_path(given: str | os.PathLike[str]) -> Path:
     if not text or "\0" in text:
         raise RequestError(f"{text!r} is no file's name")
     return Path(text)
+
+
+def calling(text: str, names: Mapping[str, str]) -> str:
+    """Return a text in which files are called otherwise, as the user calls them."""
+    for here, name in names.items():
+        text = text.replace(here, name)
+    return text
 
 
 def is_text(path: Path | str) -> bool:

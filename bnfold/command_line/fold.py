@@ -27,12 +27,16 @@ from bnfold.processes.signals import interrupts_held_back
 from bnfold.version import __version__
 
 _CODES = "\n".join(f"  {code}  {says}" for code, says in EXIT_CODES.items())
+_FURTHER = {
+    "verify ORIGINAL CANDIDATE": "do two models compute the same?",
+    "ops": "the operators that bnfold knows",
+    "explain CODE": "what a reason means, and what to do",
+    "completion SHELL": "completion for bash, zsh and fish",
+}
+_COMMANDS = "\n".join(f"  bnfold {words:<26}  {says}" for words, says in _FURTHER.items())
 _EPILOG = f"""\b
 Further commands:
-  bnfold verify ORIGINAL CANDIDATE   do two models compute the same?
-  bnfold ops                         the operators that bnfold knows
-  bnfold explain CODE                what a reason means, and what to do
-  bnfold completion SHELL            completion for bash, zsh and fish
+{_COMMANDS}
 
 \b
 Exit codes:
@@ -185,7 +189,9 @@ def fold(models: Sequence[Path], **options: Any) -> None:  # noqa: ANN401 - clic
         check_together(options)
         _check_names(models)
         with interrupts_held_back():
-            from bnfold.api import FileOptions
+            from dataclasses import replace
+
+            from bnfold.api import file_options
             from bnfold.command_line.batch import run_all
             from bnfold.command_line.hands import hired
             from bnfold.command_line.progress import progress
@@ -196,37 +202,30 @@ def fold(models: Sequence[Path], **options: Any) -> None:  # noqa: ANN401 - clic
                 require_explainable,
             )
             from bnfold.command_line.telling import Accounts, Telling
-            from bnfold.graph.options import FoldOptions
             from bnfold.reports.report import ReportFile, is_page
-            from bnfold.rules.composites import checked_names
 
         resume_collecting()
-        request = Request(
-            options["output"],
-            options["directory"],
-            FileOptions(
-                verify=None if options["no_verify"] else verify_options(options),
-                statistics=statistics_options(options),
-                fold=FoldOptions(
-                    options["bn_only"],
-                    options["keep_overridable"],
-                    not options["no_merge"],
-                    checked_names(options["take_apart"]),
-                    options["lift_constants"],
-                    options["for_quantization"],
-                    options["per_tensor"],
-                ),
-                in_place=options["in_place"],
-                check=options["check"],
-                max_kept=options["max_kept"],
-                external_data=options["external_data"],
-                share_data=options["share_data"],
-                digest=options["report"] is not None,
-                explain=options["explain"],
-                int8=True if options["report"] is not None else None,
-                picture=options["report"] is not None and is_page(options["report"]),
-            ),
+        how = file_options(
+            verify=None if options["no_verify"] else verify_options(options),
+            statistics=statistics_options(options),
+            bn_only=options["bn_only"],
+            keep_overridable=options["keep_overridable"],
+            merge=not options["no_merge"],
+            take_apart=options["take_apart"],
+            lift_constants=options["lift_constants"],
+            for_quantization=options["for_quantization"],
+            per_tensor=options["per_tensor"],
+            in_place=options["in_place"],
+            check=options["check"],
+            max_kept=options["max_kept"],
+            external_data=options["external_data"],
+            share_data=options["share_data"],
+            digest=options["report"] is not None,
+            explain=options["explain"],
+            int8=True if options["report"] is not None else None,
         )
+        drawn = options["report"] is not None and is_page(options["report"])
+        request = Request(options["output"], options["directory"], replace(how, picture=drawn))
         sources = find_sources(models, options["directory"])
         require_explainable(sources, request)
         if options["report"] is not None:
@@ -281,6 +280,6 @@ def _check_names(models: Sequence[Path]) -> None:
     if not word.isalpha() or models[0].exists():
         return
     hint = f"; is '{_HABITS[word]}' meant?" if word in _HABITS else ""
-    hint = hint or meant(word, ["verify", "ops", "explain", "completion"], "bnfold ")
+    hint = hint or meant(word, [words.split()[0] for words in _FURTHER], "bnfold ")
     if hint:
         raise RequestError(f"{word}: no such file{hint}")

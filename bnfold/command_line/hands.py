@@ -1,11 +1,11 @@
 """Who folds several models: processes of our own, or a Dask cluster."""
 
 import logging
-import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from bnfold.errors import RequestError, first_sentence
+from bnfold.processes.processors import processors
 from bnfold.processes.signals import interrupts_held_back
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def hired(options: dict[str, Any]) -> "Iterator[Hands]":
 def _client(make: Any, address: str, jobs: int | None) -> Any:  # noqa: ANN401 - untyped
     """Connect to a scheduler, or start one with workers of one thread each."""
     if address == "local":
-        workers = jobs or len(os.sched_getaffinity(0))
+        workers = jobs or processors()
         return make(n_workers=workers, threads_per_worker=1, dashboard_address=None)
     if jobs is not None:
         raise RequestError("--jobs and --dask exclude each other, except for --dask local")

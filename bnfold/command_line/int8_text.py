@@ -1,14 +1,10 @@
 """Where folding makes weights worse as int8, as text: one line for each way to quantize them."""
 
 from collections.abc import Iterator
-from typing import Final
 
 from bnfold.reports.report import Report
 from bnfold.reports.weights import Int8Record
-from bnfold.rules.int8 import change
-
-_NOTABLE: Final = 3
-"""Decibels; less is not worth a line."""
+from bnfold.rules.int8 import NOTABLE, change
 
 
 def int8_lines(report: Report) -> Iterator[str]:
@@ -20,14 +16,14 @@ def int8_lines(report: Report) -> Iterator[str]:
     known = [(weight, weight.before) for weight in report.weights or () if weight.before]
     for how, what in advice.items():
         ratios = [(_ratio(before, how), _ratio(w.after, how), w.node) for w, before in known]
-        bad = [told for told in ratios if told[0] - told[1] > _NOTABLE]
+        bad = [told for told in ratios if told[0] - told[1] > NOTABLE]
         if not bad:
             continue
         before, after, node = max(bad, key=lambda told: told[0] - told[1])
         number = len(report.weights or ())
         yield (
             f"as int8 {how.replace('_', ' ')}, {len(bad)} of {number} weight{'s' * (number > 1)} "
-            f"{'loses' if len(bad) == 1 else 'lose'} over {_NOTABLE} dB by folding, most "
+            f"{'loses' if len(bad) == 1 else 'lose'} over {NOTABLE:g} dB by folding, most "
             f"{node} ({change(before, after)}): {what}"
         )
 

@@ -16,6 +16,7 @@ from typing import Final, Self
 
 from bnfold.files.pieces import Made, Piece, Slice
 from bnfold.files.stores import FileStore
+from bnfold.processes.processors import processors
 from bnfold.processes.signals import interrupts_held_back
 
 STRIDE: Final = 64 << 20
@@ -97,7 +98,7 @@ class _Makers:
 
     def begin(self) -> None:
         """Start the other threads."""
-        for _ in range(min(_processors(), _MOST_THREADS, len(self._waiting)) - 1):
+        for _ in range(min(processors(), _MOST_THREADS, len(self._waiting)) - 1):
             thread = threading.Thread(target=self._assist, daemon=True)
             self._busy.add(thread)
             try:
@@ -181,13 +182,6 @@ class _Trail:
         with contextlib.suppress(OSError):  # it is only advice
             os.posix_fadvise(self.descriptor, self._begin, length, os.POSIX_FADV_DONTNEED)
         self._begin = end
-
-
-def _processors() -> int:
-    """Return how many processors this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def send(piece: Piece, write: Callable[[bytes | memoryview], object]) -> None:

@@ -32,7 +32,7 @@ def values(model: onnx.ModelProto) -> Iterator[onnx.ValueInfoProto]:
             yield from holder.output
         for node in holder.node:
             if node.attribute:
-                waiting += _subgraphs(node)
+                waiting += subgraphs(node)
 
 
 def graphs(model: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
@@ -44,7 +44,7 @@ def graphs(model: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
             yield holder
         for node in holder.node:
             if node.attribute:
-                waiting += _subgraphs(node)
+                waiting += subgraphs(node)
 
 
 def node_count(model: onnx.ModelProto) -> int:
@@ -55,11 +55,12 @@ def node_count(model: onnx.ModelProto) -> int:
         count += len(nodes)
         for node in nodes:
             if node.attribute:
-                waiting += _subgraphs(node)
+                waiting += subgraphs(node)
     return count
 
 
-def _subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """Yield the graphs that a node holds."""
     for attribute in node.attribute:
         yield from attribute.graphs
         if attribute.HasField("g"):

@@ -17,6 +17,7 @@ from bnfold.many.outcome import Outcome
 from bnfold.many.task import Task
 from bnfold.paths import as_path
 from bnfold.processes.pool import Processes
+from bnfold.processes.processors import processors
 
 Pair = tuple[str | Path, str | Path | None]
 """A model, and where the folded one goes; None for `net.folded.onnx` beside `net.onnx`."""
@@ -59,7 +60,7 @@ def fold_many(
     if any(number is not None and number < 1 for number in (jobs, ahead)):
         raise ValueError("jobs and ahead are 1 or more")
     how = file_options(**options)
-    hands = executor if executor is not None else jobs or _processors()
+    hands = executor if executor is not None else jobs or processors()
     tasks = _Asked(how).tasks(pairs)
     return fold_tasks(tasks, hands, skip_existing=skip_existing, ahead=ahead)
 
@@ -130,10 +131,3 @@ class _Asked:
         self.written[writing] = source
         self.read.add(reading)
         return ""
-
-
-def _processors() -> int:
-    """Return how many processors this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bnfold.reports.report import Entry, Existing, Exit, Failure, FileRecord, Report
+from bnfold.paths import calling
+from bnfold.reports.report import Entry, Existing, Exit, Failure, Report
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,25 +68,11 @@ class Outcome:
             names: What each file is to be called.
             said: What they are to be called in the text of an error, if something else.
         """
-        error = self.error
-        for here, name in (said or {str(here): str(name) for here, name in names.items()}).items():
-            error = error.replace(here, name)
-        report, existing = self.report, self.existing
-        if report is not None:
-            aim = None if report.target is None else _renamed(report.target, names)
-            report = replace(report, source=_renamed(report.source, names), target=aim)
-        if existing is not None:
-            source, target = (_renamed(file, names) for file in (existing.source, existing.target))
-            existing = replace(existing, source=source, target=target)
+        files = {str(here): str(name) for here, name in names.items()}
         return replace(
             self,
             source=names.get(self.source, self.source),
-            report=report,
-            existing=existing,
-            error=error,
+            report=None if self.report is None else self.report.calling(files),
+            existing=None if self.existing is None else self.existing.calling(files),
+            error=calling(self.error, said or files),
         )
-
-
-def _renamed(file: FileRecord, names: Mapping[Path, Path]) -> FileRecord:
-    path = Path(file.path)
-    return replace(file, path=str(names.get(path, path)))

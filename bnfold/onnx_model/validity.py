@@ -6,12 +6,13 @@ are for who indexes the graph, shapes for inference. Operators that onnx does no
 since runtimes have their own.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 import onnx
 
 from bnfold.errors import ModelError, first_sentence
+from bnfold.files.walk import subgraphs
 
 _LAST_VERSION: Final = 2**31 - 1
 """Onnx counts versions in 32 bits, although models store them in 64."""
@@ -74,7 +75,7 @@ class _Check:
                 self._require_defined(node)
                 _require_window(node, schema, self._opset, dims)
                 _require_fitting(node, dims)
-            for body in _bodies(node):
+            for body in subgraphs(node):
                 self.graph(body, dims)
 
     def _schema(self, node: onnx.NodeProto) -> onnx.defs.OpSchema | None:
@@ -98,13 +99,6 @@ class _Check:
             onnx.checker.check_node(_without_bulk(node), self._context)
         except onnx.checker.ValidationError as error:
             raise _invalid(node, first_sentence(error)) from error
-
-
-def _bodies(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
-    for attribute in node.attribute:
-        if attribute.HasField("g"):
-            yield attribute.g
-        yield from attribute.graphs
 
 
 def _without_bulk(node: onnx.NodeProto) -> onnx.NodeProto:

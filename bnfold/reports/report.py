@@ -79,6 +79,10 @@ class FileRecord(Plain):
             return cls.of(path, digest=digest)
         return cls(str(path), sha256_of(opened.file) if digest else None, opened.file.size)
 
+    def calling(self, files: Mapping[str, str]) -> "FileRecord":
+        """Return the record of a file that is called otherwise, if it is one of these."""
+        return replace(self, path=files.get(self.path, self.path))
+
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Report(Shown):
@@ -166,11 +170,8 @@ class Report(Shown):
 
     def calling(self, files: Mapping[str, str]) -> "Report":
         """Return the same report with files called otherwise, as the user calls them."""
-        source = replace(self.source, path=files.get(self.source.path, self.source.path))
-        target = self.target
-        if target is not None:
-            target = replace(target, path=files.get(target.path, target.path))
-        return replace(self, source=source, target=target)
+        target = None if self.target is None else self.target.calling(files)
+        return replace(self, source=self.source.calling(files), target=target)
 
     def told(self) -> dict[str, str]:
         """Return what was done, and the verdict."""
@@ -277,6 +278,11 @@ class Existing(Plain):
 
     exit_code: ClassVar[Exit] = Exit.DONE
     error: ClassVar[str | None] = None
+
+    def calling(self, files: Mapping[str, str]) -> "Existing":
+        """Return the same with files called otherwise, as the user calls them."""
+        source, target = (file.calling(files) for file in (self.source, self.target))
+        return replace(self, source=source, target=target)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report of when it was made, which says that it was there already."""

@@ -30,6 +30,9 @@ from bnfold.rules.affine import F64
 STEPS: Final = 127
 """Steps from 0 to the largest number; −128 is left out, so that the range is symmetric."""
 
+NOTABLE: Final = 3.0
+"""So much of a ratio, in dB, is half a bit; less is not worth a word."""
+
 _SAMPLE: Final = 1 << 14
 """So many numbers are rounded."""
 

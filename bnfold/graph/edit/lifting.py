@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 import onnx
 
+from bnfold.files.walk import subgraphs
 from bnfold.graph.edit.messages import arrange
 
 FIRST_IR = 4
@@ -99,6 +100,5 @@ def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
     """Yield a graph and those within."""
     yield graph
     for node in graph.node:
-        for attribute in node.attribute:
-            for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
-                yield from _graphs(inner)
+        for inner in subgraphs(node):
+            yield from _graphs(inner)

@@ -24,10 +24,7 @@ from bnfold.graph.plan.run import Run
 from bnfold.limits import MEASURED
 from bnfold.reasons import Reason, Refusal
 from bnfold.rules.affine import F64
-from bnfold.rules.int8 import Spread, change
-
-DECIBELS: Final = 3
-"""So much may be lost."""
+from bnfold.rules.int8 import NOTABLE, Spread, change
 
 _VARIANCE: Final = 4
 """The input of a BatchNormalization that is its variance."""
@@ -58,7 +55,7 @@ class Precision:
         original, so_far, new = (
             self._ratio(state, variances) for state in (nothing, before, after)
         )
-        if new < min(original - DECIBELS, so_far):
+        if new < min(original - NOTABLE, so_far):
             how = "tensor" if self._per_tensor else "channel"
             raise Refusal(Reason.INT8_LOSS, f"{change(original, new)} per {how}")
 

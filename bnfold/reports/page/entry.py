@@ -12,9 +12,7 @@ from bnfold.reports.page.numbers import Data, relative
 from bnfold.reports.page.outcome import outcome
 from bnfold.reports.page.picture import Drawer, Picture
 from bnfold.reports.page.scales import Plot, Ranges, Scale
-
-_WORSE = -3.0
-"""dB; a weight that loses more than this by being folded is shown in amber."""
+from bnfold.rules.int8 import NOTABLE
 
 
 @frozen
@@ -44,7 +42,7 @@ class Weight:
     def tone(self, scales: str) -> str:
         """Return the colour of the gain."""
         gain = self.gain(scales) or 0.0
-        return "worse" if gain < _WORSE else "better" if gain > -_WORSE else ""
+        return "worse" if gain < -NOTABLE else "better" if gain > NOTABLE else ""
 
 
 @frozen
