@@ -148,7 +148,8 @@ def test_same_is_as_strict_as_rounding_allows(made: tuple[Affine, Affine]) -> No
     a, b = made
     assert a.same(a)
     assert a.same(b) == b.same(a)
-    grown = Affine.of(a.scale * (1 + 1e-9) + 1e-9, a.shift)
+    # Away from zero: added to a scale of -1, the same would cancel what it grew by.
+    grown = Affine.of(a.scale * (1 + 1e-9) + np.copysign(1e-9, a.scale), a.shift)
     assert not a.same(grown)
 
 
