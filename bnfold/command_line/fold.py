@@ -65,7 +65,7 @@ On 1 to 5 the model is not written. Of several models the highest code counts.
     "--directory",
     type=PathType(),
     metavar="DIR",
-    help="Write the folded models into this folder, under their own names.",
+    help="Write the folded models into this folder, under their own names; it is made if need be.",
 )
 @click.option("--in-place", is_flag=True, help="Replace the model by the folded one.")
 @click.option(

@@ -229,17 +229,23 @@ def _chosen(sources: Sources, request: Request) -> list[Path | None]:
 
 
 def _within(directory: Path, sources: Sources, request: Request) -> list[Path]:
-    """Return the targets in a folder; folders of what was found in folders are made."""
+    """Return the targets in a folder; it is made, and folders of what was found in folders."""
     if url_of(directory):
         return [directory / source.place for source in sources.models]
-    if not directory.is_dir() and not request.how.check:
-        why = "this is not a folder" if directory.exists() else "this folder does not exist"
-        raise RequestError(f"{directory}: {why}")
+    if directory.exists() and not directory.is_dir() and not request.how.check:
+        raise RequestError(f"{directory}: this is not a folder")
     targets = [directory / source.place for source in sources.models]
     if len(set(targets)) < len(targets):
         raise RequestError("two models of the same name cannot go into one folder")
     if not request.how.check:
-        for target in targets:
-            if len(target.parts) > len(directory.parts) + 1:
-                target.parent.mkdir(parents=True, exist_ok=True)
+        for folder in {target.parent for target in targets}:
+            _make(folder)
     return targets
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        why = error.strerror or type(error).__name__
+        raise RequestError(f"{folder}: this folder cannot be made: {why}") from error

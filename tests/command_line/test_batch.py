@@ -84,11 +84,12 @@ def test_each_outcome_is_told_at_once(tmp_path: Path) -> None:
 
 def test_where_models_go(tmp_path: Path) -> None:
     source = write(convolution(), tmp_path / "net.onnx")
-    folder = tmp_path / "out"
-    folder.mkdir()
+    folder = tmp_path / "new" / "out"
+    _ = [*run_all(find_sources([source]), asked(directory=folder, check=True))]
+    assert files(tmp_path) == {"net.onnx"}
     for request in (asked(directory=folder), asked(output=tmp_path / "other.onnx")):
         _ = [*run_all(find_sources([source]), request)]
-    assert files(tmp_path) == {"net.onnx", "out", "out/net.onnx", "other.onnx"}
+    assert files(tmp_path) == {"net.onnx", "new", "new/out", "new/out/net.onnx", "other.onnx"}
 
 
 @pytest.mark.parametrize(
@@ -96,7 +97,8 @@ def test_where_models_go(tmp_path: Path) -> None:
     [
         asked(output=Path("x.onnx")),
         asked(output=Path("x.onnx"), in_place=True),
-        asked(directory=Path("nowhere")),
+        asked(directory=Path(__file__)),
+        asked(directory=Path(__file__) / "out"),
     ],
 )
 def test_requests_that_make_no_sense(tmp_path: Path, request_: Request) -> None:
