@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 
 from bnfold.verification.dtypes import Array
-from bnfold.verification.operators.demands import Shape
+from bnfold.verification.operators.demands import Shape, Shapes
 from bnfold.verification.operators.kernels import require_room
 from bnfold.verification.operators.node import Attributes, Inputs, needed
 from bnfold.verification.operators.weights import PRODUCT, Weight
@@ -55,13 +55,13 @@ def _matrix(weight: Array, attributes: Attributes, index: int) -> Array | None:
 MATRIX = Weight(PRODUCT, _matrix)
 
 
-def demand(index: int, parameters: Inputs, attributes: Attributes) -> Shape | None:
+def demand(index: int, shapes: Shapes, attributes: Attributes, _: int | None) -> Shape | None:
     """An operand has an axis for each letter, as long as in the others."""
-    terms, _ = _terms(_equation(attributes))
+    terms = _terms(_equation(attributes))[0]
     if index >= len(terms) or "." in terms[index]:
         return None
     sizes: dict[str, int] = {}
-    for term, parameter in zip(terms, parameters, strict=False):
-        if parameter is not None and parameter.ndim == len(term):
-            sizes |= dict(zip(term, parameter.shape, strict=True))
+    for term, shape in zip(terms, shapes, strict=False):
+        if shape is not None and len(shape) == len(term):
+            sizes |= dict(zip(term, shape, strict=True))
     return tuple(sizes.get(letter) for letter in terms[index])

@@ -14,7 +14,7 @@ import onnx
 
 from bnfold.frozen import frozen
 from bnfold.verification.dtypes import Array
-from bnfold.verification.operators.demands import Shape
+from bnfold.verification.operators.demands import Shape, Shapes, parameter
 from bnfold.verification.operators.kernels import require_room
 from bnfold.verification.operators.magnitude import Compute, Tracked, TrackedInputs
 from bnfold.verification.operators.node import (
@@ -189,12 +189,12 @@ def _tracked(inputs: TrackedInputs, index: int) -> Tracked:
     return tracked
 
 
-def demand(index: int, parameters: Inputs, attributes: Attributes) -> Shape | None:
+def demand(index: int, shapes: Shapes, attributes: Attributes, _: int | None) -> Shape | None:
     """X has Cin channels, offsets have one for each tap and axis, a mask has one for each tap."""
-    W = optional(parameters, 1)
-    if W is None or W.ndim < 3:  # noqa: PLR2004 - outputs, inputs and an axis
+    weight = parameter(shapes, 1)
+    if weight is None or len(weight) < 3:  # noqa: PLR2004 - outputs, inputs and an axis
         return None
-    axes = W.ndim - 2
-    taps = math.prod(W.shape[2:]) * int(attributes.get("offset_group") or 1)
-    channels = {0: W.shape[1] * _groups(attributes), _OFFSET: taps * axes, _MASK: taps}
+    axes = len(weight) - 2
+    taps = math.prod(weight[2:]) * int(attributes.get("offset_group") or 1)
+    channels = {0: weight[1] * _groups(attributes), _OFFSET: taps * axes, _MASK: taps}
     return (None, channels[index], *(None,) * axes) if index in channels else None

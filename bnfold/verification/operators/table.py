@@ -236,7 +236,7 @@ TABLE: Mapping[str, Row] = {
         deformable.demand, Window.SLIDING, separates_channels=True, multiplies=True,
     ),
     "Gemm": _linear(_of_attributes(kernels.gemm), MATRIX, demands.of_gemm),
-    "MatMul": _linear(_of_inputs(kernels.matmul), MATRIX),
+    "MatMul": _linear(_of_inputs(kernels.matmul), MATRIX, demands.of_product),
     "Einsum": Row(
         Kind.LINEAR, magnitude.multilinear, _of_attributes(contraction.einsum),
         contraction.MATRIX, contraction.demand, separates_channels=True,
@@ -244,7 +244,7 @@ TABLE: Mapping[str, Row] = {
     # affines
     "BatchNormalization": Row(
         Kind.AFFINE, magnitude.normalization, elementwise.batch_normalization,
-        separates_channels=True, normalizes=True,
+        demand=demands.of_normalization, separates_channels=True, normalizes=True,
     ),
     "Add": _sum(np.add, magnitude.alike, commutes=True),
     "Sub": _sum(np.subtract, magnitude.as_by("Add")),

@@ -47,7 +47,10 @@ def _of_input(
 ) -> Shape | None:
     row = row_of(node)
     if row.demand is not None:
-        return row.demand(index, parameters, attributes_of(node))
+        sizes = [None if value is None else value.shape for value in parameters]
+        shape = row.demand(index, sizes, attributes_of(node), None)
+        if shape is not None:
+            return shape
     others = (parameter for i, parameter in enumerate(parameters) if i != index)
     alone = row.is_elementwise and all(p is not None and p.size == 1 for p in others)
     return made.get(node.output[0]) if alone else None

@@ -15,6 +15,7 @@ import onnx
 
 from bnfold.errors import RequestError
 from bnfold.frozen import frozen
+from bnfold.verification.operators.node import attributes_of
 from bnfold.verification.operators.table import row_of
 
 Feed = Mapping[str, Any]
@@ -22,9 +23,6 @@ Feed = Mapping[str, Any]
 
 Dim = int | str
 """A size, or the name of a symbol."""
-
-_RANKED = frozenset({"Conv", "ConvTranspose", "DeformConv", "Gemm"})
-"""Operators whose data have the rank of their weight."""
 
 _INDEXES = {
     # operator: (input that indexes, input that is indexed, attribute of the axis)
@@ -129,7 +127,7 @@ class _Reader:
                       if (bound := self.bound(node, name)) is not None]  # fmt: skip
             return replace(spec, bound=min(bounds, default=None))
         if spec.dims is None:
-            ranks = (self.rank(node) for node, _ in self.behind(spec.name, _keeps_shape))
+            ranks = (self.rank(node, name) for node, name in self.behind(spec.name, _keeps_shape))
             rank = next((rank for rank in ranks if rank), None)
             dims = None if rank is None else tuple(f"{spec.name}[{i}]" for i in range(rank))
             spec = replace(spec, dims=dims)
@@ -160,34 +158,30 @@ class _Reader:
         axis = next((a.i for a in node.attribute if a.name == axis_name), 0)
         return shape[axis] if -len(shape) <= axis < len(shape) else None
 
-    def rank(self, node: onnx.NodeProto) -> int | None:
-        """Return the rank of the data input of a linear operator."""
-        weight = self.shapes.get(node.input[1]) if len(node.input) > 1 else None
-        return len(weight) if weight and node.op_type in _RANKED else None
+    def rank(self, node: onnx.NodeProto, name: str) -> int | None:
+        """Return the rank that a reader demands of what it reads."""
+        return next((len(shape) for shape in self._demands(node, name, None)), None)
 
     def fixed(self, spec: InputSpec, node: onnx.NodeProto, name: str) -> InputSpec:
-        """Return `spec` with the dimension that a linear operator's weight fixes."""
-        if spec.dims is None or not node.input or node.input[0] != name:
+        """Return `spec` with the dimensions that a reader of `name` fixes."""
+        if spec.dims is None:
             return spec
-        axis, size = self._demand(node, len(spec.dims))
-        if axis is None or not isinstance(spec.dims[axis], str):
-            return spec
-        dims = list(spec.dims)
-        dims[axis] = size
-        return replace(spec, dims=tuple(dims))
+        dims = spec.dims
+        for shape in self._demands(node, name, len(dims)):
+            if len(shape) == len(dims):
+                pairs = zip(dims, shape, strict=True)
+                dims = tuple(d if size is None or isinstance(d, int) else size for d, size in pairs)
+        return replace(spec, dims=dims)
 
-    def _demand(self, node: onnx.NodeProto, rank: int) -> tuple[int | None, int]:
-        weight = self.shapes.get(node.input[1]) if len(node.input) > 1 else None
-        if not weight:
-            return None, 0
-        attributes: Mapping[str, int] = {a.name: a.i for a in node.attribute}
-        if node.op_type in {"Conv", "DeformConv"} and rank > 1:
-            return 1, weight[1] * attributes.get("group", 1)
-        if node.op_type in {"ConvTranspose", "BatchNormalization"} and rank > 1:
-            return 1, weight[0]
-        if node.op_type == "Gemm":
-            summed = weight[-1 if attributes.get("transB") else 0]
-            return (0 if attributes.get("transA") else 1), summed
-        if node.op_type == "MatMul" and len(weight) > 1:
-            return rank - 1, weight[-2]
-        return None, 0
+    def _demands(
+        self, node: onnx.NodeProto, name: str, rank: int | None
+    ) -> Iterator[tuple[int | None, ...]]:
+        """Yield the shapes that an operator demands of a tensor, once for each time it reads it."""
+        demand = row_of(node).demand
+        if demand is None:
+            return
+        shapes = [self.shapes.get(read) for read in node.input]
+        for index, read in enumerate(node.input):
+            shape = demand(index, shapes, attributes_of(node), rank) if read == name else None
+            if shape is not None:
+                yield shape

@@ -53,6 +53,50 @@ def test_channels_come_from_the_weight() -> None:
     assert spec.dims[1] == 6
 
 
+@pytest.mark.parametrize(
+    ("op_type", "declared", "others", "attributes", "dims"),
+    [
+        ("Conv", "NCHW", {"W": (4, 3, 1, 1)}, {"group": 2}, ("N", 6, "H", "W")),
+        ("ConvTranspose", "NCHW", {"W": (4, 3, 1, 1)}, {"group": 2}, ("N", 4, "H", "W")),
+        ("BatchNormalization", "NCT", dict.fromkeys("abcd", (5,)), {}, ("N", 5, "T")),
+        ("Gemm", "NC", {"W": (3, 4)}, {}, ("N", 3)),
+        ("Gemm", "CN", {"W": (3, 4)}, {"transA": 1, "transB": 1}, (4, "N")),
+        ("MatMul", "NTC", {"W": (3, 4)}, {}, ("N", "T", 3)),
+        ("MatMul", "NTC", {"W": (3,)}, {}, ("N", "T", 3)),
+        ("Einsum", "NTC", {"W": (3, 4)}, {"equation": "ntc,cd->ntd"}, ("N", "T", 3)),
+    ],
+)
+def test_readers_fix_lengths(
+    op_type: str,
+    declared: str,
+    others: dict[str, tuple[int, ...]],
+    attributes: dict[str, Any],
+    dims: tuple[int | str, ...],
+) -> None:
+    node = helper.make_node(op_type, ["x", *others], ["y"], **attributes)
+    constants = {name: np.zeros(shape, np.float32) for name, shape in others.items()}
+    [spec] = input_specs(model([info("x", 1, [*declared])], [node], constants))
+    assert spec.dims == dims
+
+
+@pytest.mark.parametrize(
+    ("op_type", "attributes", "rank"),
+    [("Transpose", {"perm": [0, 2, 1]}, 3), ("MaxPool", {"kernel_shape": [2, 2]}, 4)],
+)
+def test_readers_fix_the_rank(op_type: str, attributes: dict[str, Any], rank: int) -> None:
+    node = helper.make_node(op_type, ["x"], ["y"], **attributes)
+    [spec] = input_specs(model([info("x", 1, None)], [node], {}))
+    assert spec.dims is not None
+    assert len(spec.dims) == rank
+
+
+def test_the_right_operand_of_a_product_has_as_many_rows_as_the_left_one_columns() -> None:
+    node = helper.make_node("MatMul", ["W", "x"], ["y"])
+    W = np.zeros((4, 3), np.float32)
+    [spec] = input_specs(model([info("x", 1, ["N", "K", "T"])], [node], {"W": W}))
+    assert spec.dims == ("N", 3, "T")
+
+
 def test_indices_stay_inside_what_they_index() -> None:
     nodes = [
         helper.make_node("Reshape", ["ids", "shape"], ["flat"]),
