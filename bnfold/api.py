@@ -59,7 +59,7 @@ class FileOptions:
 
     @property
     def tells_weights(self) -> bool:
-        """Whether to tell what folding does to weights."""
+        """Whether to measure what each changed weight loses as int8."""
         return self.int8 if self.int8 is not None else self.verify is not None and not self.check
 
 
@@ -89,8 +89,8 @@ def file_options(**given: Unpack[FileKeywords]) -> FileOptions:
     """Return how to fold a file, from what `fold_file` takes.
 
     Raises:
-        RequestError: A composite has another name.
-        TypeError: `verify` is something else.
+        RequestError: `take_apart` names no known composite.
+        TypeError: `verify` is neither a `VerifyOptions` nor None.
     """
     verify = given.get("verify", _VERIFY)
     if not isinstance(verify, VerifyOptions | None):
@@ -106,7 +106,7 @@ def default_target(source: Path) -> Path:
     """Return where the folded model goes by default: `net.folded.onnx` for `net.onnx`.
 
     Raises:
-        RequestError: The source is a folder.
+        RequestError: `source` is a directory.
     """
     if not source.name or source.is_dir():
         raise RequestError(f"{source}: this is a folder, not a model")
@@ -142,42 +142,46 @@ def fold_file(  # noqa: PLR0913 - each is an option of the command line
     Args:
         source: The model.
         target: Where the folded model goes; by default `net.folded.onnx` beside `net.onnx`.
-        verify: How to verify; None to write without verification.
+        verify: Options of the verification; None to write the model without verification.
         in_place: Allow the target to be the source.
-        check: Only say what would be folded; write nothing.
-        max_kept: How many batch normalizations may remain; None for any number.
+        check: Only report what would be folded; write nothing.
+        max_kept: Refuse to write a model in which more batch normalizations remain than this;
+            None for no limit.
         bn_only: Fold only runs of nodes that contain a BatchNormalization.
-        keep_overridable: Leave alone initializers that a caller may override.
-        statistics: Switch training mode off first, with the statistics that this tells; None to
-            leave alone what is in training mode.
-        merge: Let branches of one tensor that are added up become one linear operator.
-        take_apart: Names of composites (`bnfold ops` lists them; `all` for any) into which may
-            be folded although some runtimes know them as one operator.
+        keep_overridable: Do not change initializers that are also listed as graph inputs: from IR
+            version 4 on, who runs the model may replace them.
+        statistics: Where the statistics come from with which normalizations in training mode are
+            switched to inference mode before folding; None to leave them in training mode.
+        merge: Merge branches that read one tensor and are added up, as in RepVGG, into one linear
+            operator.
+        take_apart: Names of composites (`bnfold ops` lists them; `all` for any) whose nodes may
+            be folded, although some runtimes then no longer fuse them into one operator.
         lift_constants: Write the constants that nodes hold as initializers, for toolchains that
             do not read them in every form.
-        external_data: Put large tensors into a data file beside the target; by default, where
+        external_data: Store large tensors in a data file beside the target; by default, if
             the source does so or the model is larger than 2 GB.
         share_data: Write only what changed and refer to the source's data files for the rest.
         digest: Put the SHA-256 of both files into the report.
-        explain: A node, by its name or by that of an output: with `check`, the report's
-            `explained` says what was tried for it, and where each attempt ended.
-        for_quantization: Leave what would take more than 3 dB from the ratio of signal to
-            quantization noise that a weight has as int8, with one scale for each output channel.
-        per_tensor: With `for_quantization`: with one scale for the whole weight.
-        int8: Tell in the report's `weights` what folding does to the ranges of each weight's
-            channels, and to what it loses as int8; by default where the folded model is verified.
+        explain: The name of a node, or of one of its outputs. With `check`, the report's
+            `explained` says what was tried to fold it, and where each attempt ended.
+        for_quantization: Do not make folds that lower the signal-to-quantization-noise ratio of
+            a weight by more than 3 dB, when it is stored as int8 with one scale for each output
+            channel.
+        per_tensor: With `for_quantization`: measure with one scale for the whole weight instead.
+        int8: Report in `weights` how folding changes the range of each channel of a weight, and
+            what the weight loses as int8; by default, if the folded model is verified.
 
     Returns:
-        What was done.
+        The report of what was folded, kept, verified and written.
 
     Raises:
-        RequestError: The source or target cannot be used, or no such node can be explained.
-        ModelError: The source is no model that bnfold can read.
+        RequestError: The source or target cannot be used, or there is no node named `explain`.
+        ModelError: The source is not an ONNX model that bnfold can read.
         VerificationError: The folded model does not compute what the original computes; its
             `report` says what was found. Nothing was written.
         ProviderError: A provider that was asked for by name cannot run. Nothing was written.
         TooManyKeptError: More than `max_kept` batch normalizations remain. Nothing was written.
-        TypeError: `verify` is something else.
+        TypeError: `verify` is neither a `VerifyOptions` nor None.
     """
     how = file_options(
         verify=verify,
@@ -207,7 +211,7 @@ def fold_with(
     how: FileOptions,
     step: Callable[[str], None] = lambda _: None,
 ) -> Report:
-    """Fold a model file; see `fold_file`. `step` is told how far it is."""
+    """Fold a model file; see `fold_file`. `step` is called with a text when each step begins."""
     if how.statistics is not None and how.share_data:
         raise RequestError(
             "new statistics and shared data exclude each other: a model that refers to the data "
@@ -227,7 +231,7 @@ def fold_with(
 def _fold_remote(
     source: Path, target: Path | None, how: FileOptions, step: Callable[[str], None]
 ) -> Report:
-    """Fold a file that is in a store, or goes to one, by way of a temporary folder."""
+    """Fold a file that is read from or written to an object store, in a temporary folder."""
     chosen = source if how.in_place else target or default_target(source)
     with temporary_folder() as folder:
         aim = chosen
@@ -249,7 +253,7 @@ def _fold_remote(
 
 @contextmanager
 def _calling(files: Mapping[str, str]) -> Iterator[None]:
-    """Let what is refused speak of files as the user calls them."""
+    """Replace local paths in the texts of errors by the names that the user gave."""
     try:
         yield
     except (ProviderError, VerificationError, TooManyKeptError) as error:
@@ -269,14 +273,18 @@ def verify(
     """Verify that `candidate` computes what `original` computes, but for rounding.
 
     Args:
-        original: A model or the path to one.
-        candidate: Another, made by anyone.
-        regions: Where it is said to differ; without, that is sought by tensor names.
+        original: The model that is right by definition, or the path to it.
+        candidate: The model to compare with it, or its path; made by any tool.
+        regions: Where the two are said to differ, as a `Folding` lists it; without regions, the
+            differences are found by tensor names.
         options: How to verify.
-        step: Is told what is being done.
+        step: Called with a text when each step begins.
+
+    Returns:
+        The verdict, with the evidence for it.
 
     Raises:
-        RequestError: The inputs or providers that were asked for are not usable at all.
+        RequestError: The inputs or providers that `options` names cannot be used.
         ModelError: One of the two is not an ONNX model.
     """
     from bnfold.verification import verify as verify_models
@@ -302,7 +310,7 @@ def verify(
 
 
 def _tidy_around(*files: Path) -> None:
-    """Remove what killed runs have left where these files are."""
+    """Remove temporary files that killed runs have left in the folders of these files."""
     for folder in {parent for file in files for parent in (file.parent, file.resolve().parent)}:
         tidy(folder)
 
@@ -320,7 +328,7 @@ def _target(source: Path, target: Path | None, *, in_place: bool) -> Path:
 
 @contextmanager
 def _naming(source: Path, target: Path) -> Iterator[None]:
-    """Begin the text of a refusal with the file, so that of many models the right one is named."""
+    """Begin the text of an error with the source, so that it says which of many models failed."""
     try:
         yield
     except (ModelError, RequestError) as error:
@@ -391,7 +399,7 @@ class _Job:
 
     @contextmanager
     def _basis(self, source: OpenedModel) -> Iterator[tuple[OpenedModel, Path]]:
-        """Give what is folded and where it is: the source, or a copy with other statistics."""
+        """Yield the model to fold and its path: the source, or a copy with estimated statistics."""
         if self.how.statistics is None:
             yield source, self.source
             return
@@ -411,7 +419,7 @@ class _Job:
             yield basis.opened, basis.path
 
     def _verifier(self, original: Path) -> "AbstractContextManager[Verifier | None]":
-        """Start what verifies; it runs the original while the model is being folded."""
+        """Return a verifier, which runs the original while the model is being folded."""
         if self.how.verify is None:
             return nullcontext()
         from bnfold.verification import Verifier
@@ -460,13 +468,13 @@ class _Job:
         return self._written(report, source)
 
     def _written(self, report: Report, source: OpenedModel) -> Report:
-        """Return the report of a model that has been written."""
+        """Return `report`, completed once the folded model is in its place."""
         target = FileRecord.of(self.target, digest=self.how.digest)
         left = self._left_files(source)
         return replace(report, written=True, target=target, left_files=left)
 
     def _require_good(self, report: Report) -> None:
-        """Raise the error that belongs to what the model did not pass."""
+        """Raise the error that belongs to the exit code of a report, unless it is a success."""
         if report.exit_code is Exit.TOO_MANY_KEPT:
             raise TooManyKeptError(f"{self.source}: {report.error}", report)
         if report.exit_code is Exit.NO_PROVIDER:
@@ -507,14 +515,14 @@ class _Job:
         return network_of(decision.graph, decision.plan, decision.rewritten.dropped)
 
     def _weights(self, decision: Decision) -> tuple[WeightRecord, ...] | None:
-        """Return what folding does to weights, while the files are as they were."""
+        """Measure what folding does to weights, while the source's files are still unchanged."""
         if not self.how.tells_weights:
             return None
         self.step("measuring what the weights lose as int8")
         return weight_records(decision.graph, decision.plan, decision.rewritten)
 
     def _left_files(self, opened: OpenedModel) -> tuple[str, ...]:
-        """Return the data files that the model, which was replaced in place, reads no longer."""
+        """Return the data files of a model replaced in place that it no longer refers to."""
         if self.target != self.source or not opened.locations:
             return ()
         with open_model(self.target) as replaced:

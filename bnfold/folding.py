@@ -41,10 +41,10 @@ class Decision:
 
     Attributes:
         opened: The model that the numbers are read from; its functions may be inlined.
-        graph: What is known of it.
+        graph: The index of its nodes and tensors, with shapes, constants and roles.
         plan: The folds.
-        rewritten: The folded model, its new numbers still to be made.
-        unfit: Nodes into which nothing could be folded, and what is wrong with their numbers.
+        rewritten: The folded model; its new weights are recipes that are computed on saving.
+        unfit: For each node whose folded numbers cannot be stored, what is wrong with them.
         inlined: The local functions that were inlined, by domain and name.
     """
 
@@ -63,15 +63,18 @@ class Folding(Shown):
     Attributes:
         model: The folded model; it shares nothing with the one that was given.
         regions: Where the two models differ, by the names of tensors; `verify` takes them.
-        folds: What went, and where.
-        kept: What stayed, and why.
-        before: Counts of the given model.
-        after: Counts of the folded model.
+        folds: The folds: which nodes were removed, and which nodes absorbed them.
+        kept: The nodes that could have been folded but were not, with the reasons.
+        before: Node counts of the given model.
+        after: Node counts of the folded model.
         unlisted: Initializers that are no longer listed as graph inputs, because what they hold
             was folded.
+        notes: Other changes that folding made necessary, in sentences.
+        adds: How many Add nodes were written: in place of a BatchNormalization of which only the
+            shift stays, or behind an operator that has no bias.
         inlined: Local functions that were inlined because a fold goes across their boundary.
-        composites: What stayed whole, because runtimes know it as one operator.
-        lifted: How many constants that nodes held are initializers now.
+        composites: Subgraphs that stayed whole, because runtimes know each as one operator.
+        lifted: How many constants were moved from nodes into initializers.
     """
 
     model: onnx.ModelProto
@@ -88,7 +91,7 @@ class Folding(Shown):
     lifted: int = 0
 
     def told(self) -> dict[str, str]:
-        """Return what was done."""
+        """Return the counts of nodes, folds and kept nodes, as short texts by label."""
         before, after = self.before, self.after
         return {
             "batch normalizations": f"{before.batch_normalizations} → {after.batch_normalizations}",
@@ -99,25 +102,26 @@ class Folding(Shown):
 
 
 _PATIENCE = 16
-"""Plans; a model of which more than so many overflow is not worth planning once for each node, nor
-one of which more than so many functions show one after the other that they are in the way."""
+"""How often a model is planned anew for a single node whose folded numbers cannot be stored, or for
+a single function that is in the way. After that, all of them are given up, or inlined, at once."""
 
 
 def carry_out(
     opened: OpenedModel, options: FoldOptions, make: Callable[[Decision], Result]
 ) -> Result:
-    """Plan the folds of an opened model, carry them out on a copy and let the result be made.
+    """Plan the folds of an opened model, carry them out on a copy, and pass both to `make`.
 
-    A fold whose numbers turn out not to fit into their element type, or to be none, is taken out of
-    the plan, and the rest is carried out anew.
+    Where the numbers of a fold overflow their element type or are NaN, the model is planned anew
+    without that fold, and `make` is called again.
 
     Args:
         opened: The model.
         options: What may be folded.
-        make: Makes something of the decision; may raise UnfitNumbers, as saving the model does.
+        make: Turns the decision into the result, by saving the model, say; raises UnfitNumbers
+            where a new number cannot be stored.
 
     Raises:
-        ModelError: The graph makes no sense.
+        ModelError: The graph is not valid ONNX.
     """
     opened, graph, plan, functions = _planned_inlined(opened, options)
     unfit = dict(NOTHING_UNFIT)
@@ -149,7 +153,7 @@ def _planned_inlined(
 ) -> tuple[OpenedModel, Graph, Plan, tuple[FunctionId, ...]]:
     """Plan a model, with functions inlined if that leaves fewer batch normalizations.
 
-    Which functions a normalization needs may show only after others have been inlined.
+    Inlining one function may show that a normalization in it needs another one inlined, too.
     """
     graph, plan = _planned(opened, options, check=True)
     best = (opened, graph, plan, tuple[FunctionId, ...]())
@@ -173,7 +177,7 @@ def _planned_inlined(
 
 
 def _left(graph: Graph, plan: Plan) -> int:
-    """Return how many batch normalizations a plan leaves."""
+    """Return how many BatchNormalization nodes remain once a plan is carried out."""
     nodes = (node.number for node in graph.view.nodes)
     return sum(graph.is_normalization(n) and n not in plan.removed for n in nodes)
 
@@ -194,24 +198,26 @@ def fold(
     Args:
         model: The model; it is not changed. Its tensors must be inside it.
         bn_only: Fold only runs of nodes that contain a BatchNormalization.
-        keep_overridable: Leave alone what a caller may override: initializers that are also
-            listed as graph inputs, from IR version 4 on.
-        merge: Let branches of one tensor that are added up become one linear operator.
-        take_apart: Names of composites (`bnfold ops` lists them; `all` for any) into which may
-            be folded although some runtimes know them as one operator.
+        keep_overridable: Do not change initializers that are also listed as graph inputs: from IR
+            version 4 on, who runs the model may replace them.
+        merge: Merge branches that read one tensor and are added up, as in RepVGG, into one linear
+            operator.
+        take_apart: Names of composites (`bnfold ops` lists them; `all` for any) whose nodes may
+            be folded, although some runtimes then no longer fuse them into one operator.
         lift_constants: Write the constants that nodes hold as initializers, for toolchains that
             do not read them in every form.
-        for_quantization: Leave what would take more than 3 dB from the ratio of signal to
-            quantization noise that a weight has as int8, with one scale for each output channel.
-        per_tensor: With `for_quantization`: with one scale for the whole weight.
+        for_quantization: Do not make folds that lower the signal-to-quantization-noise ratio of
+            a weight by more than 3 dB, when it is stored as int8 with one scale for each output
+            channel.
+        per_tensor: With `for_quantization`: measure with one scale for the whole weight instead.
 
     Returns:
-        The folded model, what was folded and what was kept.
+        The folded model, with the folds and with what was kept and why.
 
     Raises:
-        ModelError: The graph makes no sense.
+        ModelError: The graph is not valid ONNX.
         RequestError: `per_tensor` without `for_quantization`.
-        TypeError: This is no ModelProto.
+        TypeError: `model` is not an `onnx.ModelProto`.
     """
     if not isinstance(model, onnx.ModelProto):
         raise TypeError(
@@ -250,5 +256,5 @@ def fold(
 
 
 def function_names(functions: Iterable[FunctionId]) -> tuple[str, ...]:
-    """Return the names of local functions for a reader."""
+    """Return the names of local functions as reports show them."""
     return tuple(f"{domain}::{name}" if domain else name for domain, name in functions)
