@@ -54,13 +54,13 @@ from bnfold.verification.proof.summation import sums_differ
 
 _ROUNDINGS = 4.0
 _ONCE = 1.05
-"""One rounding of each weight, and a little for what is of second order."""
+"""One rounding of each weight, and 5 % for products of two rounding errors."""
 _FEW = 16
-"""Constants of a region of which it is looked whether the candidate has the same."""
+"""The most constants of a region that are searched for in the candidate, pair by pair."""
 _KEPT = 1 << 20
-"""Elements of constants of which the magnitudes are kept from one sample to the next."""
+"""The most elements of constants whose magnitudes are kept from one sample to the next."""
 _AT_A_TIME = 1 << 16
-"""Elements of two results that are compared together: they stay in a processor's cache."""
+"""Elements of two results that are compared at a time, so that a processor's cache holds them."""
 
 
 @frozen
@@ -69,14 +69,16 @@ class Finding:
 
     Attributes:
         fraction: The largest |new − old| / bound.
-        note: Where that is.
-        limit: What the fraction may be.
-        comparable: Both could be computed, so that a difference is one.
-        zero: The original gives nothing but zeros, whatever enters.
-        factors: What the candidate's is the original's times, where that was asked for.
-        along: The axes along which the output might be multiplied, where the bound did not hold.
-        evident: The output has elements, and depends on what enters.
-        only: For what the bound holds, where it does not hold for all that may enter.
+        note: Both values at that element and its channel, in words.
+        limit: The largest fraction at which the bound counts as kept.
+        comparable: Whether both regions could be computed, so that a difference means something.
+        zero: Whether the original's output was zero for every input.
+        factors: The factors by which the candidate's output is a multiple of the original's, where
+            they were asked for.
+        along: Where the bound did not hold: the axes along which the candidate's output may be the
+            original's times a factor for each index.
+        evident: Whether the output has elements and depends on the inputs.
+        only: The shapes for which the bound holds, in words, where it does not hold for others.
     """
 
     fraction: float
@@ -91,22 +93,22 @@ class Finding:
 
     @property
     def held(self) -> bool:
-        """The bound held everywhere."""
+        """Whether the bound held everywhere."""
         return self.fraction <= self.limit
 
 
 _Made = tuple[Array, Array, Array, Array | float]
-"""What the original and the candidate make, its magnitude, and what underflow adds."""
+"""Output of the original, output of the candidate, magnitude, and what underflow adds to that."""
 
 
 @frozen
 class _Allowed:
-    """What the results may differ by.
+    """By how much the two results may differ: `slack` · magnitude + 4 `u` · underflow.
 
     Attributes:
-        u: Unit roundoff.
-        slack: Times the magnitude.
-        limit: What the fraction of that may be.
+        u: Unit roundoff of the coarsest dtype of the original's constants; 0 if none was rounded.
+        slack: The factor of the magnitude.
+        limit: The largest fraction of the bound that is allowed.
     """
 
     u: float
@@ -114,7 +116,7 @@ class _Allowed:
     limit: float
 
     def fraction(self, made: _Made, factors: Factors | None = None) -> Finding:
-        """Return the worst difference as a fraction of its bound."""
+        """Return the largest difference as a fraction of its bound, with where it is."""
         old, new, magnitude, extra = made
         if old.dtype.kind != "f":
             unequal = int(np.count_nonzero(old != new))
@@ -150,23 +152,23 @@ class _Allowed:
 
 
 def _stretch(array: Array | float, shape: tuple[int, ...], part: slice) -> Array:
-    """Return a stretch of the elements of what is broadcast to a shape."""
+    """Return the elements `part` of an array that is broadcast to a shape and flattened."""
     if np.ndim(array) == 0:
         return np.asarray(array)
     return np.broadcast_to(array, shape).reshape(-1)[part]
 
 
 class Pair:
-    """A region of the original and the candidate's; what is asked of them is found out once.
+    """A region of the original, the candidate's, and what is known of both; facts are cached.
 
     Attributes:
         old: The region in the original.
         new: The region in the candidate.
-        old_weights: Its constants in the original.
-        new_weights: Those in the candidate.
-        tight: One rounding per weight is allowed only.
-        never_negative: The tensors that enter and have no element below zero.
-        multiplied: What of the candidate's region is the original's times factors.
+        old_weights: The constants of `old`, float64.
+        new_weights: The constants of `new`, float64.
+        tight: Whether each weight may have been rounded once only.
+        never_negative: Names of the leaves that have no element below zero.
+        multiplied: Which tensors of the candidate's region are the original's times factors.
     """
 
     def __init__(
@@ -179,7 +181,7 @@ class Pair:
         never_negative: frozenset[str] = frozenset(),
         multiplied: Multiplied = NOTHING_MULTIPLIED,
     ) -> None:
-        """Take both regions, and the constants of the original and of the candidate."""
+        """Keep both regions, and the constants of the original and of the candidate."""
         self.old, self.new = old, new
         self.old_weights, self.new_weights = weights
         self.tight = tight
@@ -188,7 +190,7 @@ class Pair:
 
     @cached_property
     def is_general(self) -> bool:
-        """Whether what is right for one shape is right for all, and for each sample of a batch."""
+        """Whether a bound that holds for one shape holds for all shapes, and for each sample."""
         return (
             is_alike_for_all_shapes(self.old)
             and is_alike_for_all_shapes(self.new)
@@ -207,7 +209,14 @@ class Pair:
     def compare_rounds(
         self, sizes: Mapping[str, tuple[int, ...]], seed: int, rounds: int, *, stacked: bool
     ) -> Finding:
-        """Return the worst of several sets of samples, or the first that breaks the bound."""
+        """Return the worst finding for several sets of samples, up to the first that fails.
+
+        Args:
+            sizes: The shape of each leaf.
+            seed: Seed of the first set; each further one has the next.
+            rounds: The number of sets, at least 1.
+            stacked: Whether the samples of a set may be stacked along axis 0.
+        """
         worst: Finding | None = None
         for each in range(seed, seed + rounds):
             finding = self.compare(batches(sizes, each, stacked=stacked))
@@ -219,7 +228,10 @@ class Pair:
         return worst
 
     def compare(self, inputs: Iterable[Mapping[str, Array]]) -> Finding:
-        """Return the worst of several inputs, of which one is looked at after the other.
+        """Return the worst finding for several inputs, which are computed one after the other.
+
+        Args:
+            inputs: For each, the arrays of all leaves by name, float64.
 
         Raises:
             EvaluationError: The original's region cannot be computed for such inputs.
@@ -262,7 +274,10 @@ class Pair:
         )  # fmt: skip
 
     def would_react(self, batch: Mapping[str, Array]) -> bool:
-        """Tell whether the original's output depended on what enters, if no weight were zero."""
+        """Tell whether the original's output would depend on the inputs if no weight were zero.
+
+        The magnitude is computed with weights of magnitude 1, for inputs of 1 and of 2.
+        """
         sizes = self.old_weights.tracked() | {
             name: Tracked(array, np.ones(array.shape), constant=True)
             for name, array in self.old_weights.values.items()
@@ -280,7 +295,7 @@ class Pair:
         return not np.array_equal(once, twice)
 
     def at_nothing(self, batch: Mapping[str, Array]) -> Array:
-        """Return what the original makes of zeros."""
+        """Return the original's output for zeros of the shapes of `batch`."""
         nothing = {name: np.zeros_like(array) for name, array in batch.items()}
         return value_of(self.old, self.old_weights, nothing)
 
@@ -291,7 +306,7 @@ class Pair:
         sizes: Mapping[str, Tracked] | Callable[[], Mapping[str, Tracked]],
         slack: float,
     ) -> "_Made | Finding":
-        """Return what both make of an input, or why that cannot be compared."""
+        """Return both outputs for an input, or a finding that says why they cannot be compared."""
         # Large ones take as much room as the weights: here they are gone before the candidate's.
         known = sizes() if callable(sizes) else sizes
         before = tracked_of(self.old, self.old_weights, batch, known, slack)
@@ -307,7 +322,7 @@ class Pair:
         return (before.value, *found)
 
     def _sizes(self, parts: Mapping[str, float]) -> Mapping[str, Tracked]:
-        """Return the original's constants with their magnitudes, of some only parts."""
+        """Return the original's constants with magnitudes; of `parts` those fractions count."""
         return with_parts(self.old_weights, parts) or self.old_weights.tracked()
 
     def _allowed(self) -> "_Allowed":
@@ -319,20 +334,24 @@ class Pair:
         return _Allowed(u, slack, (self.roundings * series * u + evaluation) / slack)
 
     def _multiplied(self, batch: Mapping[str, Array]) -> Mapping[str, Array]:
-        """Return what enters the candidate's region."""
+        """Return the inputs of the candidate's region: the original's, some times their factors."""
         factors = self.multiplied.entering
         some = {n: factors[n].of(a) for n, a in batch.items() if n in factors}
         return {**batch, **some}
 
     def weight_by_weight(self, held: Finding) -> Finding | None:
-        """Return what the sums of a probe that held have hidden; see `proportion`."""
+        """Return a finding about a weight whose error a probe's sums hide; None if there is none.
+
+        See `proportion` and `summation`. Nothing is said of weights that need not be multiples.
+        """
         merged = branches_merged(self.old, self.new)
-        # Where it is tight it is known what was done.
+        # A fold that promises one rounding per weight is known to be a fold; elsewhere weights may
+        # have changed in ways that are right and yet no multiples of the original's.
         if not (self.tight or merged or weights_are_bound(self.old, self.new)):
             return None
         weights = self.old_weights, self.new_weights
         relative, tiny = self.roundings * self._roundoff() + 2.0**-50, _tiny(weights[1])
-        # Some tools work where numbers below the smallest normal one are taken for zero.
+        # Some tools run with subnormal numbers flushed to zero.
         rounding = Rounding(relative, relative * tiny if self.tight else tiny, tiny)
         entering = self.multiplied.entering
         if merged:
@@ -358,7 +377,7 @@ class Pair:
     def _candidate(
         self, magnitude: Array, underflow: Mapping[str, Tracked] | None, batch: Mapping[str, Array]
     ) -> tuple[Array, Array, Array | float]:
-        """Return what the candidate computes, its magnitude, and what underflow adds to that.
+        """Return the candidate's output, the magnitude, and what underflow adds to the latter.
 
         The magnitude is the original's, or the candidate's own where it is larger and it pads.
         """
@@ -377,12 +396,12 @@ class Pair:
         return after.value, magnitude, extra
 
     def _series(self) -> float:
-        """Return how many rounded constants a value meets on its way.
+        """Return for how many rounded constants in series the bound allows; r in `probe`.
 
-        Where it is not known how it was folded, every normalization was perhaps folded by itself,
-        and the weights of branches that are one now were perhaps rounded at each addition.
+        Unless `tight`, each normalization may have been folded by itself, and where branches were
+        merged into one operator its weight may have been rounded at each addition.
         """
-        # What a candidate does more often than the original has numbers for buys it nothing.
+        # A candidate with more constants in series than the original does not get a wider bound.
         had = roundings_in_series(self.old, unlike(self.old_weights, self.new_weights))
         series = min(roundings_in_series(self.new, self._changed()), had)
         if self.tight:
@@ -398,22 +417,22 @@ class Pair:
         return lifted(self.new_weights, self.old_weights, _tiny(self.new_weights))
 
     def _is_like_a_fold(self) -> bool:
-        """Tell whether the candidate's own magnitudes may count for anything.
+        """Tell whether the candidate's own magnitudes may be used in the bound.
 
-        It begins where the original does, and has no more linear operators in a row. Something else
-        could be so much larger that its rounding covers all.
+        They may if it begins where the original does and has no more linear operators in series.
+        The magnitude of anything else may be so large that any difference is within the bound.
         """
         within = set(self.new.leaves) <= set(self.old.leaves)
         return within and linear_depth(self.new) <= linear_depth(self.old)
 
     def _changed(self) -> frozenset[str]:
-        """Return the constants of the candidate that the original does not have so."""
+        """Return the candidate's constants that the original lacks or has otherwise, by name."""
         return unlike(self.new_weights, self.old_weights)
 
     def _is_exact(self) -> bool:
-        """Tell whether the two have the same numbers, so that there is nothing that was rounded.
+        """Tell whether both regions have the same weights, so that nothing was rounded.
 
-        The parameters of what is not linear count for nothing: they are no weights.
+        Parameters of operators that are not linear are left aside: `_parts` looks at them.
         """
         aside = parameters(self.old).keys() | parameters(self.new).keys()
         old, new = (
@@ -423,9 +442,9 @@ class Pair:
         return len(old) <= _FEW and _all_in(old, new) and _all_in(new, old)
 
     def _parts(self) -> dict[str, float]:
-        """Return the parts of the magnitudes of parameters of what is not linear that count.
+        """Return what fraction of its magnitude counts, for each parameter of a nonlinear operator.
 
-        They are exact where the candidate has the same; else they were rounded once.
+        None of it where the candidate has the same parameters; else enough for one rounding.
         """
         mine, theirs = parameters(self.old), parameters(self.new)
         old, new = (
@@ -440,12 +459,12 @@ class Pair:
 
     @property
     def _one_rounding(self) -> float:
-        """The part of a magnitude for which one rounding is allowed."""
+        """The fraction of a magnitude for which the bound allows one rounding."""
         return 1.0 if self.tight else 1.0 / _ROUNDINGS
 
 
 def with_parts(weights: Weights, parts: Mapping[str, float]) -> dict[str, Tracked] | None:
-    """Return constants of which only parts of the magnitudes count; None where all of all do."""
+    """Return constants, some with fractions of their magnitudes; None if `parts` is empty."""
     if not parts:
         return None
     values = {n: array for n in parts if (array := weights.values[n]).dtype.kind == "f"}
@@ -456,7 +475,7 @@ def with_parts(weights: Weights, parts: Mapping[str, float]) -> dict[str, Tracke
 
 
 def unlike(weights: Weights, others: Weights) -> frozenset[str]:
-    """Return the constants of one model that the other does not have so."""
+    """Return the names of constants that the other model lacks or has with other values."""
     return frozenset(
         name
         for name, array in weights.values.items()
@@ -465,26 +484,26 @@ def unlike(weights: Weights, others: Weights) -> frozenset[str]:
 
 
 def _all_in(some: Sequence[Array], others: Sequence[Array]) -> bool:
-    """Tell whether each of some arrays is among others."""
+    """Tell whether each array of `some` is identical to one of `others`."""
     return all(any(identical(array, other) for other in others) for array in some)
 
 
 def _tiny(weights: Weights) -> float:
-    """Return the largest number that is the smallest normal one of a stored dtype."""
+    """Return the smallest normal number of the coarsest stored dtype."""
     return max(map(smallest_normal, weights.dtypes), default=0.0)
 
 
 def _terms(weight: Array) -> int:
-    """Return the number of terms in the sums that a weight can be part of, at most."""
+    """Return the largest number of terms that a sum over this weight can have."""
     lengths = (*weight.shape[:2], weight.size)
     return max(int(weight.size // max(length, 1)) for length in lengths)
 
 
 class _Evidence:
-    """Whether the original's output shows anything: it has elements, and depends on what enters.
+    """Finds out whether the original's output has elements and depends on the inputs.
 
-    What is left of a picture that was cut down may be nothing, or nothing but padding. A weight
-    that is zero hides what enters, but that is so for all sizes.
+    Of an image that was cut down too far nothing may be left, or nothing but padding: a probe of it
+    would compare constants. Where only weights of zero hide the input, another size shows no more.
     """
 
     def __init__(self, pair: Pair) -> None:
@@ -495,7 +514,12 @@ class _Evidence:
         self.zeros: Mapping[str, Array] = {}
 
     def look_at(self, batch: Mapping[str, Array], value: Array) -> None:
-        """Take in what the original makes of an input."""
+        """Take in the original's output for one input.
+
+        Args:
+            batch: The arrays of all leaves by name.
+            value: The output.
+        """
         self.empty |= not value.size
         if self.certain or self.reacts:
             return
@@ -514,7 +538,7 @@ class _Evidence:
             }
 
     def suffices(self) -> bool:
-        """Tell whether what was looked at shows anything."""
+        """Tell whether the outputs so far are worth comparing."""
         if self.empty or self.certain or self.reacts or self.first is None:
             return not self.empty
         unlike = self.first != _digest(self.pair.at_nothing(self.zeros))
@@ -522,7 +546,7 @@ class _Evidence:
 
 
 def _digest(value: Array) -> bytes:
-    """Return what stands for a tensor's shape and numbers: those of a picture take much room."""
+    """Return a hash of a tensor's shape and numbers, kept instead of the large tensor itself."""
     digest = hashlib.blake2b(repr(value.shape).encode())
     flat = value.reshape(-1)
     for start in range(0, flat.size, _AT_A_TIME):

@@ -50,11 +50,11 @@ def weights_of(cone: Cone) -> Weights:
 
 
 def lifted(weights: Weights, originals: Weights, tiny: float) -> dict[str, Tracked] | None:
-    """Return the constants with the magnitudes that underflow gives them; None if it gives none.
+    """Return the constants with magnitudes of at least `tiny`; None if all have that anyway.
 
-    A number below the smallest normal one of its dtype has an absolute error instead of a
-    relative one: u·tiny. So its magnitude is `tiny`. Not rounded are constants that the original
-    has just so, and zeros that it has in the same place.
+    A number below the smallest normal one of its dtype, `tiny`, was rounded with an absolute error
+    of u·tiny instead of a relative one, so its magnitude is `tiny`. Left as they are: constants
+    that the original has identically, and zeros that it has in the same places.
     """
     sizes: dict[str, Tracked] = {}
     for name, array in weights.values.items():
@@ -75,7 +75,7 @@ def _underflown(array: Array, original: Array, tiny: float) -> Array:
 
 
 _BLOCK = 1 << 16
-"""Elements that stay in a processor's cache while they are looked at."""
+"""Elements that are compared at a time, so that a processor's cache holds them."""
 
 
 def _is_wide(array: Array) -> bool:
@@ -99,12 +99,12 @@ _T = TypeVar("_T")
 
 @frozen
 class _Way(Generic[_T]):
-    """How the tensors of a cone are represented.
+    """How a cone is computed: with plain values, or with values and magnitudes.
 
     Attributes:
-        step: Computes a node.
-        bare: Returns the value alone.
-        exact: Represents what is computed from constants and shapes.
+        step: Computes the outputs of a node from its inputs.
+        bare: Returns the value of a represented tensor.
+        exact: Represents a value that is computed from constants and shapes alone.
     """
 
     step: Callable[[onnx.NodeProto, Opsets, Sequence[_T | None]], list[_T]]
@@ -117,7 +117,7 @@ _TRACKED: _Way[Tracked] = _Way(track, lambda tracked: tracked.value, exact)
 
 
 def value_of(cone: Cone, weights: Weights, leaves: Mapping[str, Array]) -> Array:
-    """Compute a cone's output for given leaves in float64.
+    """Compute a cone's output in float64, for given values of its leaves.
 
     Raises:
         EvaluationError: A node cannot be computed.
@@ -132,14 +132,14 @@ def tracked_of(
     sizes: Mapping[str, Tracked] | None = None,
     slack: float = 0.0,
 ) -> Tracked:
-    """Compute a cone's output and its magnitude for given leaves, all in float64.
+    """Compute a cone's output and its magnitude in float64, for given values of its leaves.
 
     Args:
         cone: The cone.
         weights: Its constants.
-        leaves: What enters.
-        sizes: Constants with other magnitudes than their absolute values.
-        slack: By how many magnitudes what the candidate has may be off.
+        leaves: The values of its leaves by name, float64.
+        sizes: Constants whose magnitudes are to be other than their absolute values.
+        slack: By how many magnitudes the candidate's values may be off.
 
     Raises:
         EvaluationError: A node cannot be computed.
@@ -182,9 +182,9 @@ def _computed(cone: Cone, tensors: dict[str, _T], way: _Way[_T]) -> _T:
 def _from_shapes(
     scope: Scope, node: onnx.NodeProto, values: Sequence[Array | None], told: Mapping[str, Array]
 ) -> list[Array]:
-    """Compute what depends on shapes only, in the dtypes that the model says.
+    """Compute a node that depends on shapes only, in the dtypes that the model states.
 
-    It is the same in both models, and so is what it is rounded to.
+    Both models compute it alike, in integers or rounded in the same way, so float64 would be wrong.
     """
     if row_of(node).sees_shape_only:
         return run_node(node, scope.opsets, values)

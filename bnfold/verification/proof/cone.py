@@ -11,16 +11,16 @@ from bnfold.verification.proof.scopes import Scope
 
 @frozen
 class Cone:
-    """What a tensor is computed from, back to where it was cut.
+    """The part of a graph that a tensor is computed from, back to the tensors where it is cut.
 
     Attributes:
-        scope: The graph.
-        output: The tensor.
+        scope: The graph that it is a part of.
+        output: Name of the tensor that it computes.
         nodes: Indices of the nodes in `scope.nodes`, in order of computation.
-        leaves: The tensors that enter: neither constant nor computed inside.
-        passed: Those of the nodes through which elements of what enters reach the output.
-        told: Those that compute with nothing but constants and the shapes of tensors. What is in
-            neither is computed for its shape alone.
+        leaves: Names of the tensors that enter: neither constant nor computed inside.
+        passed: The nodes through which elements of the leaves reach the output.
+        told: The nodes that compute with constants and shapes of tensors alone. A node in neither
+            set reads elements of the leaves, but only its result's shape matters.
     """
 
     scope: Scope
@@ -32,7 +32,7 @@ class Cone:
 
     @property
     def passing(self) -> list[onnx.NodeProto]:
-        """The nodes through which elements of what enters reach the output, in order."""
+        """The nodes through which elements of the leaves reach the output, in order."""
         return [self.scope.nodes[index] for index in self.nodes if index in self.passed]
 
     @property
@@ -44,7 +44,10 @@ class Cone:
 
 
 def cut(scope: Scope, output: str, stops: Callable[[str], bool], limit: int) -> Cone | None:
-    """Walk up from `output` to tensors at which `stops`; None if that takes too many nodes."""
+    """Return the cone of `output`, cut at tensors for which `stops` is true.
+
+    None if it would have more than `limit` nodes.
+    """
     nodes: set[int] = set()
     leaves: dict[str, None] = {}
     pending, seen = [output], {output}
@@ -69,7 +72,7 @@ def cut(scope: Scope, output: str, stops: Callable[[str], bool], limit: int) -> 
 
 
 def _told(scope: Scope, ordered: Sequence[int], varying: set[str]) -> frozenset[int]:
-    """Return the nodes that see no element of what enters, only how large tensors are."""
+    """Return the nodes that depend on no element of the leaves, only on the shapes of tensors."""
     told: set[int] = set()
     for index in ordered:
         node = scope.nodes[index]
@@ -81,7 +84,7 @@ def _told(scope: Scope, ordered: Sequence[int], varying: set[str]) -> frozenset[
 
 
 def _passed(scope: Scope, ordered: Sequence[int], output: str) -> frozenset[int]:
-    """Return the nodes of which more than the shape of what they make reaches the output."""
+    """Return the nodes of whose results elements, not only the shape, reach the output."""
     wanted, passed = {output}, set[int]()
     for index in reversed(ordered):
         node = scope.nodes[index]

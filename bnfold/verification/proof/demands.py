@@ -17,7 +17,7 @@ from bnfold.verification.proof.cone import Cone
 
 
 def demanded(cone: Cone, weights: Weights) -> dict[str, Shape]:
-    """Return what is demanded of the leaves of a cone, where anything is.
+    """Return the shapes that the operators of a cone demand of its leaves, where they demand any.
 
     Raises:
         UnsupportedError: A node depends on an attribute of its function.
@@ -34,7 +34,7 @@ def demanded(cone: Cone, weights: Weights) -> dict[str, Shape]:
 
 
 def merged(known: Shape | None, demanded: Shape) -> Shape:
-    """Return what is demanded, completed by what is known."""
+    """Return a demanded shape, whose unknown dimensions are taken from the known shape."""
     if known is None or len(known) != len(demanded):
         return demanded
     return tuple(

@@ -22,7 +22,7 @@ def linear_depth(cone: Cone) -> int:
 
 
 def roundings_in_series(cone: Cone, changed: Collection[str]) -> int:
-    """Return how many changed constants a value meets at most on its way; at least 1.
+    """Return the largest number of changed constants on a path to the output, at least 1.
 
     Every one of them was rounded, and the errors add up. The weight and the bias of one operator
     count once: each adds its share to a different part of the magnitude. In a product of two
@@ -37,12 +37,12 @@ def roundings_in_series(cone: Cone, changed: Collection[str]) -> int:
 
 
 def normalizations_in_series(cone: Cone) -> int:
-    """Return how many batch normalizations a value meets at most on its way."""
+    """Return the largest number of batch normalizations on a path from a leaf to the output."""
     return _in_series(cone, lambda node, entering: max(entering) + row_of(node).normalizes)
 
 
 def sums_in_series(cone: Cone) -> int:
-    """Return how many sums of several branches a value meets at most on its way."""
+    """Return the largest number of sums of several branches on a path from a leaf to the output."""
 
     def met(node: onnx.NodeProto, entering: Sequence[int]) -> int:
         return max(entering) + (row_of(node).adds and len(entering) > 1)
@@ -51,7 +51,10 @@ def sums_in_series(cone: Cone) -> int:
 
 
 def _in_series(cone: Cone, count: Callable[[onnx.NodeProto, Sequence[int]], int]) -> int:
-    """Return the largest count of any tensor that varies, from those that enter its node."""
+    """Return the largest count of any tensor; `count` makes a node's of those of its inputs.
+
+    Leaves count 0, and constants are not passed to `count`.
+    """
     depth: dict[str, int] = dict.fromkeys(cone.leaves, 0)
     deepest = 0
     for node in cone.passing:
@@ -63,15 +66,15 @@ def _in_series(cone: Cone, count: Callable[[onnx.NodeProto, Sequence[int]], int]
 
 
 def brings_numbers_in(cone: Cone) -> bool:
-    """Tell whether an operator brings in numbers of its own, as the value of a Pad."""
+    """Tell whether an operator adds constants as elements of their own, as a Pad does its value."""
     return any(row_of(node).brings_in for node in cone.passing)
 
 
 def parameters(cone: Cone) -> dict[str, str]:
-    """Return the constants that are parameters of what is not linear, and of which operator.
+    """Return the constants that are parameters of operators that are not linear, with the operator.
 
-    The bounds of a Clip, the slopes of a PRelu, the value of a Pad. One that is read elsewhere,
-    too, is no parameter.
+    Such are the bounds of a Clip, the slopes of a PRelu and the value of a Pad. A constant that is
+    also read as anything else is left out.
     """
     found: dict[str, str] = {}
     elsewhere: set[str] = set()
@@ -87,7 +90,7 @@ def parameters(cone: Cone) -> dict[str, str]:
 
 
 def integer_inputs(cone: Cone) -> dict[str, np.dtype[np.generic]]:
-    """Return the tensors that enter and are inputs of the graph of integers or booleans."""
+    """Return the dtypes of the leaves that are graph inputs of integers or booleans."""
     graph = cone.scope.model.proto.graph
     types = {v.name: v.type.tensor_type.elem_type for v in graph.input if v.name in cone.leaves}
     dtypes = {n: onnx.helper.tensor_dtype_to_np_dtype(t) for n, t in types.items() if t in _WHOLE}
@@ -102,32 +105,33 @@ _WHOLE = frozenset(
 
 
 def casts(cone: Cone) -> "Counter[Cast]":
-    """Count the Casts of what varies, by what they do; one to a tensor's type has the target 0.
+    """Count the Cast and CastLike nodes of what is not constant, by what they do.
 
-    In float64 a Cast between floating dtypes does nothing, so a probe cannot see it round.
+    A probe computes in float64, where a Cast between floating-point types rounds nothing. So Casts
+    are compared by what they say.
     """
     return Counter(_cast(node) for node in cone.passing if row_of(node).casts)
 
 
 @frozen
 class Cast:
-    """What a Cast does.
+    """What a Cast or CastLike does.
 
     Attributes:
-        target: The type that it casts to; 0 for another tensor's type.
-        how: What else it says, where that makes a difference.
+        target: The `onnx.TensorProto.DataType` that it casts to; 0 for CastLike.
+        how: The attributes besides that differ from their defaults and have an effect.
     """
 
     target: int
     how: tuple[tuple[str, object], ...] = ()
 
     def __eq__(self, other: object) -> bool:
-        """Tell whether another does the same."""
+        """Tell whether another Cast has the same target and attributes."""
         same = isinstance(other, Cast) and (self.target, self.how) == (other.target, other.how)
         return bool(same)
 
     def __hash__(self) -> int:
-        """Return the hash of what it does."""
+        """Return a hash of the target and the attributes."""
         return hash((self.target, self.how))
 
     @property
@@ -142,7 +146,7 @@ class Cast:
 _SATURATING = frozenset(
     number for name, number in onnx.TensorProto.DataType.items() if name.startswith("FLOAT8")
 )
-"""Types of which a Cast says whether what is too large becomes the largest number."""
+"""Float8 types, for which a Cast's attribute `saturate` decides what overflow becomes."""
 _USUAL = {"saturate": 1, "round_mode": b"up"}
 
 
@@ -157,13 +161,14 @@ def _cast(node: onnx.NodeProto) -> Cast:
 def is_straight(cone: Cone) -> bool:
     """Tell whether a cone computes an affine function.
 
-    Two affine functions that agree where no input is negative agree everywhere.
+    Two affine functions that agree on all inputs without negative elements agree everywhere, so
+    they need no second probe of such inputs.
     """
     return _consists_of(cone, lambda row: row.is_linear or row.is_affine)
 
 
 def is_alike_for_all_shapes(cone: Cone) -> bool:
-    """Tell whether the same is computed whatever the shape of what enters, and for each sample."""
+    """Tell whether a cone computes the same for all shapes of its leaves, and for each sample."""
     attributes = [attribute for node in cone.passing for attribute in node.attribute]
     fitted = any(a.name == "output_shape" or a.s.startswith(b"SAME") for a in attributes)
     return not fitted and _consists_of(cone, lambda row: row.is_linear or row.is_elementwise)
@@ -176,10 +181,10 @@ def _consists_of(cone: Cone, belongs: Callable[[Row], bool]) -> bool:
 
 
 def check_provable(cone: Cone) -> None:
-    """Refuse a cone with an operator of whose magnitude nothing is known; nothing is computed.
+    """Check, before anything is computed, that every operator of a cone has a magnitude.
 
     Raises:
-        UnsupportedError: There is one.
+        UnsupportedError: The table of operators has none for one of them.
     """
     for node in cone.passing:
         if row_of(node).magnitude is None:

@@ -46,12 +46,12 @@ Explain = Callable[["Numbered", "Numbered", str], str | None]
 
 @dataclass(slots=True)
 class Table:
-    """Numbers of expressions, shared by both models."""
+    """A number for each expression; equal expressions of either model have equal numbers."""
 
     numbers: dict[Key, int] = field(default_factory=dict)
 
     def number(self, key: Key) -> int:
-        """Return the number of an expression."""
+        """Return the number of an expression; a new expression gets a new number."""
         return self.numbers.setdefault(key, len(self.numbers))
 
 
@@ -61,12 +61,12 @@ class Numbered:
 
     Attributes:
         scope: The graph.
-        parent: The numbered graph around it.
-        numbers: The numbers of its tensors, without the constants that no node computes.
+        parent: The numbered graph around it; None for the main graph and for functions.
+        numbers: The numbers of its tensors by name; initializers are added when they are asked for.
         names: The first tensor of each number.
         bodies: The numbered subgraphs, by `Scope.path`.
-        twin: For the candidate's scope, the original's.
-        drawn: How many nodes of each kind have drawn numbers of their own so far.
+        twin: For a scope of the candidate, that of the original; None for one of the original.
+        drawn: How often each expression that draws random numbers has occurred so far.
     """
 
     scope: Scope
@@ -78,7 +78,7 @@ class Numbered:
     drawn: Counter[Key] = field(default_factory=Counter)
 
     def home(self, name: str) -> "Numbered | None":
-        """Return the numbered scope that defines `name`."""
+        """Return the numbered scope that defines `name`: this one or one around it."""
         numbered: Numbered | None = self
         while numbered is not None:
             scope = numbered.scope
@@ -92,8 +92,8 @@ class Matcher:
     """Numbers the tensors of both models.
 
     Attributes:
-        table: The numbers.
-        taken: Names that tensors of the candidate have; None where they are to keep them.
+        table: The number of each expression.
+        taken: All names in the candidate, whose tensors may be renamed; None if they may not.
         candidates: The numbered scopes of the candidate that have a twin, by their paths.
         identical: How many tensors of the candidate are computed just as in the original.
     """
@@ -111,10 +111,11 @@ class Matcher:
         Args:
             originals: The original's local functions, by `domain::name`.
             candidates: The candidate's.
-            explain: Asked which tensor of the original a candidate's equals but for rounding; by
-                then it has that name. None if it equals none.
-            taken: Names that tensors of the candidate have; None where they are to keep them.
-            shapes: What is known of the shapes of tensors of the original's main graph.
+            explain: Called with the candidate's scope, the original's and the name of a candidate's
+                tensor; returns the original's tensor that it equals but for rounding, having
+                renamed it so, or None.
+            taken: All names in the candidate, whose tensors may be renamed; None if they may not.
+            shapes: Known shapes of tensors of the original's main graph, by name.
         """
         self.table = Table()
         self._functions = {False: originals, True: candidates}
@@ -127,7 +128,10 @@ class Matcher:
         self.identical = 0
 
     def number(self, scope: Scope, twin: Numbered | None, inputs: list[Key]) -> Numbered:
-        """Number the tensors of `scope`, which is the candidate's where there is a twin."""
+        """Return `scope` with its tensors numbered; with a twin, it is a scope of the candidate.
+
+        `inputs` are the expressions of its inputs, in order.
+        """
         numbered = Numbered(scope, None, twin=twin)
         self._fill(numbered, inputs)
         return numbered
@@ -153,9 +157,10 @@ class Matcher:
         return number is not None and number == self.of(twin, name)
 
     def rename(self, numbered: Numbered, name: str, other: str) -> bool:
-        """Call a candidate's tensor as the original's that it is.
+        """Give a candidate's tensor the name of the original's tensor that it equals, if possible.
 
-        A tensor that has the name by chance, as exporters that count give them, loses it.
+        Exporters that number tensors give the same name to different tensors by chance; the one
+        that has the name now gets another.
         """
         scope = numbered.scope
         if self.taken is None or not scope.may_be_renamed(name):
@@ -221,12 +226,12 @@ class Matcher:
         return number if known is None else known
 
     def _passed(self, numbered: Numbered, node: onnx.NodeProto) -> int | None:
-        """Return the number of the input that a node gives back as it is, if it does."""
+        """Return the number of the input that a node returns unchanged; None if it changes it."""
         name = unchanged_operand(node, numbered.scope, partial(self._shape, numbered))
         return None if name is None else self.of(numbered, name)
 
     def _shape(self, numbered: Numbered, name: str) -> Shape | None:
-        """Return the shape of a tensor that is one of the original's main graph."""
+        """Return the known shape of a tensor of a main graph, for the candidate that of its equal."""
         if numbered.scope.path:
             return None
         if numbered.twin is not None:
@@ -305,7 +310,11 @@ class Matcher:
                 tuple(self.of(done, name) for name in done.scope.outputs))  # fmt: skip
 
     def _constant(self, home: Numbered, name: str) -> int:
-        """Return the number of a constant: by its content, or by its namesake if it is large."""
+        """Return the number of a constant.
+
+        A small one is identified by its content. A large one of the candidate is only compared
+        with its namesake in the original.
+        """
         if _small(home.scope, name):
             try:
                 array = home.scope.constant(name)
@@ -325,7 +334,7 @@ class Matcher:
 
 
 def _small(scope: Scope, name: str) -> bool:
-    """Tell whether a constant is so small that its content can be its name."""
+    """Tell whether a constant is small enough to be identified by its content."""
     tensor = scope.tensors.get(name)
     if tensor is None:
         stated = scope.producers[name][0].attribute
@@ -336,7 +345,7 @@ def _small(scope: Scope, name: str) -> bool:
 
 
 def equal_constants(a: Scope, b: Scope, name: str) -> bool:
-    """Tell whether a constant is the same in two scopes, to the last bit."""
+    """Tell whether two scopes have equal constants of a name, to the last bit."""
     if not (a.is_constant(name) and b.is_constant(name)):
         return False
     first, second = a.tensors.get(name), b.tensors.get(name)
@@ -353,7 +362,7 @@ def equal_constants(a: Scope, b: Scope, name: str) -> bool:
 
 
 def same_bits(a: Array, b: Array) -> bool:
-    """Tell whether two arrays hold the same, NaN included."""
+    """Tell whether two arrays have the same dtype, shape and bits, those of NaNs included."""
     if a.dtype != b.dtype or a.shape != b.shape:
         return False
     if a.dtype == object:

@@ -47,13 +47,13 @@ from bnfold.verification.proof.scaling import NOTHING_MULTIPLIED, Multiplied
 
 _TRIALS = 48
 _ROUNDS = 4
-"""Sets of samples where they are restricted."""
+"""Sets of samples to compare where samples are restricted, and so show less."""
 _HALF = 2.0**-11
 """Unit roundoff of half precision."""
 _UNCUT = 1 << 40
-"""A step that is longer than any axis, so that none is cut down by a multiple of it."""
+"""A step longer than any axis: no axis can be cut down by a multiple of it."""
 _SECOND = 8
-"""Sizes that are tried for a second one which the original takes."""
+"""How many sizes are tried to find a second one for which the original can be computed."""
 
 
 def probe(
@@ -72,12 +72,16 @@ def probe(
     Args:
         old: The region in the original.
         new: The region in the candidate.
-        shapes: What is known of the shapes of the tensors that enter.
+        shapes: The known shapes of the tensors that enter, by name.
         seed: Seed of the inputs.
         tight: Allow one rounding per weight only, as bnfold promises it.
-        never_negative: The tensors that enter and have no element below zero.
-        multiplied: What of the candidate's region is the original's times factors.
-        free: Lengths that are not known may be any, rather than one that is merely not known.
+        never_negative: Names of the tensors that enter and have no element below zero.
+        multiplied: Which tensors of the candidate's region are the original's times factors.
+        free: Whether the model takes any length for a dimension that is not known; else it has one
+            length, which is merely not stated.
+
+    Returns:
+        The largest error as a fraction of the bound, and for which shapes that holds.
 
     Raises:
         EvaluationError: The region of the original cannot be computed here, or its output shows
@@ -101,10 +105,12 @@ def probe(
 
 
 def _casts_unlike(old: Cone, new: Cone) -> Finding | None:
-    """Return a finding where a Cast says something else; a probe in float64 does not see that.
+    """Return a finding if the Casts of both regions differ; a probe in float64 does not see that.
+
+    None if they agree, or differ in nothing that rounds more coarsely than the region does.
 
     Raises:
-        UnsupportedError: One rounds that has no counterpart.
+        UnsupportedError: A Cast that rounds has no counterpart, which need not be wrong.
     """
     before, after = casts(old), casts(new)
     if before == after:
@@ -127,7 +133,7 @@ def _casts_unlike(old: Cone, new: Cone) -> Finding | None:
 
 
 def _coarsest(some: "Counter[Cast]", cone: Cone | None = None) -> float:
-    """Return the largest unit roundoff of Casts, and of the weights of a region."""
+    """Return the largest unit roundoff of Casts and of the weights of a region, if one is given."""
     found = [cast.roundoff for cast in some]
     if cone is not None:
         found += map(unit_roundoff, weights_of(cone).dtypes)
@@ -140,11 +146,11 @@ class _Search:
 
     Attributes:
         pair: The regions.
-        leaves: The tensors that enter.
-        shapes: What is known of their shapes.
-        demands: What their readers demand of these.
+        leaves: Names of the tensors that enter either.
+        shapes: Their known shapes.
+        demands: The shapes that the nodes which read them demand.
         seed: Seed of the inputs.
-        free: What is not known of shapes may be anything.
+        free: Whether the model takes any length for a dimension that is not known.
     """
 
     pair: Pair
@@ -155,10 +161,13 @@ class _Search:
     free: bool
 
     def result(self) -> Finding:
-        """Return the finding at the first sizes that tell, or at two, an even and an odd one.
+        """Return the finding for the first sizes at which the output depends on the input.
+
+        Where lengths are free, a second size is compared, of other parity.
 
         Raises:
-            EvaluationError: There are no such sizes.
+            EvaluationError: At no size that was tried can the original be computed, or its output
+                depends on its input.
         """
         reason = EvaluationError("no shapes for its inputs were found")
         empty = False
@@ -189,7 +198,7 @@ class _Search:
         weights = self.pair.old_weights, self.pair.new_weights
         apart = tells_apart(old, new, weights)
         least = max(*map(reach, (old, new), weights), apart)
-        # Where lengths that are known are computed with, only these themselves tell.
+        # Where the models calculate with known lengths, only those lengths themselves test that.
         step = _UNCUT if apart else math.lcm(steps(old), steps(new))
         both = self._lengths_are_free and not self.pair.is_general
         return itertools.islice(
@@ -198,8 +207,8 @@ class _Search:
         )
 
     def _compared(self, sizes: "Sizes") -> Finding:
-        """Return the finding for a batch, and where that fails for one sample at a time."""
-        # What is not negative leaves a Relu closed more often than open.
+        """Return the finding for samples in a batch or, where that fails, for one at a time."""
+        # Inputs without negative elements close more Relus, so that one set of samples sees less.
         rounds = _ROUNDS if self.pair.never_negative else 1
         finding: Finding | None = None
         try:
@@ -209,7 +218,7 @@ class _Search:
         except EvaluationError:
             pass
         certain = self.pair.is_general and None not in self._known
-        # Of a batch of many a Slice along it may take nothing, where it takes something of one.
+        # A Slice along axis 0 may take nothing of a batch of many, and something of one sample.
         if finding is not None and ((finding.held and finding.evident) or certain):
             return finding
         alone = self.pair.compare_rounds(sizes, self.seed, rounds, stacked=False)
@@ -218,7 +227,10 @@ class _Search:
         return alone if alone.held or finding is None else finding
 
     def _twice(self, first: "Sizes", finding: Finding, tries: "Iterator[Sizes]") -> Finding:
-        """Return a finding that holds for even and for odd lengths, or says for which it does."""
+        """Return a finding for even and odd lengths; its `only` says so if it holds for one kind.
+
+        A stride of 2 treats the two differently.
+        """
         for sizes in itertools.islice(tries, _SECOND):
             if _parities(first) == _parities(sizes):
                 continue
@@ -238,8 +250,8 @@ class _Search:
     def _at_declared_shapes(self) -> Finding | None:
         """Compare once more with the shapes that the model declares; None if it declares none.
 
-        Some tools write the declared shapes into the model, into a Reshape, say. For any other
-        shape the two are then different, and rightly so.
+        Some tools write declared shapes into the model as constants, of a Reshape, say. Then the
+        two models differ for all other shapes, and neither is wrong.
         """
         sizes: dict[str, tuple[int, ...]] = {}
         for leaf in self.leaves:
@@ -250,7 +262,7 @@ class _Search:
         if self.pair.is_general or sum(map(math.prod, sizes.values())) > VOLUME:
             return None
         try:
-            # In large inputs a sample sees less.
+            # A sample of a large input has relatively fewer nonzero elements.
             finding = self.pair.compare_rounds(sizes, self.seed, _ROUNDS, stacked=False)
         except EvaluationError:
             return None
@@ -260,18 +272,18 @@ class _Search:
 
     @property
     def _batch_is_free(self) -> bool:
-        """Whether what enters may be several samples."""
+        """Whether axis 0 of some leaf is a batch of any size."""
         firsts = [shape is None or shape[:1] == (None,) for shape in self._known]
         return self.free and any(firsts)
 
     @property
     def _lengths_are_free(self) -> bool:
-        """Whether what enters may have any length along some axis behind the batch."""
+        """Whether some leaf may have any length along an axis other than axis 0."""
         return self.free and any(shape is None or None in shape[1:] for shape in self._known)
 
     @property
     def _known(self) -> "list[Shape | None]":
-        """What is known of the shapes, or demanded."""
+        """The shape of each leaf, as far as it is known or demanded; None without a rank."""
         return [
             merged(self.shapes.get(leaf), self.demands[leaf])
             if leaf in self.demands

@@ -38,33 +38,33 @@ from bnfold.verification.verdict import Probe, ProbeVerdict, Structure
 
 _NO_OPTIONS = VerifyOptions()
 _NO_LIMIT = 1 << 30
-"""Nodes; a region that is named is looked at as a whole."""
+"""The most nodes of a cone: none, since a region that was named is compared as a whole."""
 _HASHED = 1 << 24
-"""Bytes at the beginning, the middle and the end of a file that have a part in the seed."""
+"""Bytes at the beginning, in the middle and at the end of a file that go into the seed."""
 _DEEPEST = 4
-"""Linear operators in series, in a region that is named: over more a bound says too little."""
+"""The most linear operators in series in a named region; over more the bound is too wide."""
 _LOOKS = 4
-"""How often both parts of a region are cut until they begin at the same tensors."""
+"""How often a region is cut anew in both models, until it begins at the same tensors."""
 _SUSPECTS = 8
-"""Tensors that may be to blame together."""
+"""The most tensors that are assumed to be wrong together."""
 _ORDER = {ProbeVerdict.HELD: 0, ProbeVerdict.UNCHECKED: 1, ProbeVerdict.BROKEN: 2}
 
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """What the files say.
+    """What a comparison of the two files found, without a runtime.
 
     Attributes:
         structure: Whether the proof is complete.
         probes: The probes of the regions that were named, and of those that were found.
-        first_difference: The first tensor that is not the original's, with its layer.
-        contradiction: Why the candidate is certainly wrong although nobody named a region.
-        taps: Tensors by which both models can be compared layer by layer.
-        unsure: Tensors whose shapes, were they known, might let a failed probe hold.
-        interface: How inputs or outputs differ; nothing where they do not.
-        broken: Why a probe failed whose inputs are the same in both models; nothing if none did.
-        free: The inputs may have several shapes.
-        general: What is proved is proved for all of them.
+        first_difference: The first tensor that differs from the original's, with its layer.
+        contradiction: Why the candidate is certainly wrong; only where no region was named.
+        taps: Names of tensors at which both models can be compared layer by layer.
+        unsure: Names of tensors whose shapes, if they were known, might let a failed probe hold.
+        interface: How inputs or outputs differ, in a sentence; empty if they do not.
+        broken: Why a probe failed whose inputs are the same in both models; empty if none did.
+        free: Whether the inputs may have several shapes.
+        general: Whether the proof holds for all shapes of the inputs.
     """
 
     structure: Structure
@@ -95,11 +95,11 @@ def prove(
     Args:
         original: The original's file.
         candidate: The candidate's file.
-        regions: Where they are said to differ.
+        regions: Where they are said to differ; empty to find that out.
         seed: Seed of the probes' inputs.
-        shapes: Shapes of tensors that were seen when the original ran.
-        options: What else is accepted.
-        step: Is told how far it is.
+        shapes: Shapes that tensors of the original had when it ran, by name.
+        options: Which differences are accepted.
+        step: Called with a text that says how far the proof is.
 
     Raises:
         ModelError: One of the files is not an ONNX model, or the original not a valid one.
@@ -160,7 +160,7 @@ class _Prover:
         self.matcher: Matcher
 
     def prove(self) -> Proof:
-        """Match the models; where that fails, find out whether one tensor is to blame."""
+        """Match the models; where that fails, find out whether a few wrong tensors explain it."""
         structure = self._match()
         named = (self._named_probe(region, structure) for region in self.regions)
         probes = (*named, *self.seeker.found)
@@ -176,15 +176,18 @@ class _Prover:
         )  # fmt: skip
 
     def _asked(self, structure: Structure) -> tuple[str, ...]:
-        """Return the tensors whose shapes might let more be proved."""
+        """Return the tensors whose shapes would help: with them more might be proved."""
         return () if structure.proved and not self.prober.narrowed else self.prober.asked()
 
     def _broken(self) -> str:
-        """Say which tensor the candidate computes otherwise, though from the same tensors."""
+        """Say which tensor the candidate computes differently from equal tensors; empty if none."""
         return next((f"{name}: {note}" for name, note in self.seeker.broken.items()), "")
 
     def _blame(self, difference: str | None) -> tuple[str | None, str | None]:
-        """Return the first tensor that is to blame, and why, where a few explain everything."""
+        """Return the first wrong tensor, with a sentence, if all but a few tensors prove equal.
+
+        Else return `difference`, and no sentence.
+        """
         blamed: list[str] = []
         while self.seeker.suspects and len(blamed) < _SUSPECTS:
             blamed.append(self.seeker.suspects[0])
@@ -220,7 +223,7 @@ class _Prover:
         )  # fmt: skip
 
     def _narrowed_within(self) -> Iterator[str]:
-        """Yield a sentence for each region that is right for some shapes only."""
+        """Yield a sentence for each region whose probe holds for some shapes only."""
         for name, what in self.prober.narrowed.items():
             yield f"tensor {name!r} is right for {what}"
 
@@ -236,8 +239,8 @@ class _Prover:
     def _named_probe(self, region: Region, structure: Structure) -> Probe:
         """Return the worst of what was found at a region's outputs.
 
-        Where all else is proved, an output that is not in both models is one that nobody needs.
-        One that is computed as in the original needed no probe.
+        An output that is computed as in the original needs no probe. Where all else is proved, one
+        that only one model has does not matter, since no graph output depends on it.
         """
         outputs = [name for name in region.outputs if (region.scope, name) in self.findings]
         if not (structure.proved and outputs):
@@ -255,7 +258,7 @@ class _Prover:
         )
 
     def _is_settled(self, region: Region, name: str) -> bool:
-        """Tell whether a region's output has a finding, or is the original's without one."""
+        """Tell whether a region's output has a finding, or is proved equal without one."""
         scope = self.matcher.candidates.get(region.scope)
         same = scope is not None and self.matcher.same(scope, name)
         return same or (region.scope, name) in self.findings
@@ -286,10 +289,10 @@ class _Prover:
     def _named_cones(
         self, new: Numbered, old: Numbered, region: Region, name: str
     ) -> Iterator[tuple[Cone, Cone]]:
-        """Yield the parts of both models to compare: back to what is the same, or to what enters.
+        """Yield pairs of cones to compare: cut at the nearest equal tensors, then at the inputs.
 
-        Both begin at the same tensors, as far as what enters the region allows: what begins at a
-        tensor in one model and at those that it is computed from in the other cannot be compared.
+        The nearest are cut anew until both cones of a pair have the same leaves: if one began at a
+        tensor and the other at what that tensor is computed from, they could not be compared.
         """
         entering = set(region.inputs) - self.integers
         through: set[str] = set()
@@ -317,7 +320,7 @@ class _Prover:
         return self.prober.probe(old, new, tight=True)
 
     def _is_first(self, new: Numbered, old: Numbered, name: str) -> bool:
-        """Tell whether all that a differing tensor is computed from is the original's."""
+        """Tell whether a differing tensor is computed from equal tensors alone."""
         node, _ = new.scope.producers.get(name, (None, 0))
         if node is None:  # it has another name by now
             return False
@@ -326,9 +329,10 @@ class _Prover:
 
 
 def seed_of(first: OpenedModel, second: OpenedModel, seed: int) -> int:
-    """Return a seed that depends on what both files hold, so that none is made for the other.
+    """Return a seed made of the contents of both files and `seed`.
 
-    Of large files only stretches are read: all of one would take longer than the proof.
+    So no candidate can be made to agree on just the inputs of the probes. Of large files only
+    stretches are read: reading a whole file would take longer than the proof.
     """
     digest = hashlib.blake2b(str(seed).encode(), digest_size=7)
     for model in (first, second):
@@ -343,7 +347,7 @@ def seed_of(first: OpenedModel, second: OpenedModel, seed: int) -> int:
 def _both(
     old: Numbered, new: Numbered, name: str, stops: Callable[[str], bool]
 ) -> tuple[Cone, Cone]:
-    """Return what a tensor is computed from in both models, back to where one `stops`."""
+    """Return the cones of a tensor in the original and the candidate, cut where `stops` is true."""
     old_cone, new_cone = (cut(n.scope, name, stops, _NO_LIMIT) for n in (old, new))
     assert old_cone is not None  # noqa: S101  # there is no limit
     assert new_cone is not None  # noqa: S101
