@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bnfold.command_line.brief import Brief
+from bnfold.command_line.difference_text import difference_lines
 from bnfold.command_line.foreign import made_printable
 from bnfold.command_line.gain_text import gain_lines
 from bnfold.reports.cost import Cost
@@ -306,12 +307,14 @@ def _verification_lines(found: "Verification", reason: str, *, verbose: bool) ->
         verdict += f" for {' and '.join(found.shown_for)}"
     told = reason if found.verdict != "passed" else ""
     yield f"{verdict}: {told}" if told else verdict
-    if found.first_divergence:
+    if found.differences:
+        yield from _indented(difference_lines(found, verbose=verbose))
+    elif found.first_divergence:
         yield f"{_INDENT}first layer that differs: {found.first_divergence}"
     if found.crash and found.crash not in found.reason:
         yield f"{_INDENT}{found.crash}"
     yield from _indented(_proof_lines(found, told, verbose=verbose))
-    yield from _indented(found.structure.narrowed)
+    yield from _indented(each for each in found.structure.narrowed if each not in told)
     for provider in found.providers:
         if any(why and why in found.reason for why in (provider.failure, provider.reason)):
             continue
@@ -333,7 +336,8 @@ def _proof_lines(found: "Verification", told: str, *, verbose: bool) -> Iterator
     rest = "; all else is identical" if found.structure.proved else ""
     if held:
         worst = max(probe.fraction for probe in held)
-        total = counted(len(found.probes), "fold")
+        sought = any(probe.found and probe.verdict == "broken" for probe in found.probes)
+        total = counted(len(found.probes), "region" if sought else "fold")
         folds = total if len(held) == len(found.probes) else f"{len(held)} of {total}"
         bound = f"within {worst:.2f} of the rounding bound"
         if bound not in told:

@@ -59,6 +59,7 @@ def conclude(
         crash,
         tuple(layers),
         tuple(fed) if verdict.ok and proof.free and not (proved and proof.general) else (),
+        () if verdict.ok else proof.differences,
     )
 
 
@@ -79,7 +80,8 @@ def _weigh(
     if failure:
         return Verdict.FAILED, failure
     if proof.broken:
-        return Verdict.INCONCLUSIVE, f"tensor {proof.broken}; {_by_the_files(proof)}"
+        told = "" if proof.broken.split(":")[0] in proof.structure.reason else _by_the_files(proof)
+        return Verdict.INCONCLUSIVE, f"tensor {proof.broken}" + (f"; {told}" if told else "")
     ran = [report for report in providers if report.outputs]
     agrees = bool(ran) and all(report.verdict is OutputVerdict.AGREES for report in ran)
     if proof.structure.proved and agrees:
@@ -106,10 +108,12 @@ def _failure(
     if by_files:
         return by_files
     if proof.structure.narrowed and not options.allow_narrowed:
-        return f"{proof.structure.narrowed[0]} (--allow-narrowed accepts that)"
+        told = proof.structure.narrowed[0]
+        how = next((f": {d.how}" for d in proof.differences if repr(d.tensor) in told), "")
+        return f"{told}{how} (--allow-narrowed accepts that)"
     for report in providers:
         if report.verdict is OutputVerdict.DIFFERS and (report.outputs or report.failure):
-            return f"on {report.name} {report.failure or _differs(report)}"
+            return f"on {report.name} {report.failure or _differs(report)}{_first(proof)}"
     return crash or ""
 
 
@@ -119,13 +123,19 @@ def _wrong_by_the_files(proof: Proof, *, strict: bool) -> str:
     if named:
         worst = max(named, key=lambda probe: probe.fraction)
         where = ", ".join(worst.region.outputs)
-        return f"the fold at {where} is wrong: {worst.note}"
+        how = next((d.how for d in proof.differences if d.tensor in worst.region.outputs), "")
+        return f"the fold at {where} is wrong: {how or worst.note}"
     if proof.interface or proof.contradiction:
         return proof.interface or proof.contradiction or ""
     unchecked = any(probe.verdict is ProbeVerdict.UNCHECKED for probe in proof.probes)
     if strict and not proof.structure.proved and not unchecked:
         return f"the models differ outside the folds: {proof.structure.reason}"
     return ""
+
+
+def _first(proof: Proof) -> str:
+    """Say where the files differ first, behind what the outputs say."""
+    return f"; tensor {proof.differences[0]}" if proof.differences else ""
 
 
 def _differs(report: ProviderReport) -> str:

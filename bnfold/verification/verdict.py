@@ -8,6 +8,7 @@ from bnfold.plain import Plain, fields_of
 from bnfold.region import Region
 from bnfold.shown import Shown
 from bnfold.verification.comparison import OutputComparison, OutputVerdict
+from bnfold.verification.difference import Difference
 from bnfold.verification.gain import Executed
 
 
@@ -161,6 +162,8 @@ class Verification(Shown):
         layers: The error of every layer, in the order of computation; only in a thorough run.
         shown_for: The shapes of the inputs for which it is shown; none where it is for all that
             the original takes.
+        differences: Where the candidate is known to differ from the original, the first first;
+            none where it may be used.
     """
 
     verdict: Verdict
@@ -173,6 +176,7 @@ class Verification(Shown):
     crash: str | None = None
     layers: tuple[OutputComparison, ...] = ()
     shown_for: tuple[str, ...] = ()
+    differences: tuple[Difference, ...] = ()
 
     @property
     def ok(self) -> bool:

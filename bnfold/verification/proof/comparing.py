@@ -7,15 +7,17 @@ import hashlib
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import field, replace
 from functools import cached_property, partial
 
 import numpy as np
 
 from bnfold.frozen import frozen
+from bnfold.verification.difference import times_the_bound
 from bnfold.verification.dtypes import Array, smallest_normal, unit_roundoff
 from bnfold.verification.operators.magnitude import Tracked
 from bnfold.verification.operators.node import EvaluationError
+from bnfold.verification.proof.channels import channel_axis
 from bnfold.verification.proof.computing import (
     Weights,
     identical,
@@ -64,6 +66,30 @@ _AT_A_TIME = 1 << 16
 
 
 @frozen
+class Place:
+    """Where a probe measured a difference.
+
+    Attributes:
+        index: The element of the output.
+        original: What the original has there.
+        candidate: What the candidate has there.
+        channel: Its channel; None where that is not known.
+        nothing: Zeros of the shapes of what entered.
+    """
+
+    index: tuple[int, ...]
+    original: float
+    candidate: float
+    channel: int | None = None
+    nothing: Mapping[str, Array] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        """Say both numbers, and where they are."""
+        where = "" if self.channel is None else f" in channel {self.channel}"
+        return f"{self.candidate:.6g} instead of {self.original:.6g}{where}"
+
+
+@frozen
 class Finding:
     """What a probe measured.
 
@@ -79,6 +105,7 @@ class Finding:
             original's times a factor for each index.
         evident: Whether the output has elements and depends on the inputs.
         only: The shapes for which the bound holds, in words, where it does not hold for others.
+        place: Where the difference is largest; None where there is none, or no such place.
     """
 
     fraction: float
@@ -90,6 +117,7 @@ class Finding:
     along: tuple[int, ...] = ()
     evident: bool = True
     only: str = ""
+    place: Place | None = None
 
     @property
     def held(self) -> bool:
@@ -119,8 +147,12 @@ class _Allowed:
         """Return the largest difference as a fraction of its bound, with where it is."""
         old, new, magnitude, extra = made
         if old.dtype.kind != "f":
-            unequal = int(np.count_nonzero(old != new))
-            return Finding(math.inf if unequal else 0.0, f"{unequal} integers differ")
+            unequal = old != new
+            if not unequal.any():
+                return Finding(0.0)
+            number = int(np.count_nonzero(unequal))
+            note = "1 integer differs" if number == 1 else f"{number} integers differ"
+            return Finding(math.inf, note, place=_place(old, new, int(np.argmax(unequal))))
         if factors is not None:
             old, magnitude = factors.of(old), factors.bound(magnitude)
             extra = factors.times(np.broadcast_to(extra, old.shape))
@@ -132,15 +164,7 @@ class _Allowed:
             largest = int(np.argmax(fractions))
             if fractions[largest] > worst:
                 worst, place = float(fractions[largest]), start + largest
-        if not worst:
-            return Finding(0.0)
-        index = np.unravel_index(place, old.shape)
-        where = f" in channel {index[1]}" if len(index) > 1 else ""
-        return Finding(
-            worst,
-            f"{float(new[index]):.6g} instead of {float(old[index]):.6g}{where}, "
-            f"{worst:.3g} of the rounding bound",
-        )
+        return Finding(worst, place=_place(old, new, place)) if worst else Finding(0.0)
 
     @np.errstate(invalid="ignore", divide="ignore")
     def _fractions(self, old: Array, new: Array, magnitude: Array, extra: Array) -> Array:
@@ -149,6 +173,12 @@ class _Allowed:
         same = (old == new) | (np.isnan(old) & np.isnan(new))
         fractions = np.where(same, 0.0, np.abs(new - old) / bound)
         return np.where(np.isnan(fractions), math.inf, fractions)
+
+
+def _place(old: Array, new: Array, number: int) -> Place:
+    """Return an element of two results, given its number."""
+    index = tuple(map(int, np.unravel_index(number, old.shape)))
+    return Place(index, float(old[index]), float(new[index]))
 
 
 def _stretch(array: Array | float, shape: tuple[int, ...], part: slice) -> Array:
@@ -244,6 +274,7 @@ class Pair:
         held_back: list[_Made] = []
         evidence = _Evidence(self)
         telling: _Made | None = None
+        nothing: Mapping[str, Array] = {}
         for batch in map(self._possible, inputs):
             made = self._made(batch, underflow, kept or partial(self._sizes, parts), allowed.slack)
             if isinstance(made, Finding):
@@ -254,6 +285,7 @@ class Pair:
                 found = allowed.fraction(made)
                 if found.fraction > worst.fraction:
                     worst, telling = found, made if found.fraction > allowed.limit else None
+                    nothing = _nothing(batch)
             else:
                 held_back.append(made)
             del made  # before the next are made: those of pictures are large
@@ -268,10 +300,28 @@ class Pair:
             findings = (allowed.fraction(made, factors) for made in held_back)
             worst = max((worst, *findings), key=lambda f: f.fraction)
         along = () if telling is None else plausible_axes(telling[:1], telling[1:2])
+        if worst.fraction > allowed.limit:
+            worst = self._located(worst, nothing)
         return replace(
             worst, limit=allowed.limit, zero=zero, factors=factors, along=along,
             evident=evidence.suffices(),
         )  # fmt: skip
+
+    def _located(self, broken: Finding, nothing: Mapping[str, Array]) -> Finding:
+        """Add where a difference is: its channel, and in words."""
+        if broken.place is None:
+            return broken
+        axis = channel_axis(self.new, self.new_weights.values)
+        index = broken.place.index
+        known = axis is not None and -len(index) <= axis < len(index)
+        place = replace(
+            broken.place,
+            nothing=nothing,
+            channel=index[axis] if known and axis is not None else None,
+        )
+        if broken.note:
+            return replace(broken, place=place)
+        return replace(broken, place=place, note=f"{place}, {times_the_bound(broken.fraction)}")
 
     def would_react(self, batch: Mapping[str, Array]) -> bool:
         """Tell whether the original's output would depend on the inputs if no weight were zero.
@@ -499,6 +549,14 @@ def _terms(weight: Array) -> int:
     return max(int(weight.size // max(length, 1)) for length in lengths)
 
 
+def _nothing(batch: Mapping[str, Array]) -> Mapping[str, Array]:
+    """Return zeros of the shapes of what enters, which take no room."""
+    return {
+        name: np.broadcast_to(np.zeros((), array.dtype), array.shape)
+        for name, array in batch.items()
+    }
+
+
 class _Evidence:
     """Finds out whether the original's output has elements and depends on the inputs.
 
@@ -532,10 +590,7 @@ class _Evidence:
         )  # fmt: skip
         if not self.reacts:
             self.first = _digest(value)
-            self.zeros = {
-                name: np.broadcast_to(np.zeros((), array.dtype), array.shape)
-                for name, array in batch.items()
-            }
+            self.zeros = _nothing(batch)
 
     def suffices(self) -> bool:
         """Tell whether the outputs so far are worth comparing."""

@@ -94,6 +94,7 @@ class Matcher:
     Attributes:
         table: The number of each expression.
         taken: All names in the candidate, whose tensors may be renamed; None if they may not.
+        written: What a tensor is called in the candidate's file, where it has another name now.
         candidates: The numbered scopes of the candidate that have a twin, by their paths.
         identical: How many tensors of the candidate are computed just as in the original.
     """
@@ -105,6 +106,7 @@ class Matcher:
         explain: Explain,
         taken: set[str] | None = None,
         shapes: Mapping[str, Shape] | None = None,
+        written: dict[str, str] | None = None,
     ) -> None:
         """Prepare.
 
@@ -116,12 +118,14 @@ class Matcher:
                 renamed it so, or None.
             taken: All names in the candidate, whose tensors may be renamed; None if they may not.
             shapes: Known shapes of tensors of the original's main graph, by name.
+            written: What tensors of other names are called in the candidate's file.
         """
         self.table = Table()
         self._functions = {False: originals, True: candidates}
         self._numbered: dict[tuple[bool, str], Numbered] = {}
         self._explain = explain
         self.taken = taken
+        self.written = {} if written is None else written
         self._shapes = shapes or {}
         self._drawing = {False: Drawing(originals), True: Drawing(candidates)}
         self.candidates: dict[ScopePath, Numbered] = {}
@@ -167,9 +171,14 @@ class Matcher:
             return False
         if other in self.taken and not self._loses_name(numbered, other):
             return False
+        self._call(scope, name, other)
+        return True
+
+    def _call(self, scope: Scope, name: str, other: str) -> None:
+        assert self.taken is not None  # noqa: S101 - names are to be given
         scope.rename(name, other)
         self.taken.add(other)
-        return True
+        self.written[other] = self.written.pop(name, name)
 
     def _loses_name(self, numbered: Numbered, name: str) -> bool:
         """Give a candidate's tensor another name, unless it is the original's of that name."""
@@ -177,8 +186,7 @@ class Matcher:
         if not numbered.scope.may_be_renamed(name) or self.same(numbered, name):
             return False
         fresh = next(n for i in itertools.count() if (n := f"{name} ({i})") not in self.taken)
-        self.taken.add(fresh)
-        numbered.scope.rename(name, fresh)
+        self._call(numbered.scope, name, fresh)
         if name in numbered.numbers:
             number = numbered.numbers[fresh] = numbered.numbers.pop(name)
             if numbered.names.get(number) == name:

@@ -14,6 +14,7 @@ from bnfold.limits import VERIFIED
 from bnfold.onnx_model.computing import limited_work
 from bnfold.onnx_model.validity import require_valid
 from bnfold.region import Region, ScopePath
+from bnfold.verification.difference import Difference
 from bnfold.verification.operators.demands import Shape
 from bnfold.verification.options import VerifyOptions
 from bnfold.verification.proof.comparing import Finding
@@ -32,6 +33,7 @@ from bnfold.verification.proof.known import (
     taps,
 )
 from bnfold.verification.proof.matching import Matcher, Numbered, equal_constants
+from bnfold.verification.proof.pinpoint import Failure
 from bnfold.verification.proof.scopes import all_names, function_name, graph_scope
 from bnfold.verification.proof.seek import Prober, Seeker
 from bnfold.verification.verdict import Probe, ProbeVerdict, Structure
@@ -63,6 +65,7 @@ class Proof:
         unsure: Names of tensors whose shapes, if they were known, might let a failed probe hold.
         interface: How inputs or outputs differ, in a sentence; empty if they do not.
         broken: Why a probe failed whose inputs are the same in both models; empty if none did.
+        differences: Where the two models are known to differ, the first first.
         free: Whether the inputs may have several shapes.
         general: Whether the proof holds for all shapes of the inputs.
     """
@@ -77,6 +80,7 @@ class Proof:
     broken: str = ""
     free: bool = False
     general: bool = True
+    differences: tuple[Difference, ...] = ()
 
 
 @np.errstate(all="ignore")  # what is not finite is told by what it is compared with
@@ -136,8 +140,10 @@ class _Prover:
         self.by_output = {(r.scope, name): r for r in regions for name in r.outputs}
         self.findings: dict[tuple[ScopePath, str], Finding | str] = {}
         self.probed: set[int] = set()
-        self.assumed: set[str] = set()
-        self.differing: list[str] = []
+        self.assumed: dict[str, str] = {}
+        self.written: dict[str, str] = {}
+        self.failures: dict[str, Failure] = {}
+        self.cones: dict[tuple[ScopePath, str], tuple[Cone, Cone]] = {}
         self.narrowed = narrowed_inputs(first.proto, second.proto)
         if self.narrowed and options.allow_narrowed:
             fed = with_inputs_of(first.proto, second.proto)
@@ -162,47 +168,65 @@ class _Prover:
     def prove(self) -> Proof:
         """Match the models; where that fails, find out whether a few wrong tensors explain it."""
         structure = self._match()
-        named = (self._named_probe(region, structure) for region in self.regions)
-        probes = (*named, *self.seeker.found)
-        broken = self._broken()
-        difference = self.differing[0] if self.differing else None
-        contradiction = None
-        if not structure.proved and not self.regions and self.seeker.suspects:
-            difference, contradiction = self._blame(difference)
-        return Proof(
-            structure, probes, None if structure.proved else difference, contradiction,
-            self.taps, self._asked(structure), self.interface,
-            broken, self.prober.free,
+        named = tuple(self._named_probe(region, structure) for region in self.regions)
+        proof = Proof(
+            structure, (*named, *self.seeker.found), taps=self.taps, unsure=self._asked(structure),
+            interface=self.interface, free=self.prober.free,
         )  # fmt: skip
+        broken = self.seeker.broken
+        if structure.proved and not broken and not self.prober.narrowed:
+            return proof
+        failures = {**self.prober.narrowed, **self.failures, **broken}
+        blamed = {} if structure.proved or self.regions else self._blame()
+        held = (*named, *self.seeker.found) if blamed else proof.probes
+        told = tuple(self._differences(blamed or failures, held))
+        accused = {failure.written for failure in broken.values()}
+        return replace(
+            proof,
+            structure=_with_reason(structure, failures, told),
+            probes=(*held, *(failure.probe() for failure in (blamed or broken).values())),
+            first_difference=None if structure.proved else _first(blamed or failures),
+            contradiction=_contradiction(told) if blamed else None,
+            broken=next((str(d) for d in told if d.tensor in accused), ""),
+            differences=told,
+        )
+
+    def _differences(
+        self, failures: Mapping[str, Failure], probes: Sequence[Probe]
+    ) -> Iterator[Difference]:
+        """Yield what differs, and which folds around it hold; first what a probe has shown."""
+        shown = sorted(failures.values(), key=lambda failure: not failure.is_shown)
+        held = [probe.region for probe in probes if probe.verdict is ProbeVerdict.HELD]
+        for failure in shown[:_SUSPECTS]:
+            before, behind = (
+                tuple(name for region in held if region.scope == failure.new.path
+                      for name in region.outputs if name in reached)
+                for reached in (failure.upstream(), failure.downstream())
+            )  # fmt: skip
+            yield replace(failure.difference(), before=before, behind=behind)
 
     def _asked(self, structure: Structure) -> tuple[str, ...]:
         """Return the tensors whose shapes would help: with them more might be proved."""
         return () if structure.proved and not self.prober.narrowed else self.prober.asked()
 
-    def _broken(self) -> str:
-        """Say which tensor the candidate computes differently from equal tensors; empty if none."""
-        return next((f"{name}: {note}" for name, note in self.seeker.broken.items()), "")
-
-    def _blame(self, difference: str | None) -> tuple[str | None, str | None]:
-        """Return the first wrong tensor, with a sentence, if all but a few tensors prove equal.
-
-        Else return `difference`, and no sentence.
-        """
-        blamed: list[str] = []
+    def _blame(self) -> dict[str, Failure]:
+        """Return the tensors that are to blame, where a few explain everything."""
+        blamed: dict[str, Failure] = {}
         while self.seeker.suspects and len(blamed) < _SUSPECTS:
-            blamed.append(self.seeker.suspects[0])
-            self.assumed = set(blamed)
+            name = self.seeker.suspects[0]
+            blamed[name] = self.seeker.broken[name]
+            self.assumed = {n: failure.counterpart for n, failure in blamed.items()}
             if self._match().proved:
-                first, more = blamed[0], len(blamed) - 1
-                differ = f"and {more} more differ" if more else "differs"
-                return first, f"{first} {differ} by more than rounding, and all else is identical"
-        return difference, None
+                return blamed
+        return {}
 
     def _match(self) -> Structure:
-        self.differing = []
+        self.failures = {}
         originals = {function_name(f): f for f in self.first.proto.functions}
         candidates = {function_name(f): f for f in self.second.proto.functions}
-        self.matcher = Matcher(originals, candidates, self._explain, self.taken, self.known)
+        self.matcher = Matcher(
+            originals, candidates, self._explain, self.taken, self.known, self.written
+        )
         self.seeker.begin(self.matcher)
         old_scope, new_scope = (
             graph_scope(self.first, self.first.proto.graph),
@@ -223,17 +247,18 @@ class _Prover:
         )  # fmt: skip
 
     def _narrowed_within(self) -> Iterator[str]:
-        """Yield a sentence for each region whose probe holds for some shapes only."""
-        for name, what in self.prober.narrowed.items():
-            yield f"tensor {name!r} is right for {what}"
+        """Yield a sentence for each region that is right for some shapes only."""
+        for failure in self.prober.narrowed.values():
+            if isinstance(failure.finding, Finding):
+                yield f"{failure.where} is right for {failure.finding.only}"
 
     def _reason(self, unproved: Sequence[str]) -> str:
         if self.interface:
             return self.interface
         if not unproved:
             return ""
-        if self.differing:
-            return f"{self.differing[0]} is not computed as in the original"
+        if self.failures:
+            return f"{_first(self.failures)} is not computed as in the original"
         return f"output {unproved[0]!r} is not computed as in the original"
 
     def _named_probe(self, region: Region, structure: Structure) -> Probe:
@@ -269,17 +294,31 @@ class _Prover:
         region = self.by_output.get((new.scope.path, name))
         if region is not None:
             explained = name if self._explain_named(new, old, region, name) else None
-        elif name not in self.assumed and not equal_constants(new.scope, old.scope, name):
+        elif name in self.assumed:
+            explained = self.assumed[name]
+        elif not equal_constants(new.scope, old.scope, name):
             explained = self.seeker.seek(new, old, name)
         if explained is None and name in old.scope.producers and self._is_first(new, old, name):
-            self.differing.append(_layer(old, name))
+            self._note(new, old, name)
         return explained
+
+    def _note(self, new: Numbered, old: Numbered, name: str) -> None:
+        """Note that a tensor differs though all that it is computed from is the original's."""
+        place = new.scope.path, name
+        if place in self.seeker.scaled:  # what reads it takes that back, or it is accused
+            return
+        node, index = new.scope.producers[name]
+        self.failures[name] = Failure(
+            old.scope, new.scope, name, self.written.get(name, name), node, index,
+            self.findings.get(place, ""), self.cones.get(place),
+        )  # fmt: skip
 
     def _explain_named(self, new: Numbered, old: Numbered, region: Region, name: str) -> bool:
         for old_cone, new_cone in self._named_cones(new, old, region, name):
             self.step(f"proving in float64: {len(self.probed)} of {len(self.regions)} regions")
             finding = self._named_finding(old_cone, new_cone)
             self.findings[region.scope, name] = finding
+            self.cones[region.scope, name] = old_cone, new_cone
             self.probed.add(id(region))
             if isinstance(finding, Finding) and finding.held:
                 leaves = (*old_cone.leaves, *new_cone.leaves)
@@ -362,10 +401,28 @@ def _as_probe(region: Region, finding: Finding | str) -> Probe:
     return Probe(region, finding.fraction, verdict, note)
 
 
-def _layer(old: Numbered, name: str) -> str:
-    node, _ = old.scope.producers[name]
-    what = f"{node.op_type} {node.name!r}" if node.name else node.op_type
-    return f"tensor {name!r} ({what})"
+def _first(failures: Mapping[str, Failure]) -> str | None:
+    """Name the first tensor that differs."""
+    return next((failure.where for failure in failures.values()), None)
+
+
+def _with_reason(
+    structure: Structure, failures: Mapping[str, Failure], told: Sequence[Difference]
+) -> Structure:
+    """Add to why there is no proof what is known of the first tensor that differs."""
+    first = next(iter(failures.values())).written if failures else None
+    how = next((each.how for each in told if each.tensor == first), "")
+    if structure.proved or not how or not structure.reason.startswith(str(_first(failures))):
+        return structure
+    return replace(structure, reason=f"{structure.reason}: {how}")
+
+
+def _contradiction(told: Sequence[Difference]) -> str:
+    """Say that a few tensors explain everything."""
+    more = len(told) - 1
+    differ = f"and {more} more differ" if more else "differs"
+    first = f"{told[0].tensor} ({told[0].node}) {differ} by more than rounding"
+    return f"{first}, and all else is identical: {told[0].how}"
 
 
 def _inputs(model: onnx.ModelProto, names: Sequence[str]) -> list[Key]:

@@ -8,7 +8,7 @@ import contextlib
 import heapq
 import itertools
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from bnfold.frozen import frozen
@@ -20,6 +20,7 @@ from bnfold.verification.proof.comparing import Finding
 from bnfold.verification.proof.cone import Cone, cut
 from bnfold.verification.proof.facts import is_straight, linear_depth
 from bnfold.verification.proof.matching import Matcher, Numbered
+from bnfold.verification.proof.pinpoint import Failure
 from bnfold.verification.proof.probe import probe
 from bnfold.verification.proof.scaling import NOTHING_MULTIPLIED, Factors, Multiplied
 from bnfold.verification.proof.scopes import Scope
@@ -41,12 +42,12 @@ class Prober:
         seed: Seed of the probes' inputs.
         unsure: Tensors whose shapes, were they known, might let a failed probe hold.
         free: What is not known of shapes may be anything.
-        narrowed: For what a probe holds that does not hold for all, by the region's output.
+        narrowed: The regions of which a probe holds for some shapes only, by their output.
     """
 
     def __init__(self, shapes: Mapping[str, Shape], seed: int, *, free: bool = False) -> None:
         self.shapes, self.seed, self.free = shapes, seed, free
-        self.narrowed: dict[str, str] = {}
+        self.narrowed: dict[str, Failure] = {}
         self.unsure: dict[str, None] = {}
 
     def probe(
@@ -67,7 +68,11 @@ class Prober:
         except EvaluationError as error:
             finding = str(error)
         if isinstance(finding, Finding) and finding.held and finding.only:
-            self.narrowed[before.output] = finding.only
+            node, index = after.scope.producers[after.output]
+            self.narrowed[before.output] = Failure(
+                before.scope, after.scope, before.output, after.output, node, index, finding,
+                (before, after),
+            )  # fmt: skip
         partly = isinstance(finding, str) or not finding.held or finding.only
         if multiplied.along is None and partly:
             leaves = (*before.leaves, *after.leaves)
@@ -90,11 +95,13 @@ class _Sought:
         finding: What a probe found, or why there was none.
         leaves: Where the region begins, in either model.
         alike: It begins at the same tensors in both.
+        cones: The region in both.
     """
 
     finding: Finding | str
     leaves: tuple[str, ...]
     alike: bool
+    cones: tuple[Cone, Cone]
 
     @property
     def held(self) -> bool:
@@ -107,8 +114,9 @@ class Seeker:
     Attributes:
         found: The probes that held.
         suspects: Tensors whose probes say that they are wrong.
-        broken: Why the probe of a tensor failed whose inputs are the same in both models.
+        broken: The tensors whose probes failed although what enters is the same in both models.
         scaled: Tensors of the candidate that are the original's times factors.
+        unscaled: What a probe finds of these where it is told nothing of factors.
         sought: Those that are broken or multiplied, in the order of computation.
     """
 
@@ -128,15 +136,16 @@ class Seeker:
         self.matcher: Matcher
         self.found: list[Probe]
         self.suspects: list[str]
-        self.broken: dict[str, str]
+        self.broken: dict[str, Failure]
         self.scaled: dict[tuple[ScopePath, str], Factors]
+        self.unscaled: dict[tuple[ScopePath, str], Failure]
         self.sought: list[str]
 
     def begin(self, matcher: Matcher) -> None:
         """Begin anew, for another numbering of the two models."""
         self.matcher = matcher
         self.found, self.suspects, self.failed_searches = [], [], 0
-        self.broken, self.scaled, self.sought = {}, {}, []
+        self.broken, self.scaled, self.unscaled, self.sought = {}, {}, {}, []
 
     def seek(self, new: Numbered, old: Numbered, name: str) -> str | None:
         """Seek a region around `name`; return what the tensor is called in the original.
@@ -159,7 +168,7 @@ class Seeker:
         # names are misleading, or that not all is possible that a probe lets in.
         finding = failed[name].finding
         if failed[name].alike and isinstance(finding, Finding) and finding.comparable:
-            self.broken[name] = finding.note
+            self.broken[name] = self._nearest(new, old, name, failed.values())
             self.sought.append(name)
             if math.isfinite(finding.fraction):
                 self.suspects.append(name)
@@ -179,12 +188,28 @@ class Seeker:
                 if scaled is not None and scaled.held:
                     assert isinstance(scaled.finding, Finding)  # noqa: S101 - it has held
                     assert scaled.finding.factors is not None  # noqa: S101 - they were asked for
+                    nearest = self._nearest(new, old, name, failed.values())
                     if called != name and not self.matcher.rename(new, name, called):
                         continue
-                    self.scaled[new.scope.path, called] = scaled.finding.factors
+                    place = new.scope.path, called
+                    self.scaled[place] = scaled.finding.factors
+                    self.unscaled[place] = replace(nearest, name=called)
                     self.sought.append(called)
                     return True
         return False
+
+    def _nearest(
+        self, new: Numbered, old: Numbered, name: str, failed: "Iterable[_Sought]"
+    ) -> Failure:
+        """Return the failure that says most: there the tensor is most like what it may be."""
+        node, index = new.scope.producers[name]
+        written = self.matcher.written.get(name, name)
+        told = (
+            Failure(old.scope, new.scope, name, written, node, index, each.finding, each.cones)
+            for each in failed
+            if each.alike and isinstance(each.finding, Finding) and each.finding.comparable
+        )
+        return min(told, key=lambda failure: failure.fraction)
 
     def accuse_multiplied(self, new: Numbered) -> None:
         """Suspect the tensors that are the original's times factors which something lets through.
@@ -202,7 +227,7 @@ class Seeker:
             ):  # fmt: skip
                 taken_back.add((path, name))
             else:
-                self.broken[name] = "it is multiplied, and not all that reads it takes that back"
+                self.broken[name] = self.unscaled[path, name]
                 self.suspects.append(name)
         found = {name: place for place, name in enumerate(self.sought)}
         self.suspects.sort(key=lambda name: found.get(name, 0))
@@ -357,6 +382,7 @@ class Seeker:
             self.prober.probe(before, after, multiplied=multiplied),
             leaves,
             set(before.leaves) == set(after.leaves),
+            (before, after),
         )
         bound = frozenset(n for n in leaves if self._is_never_negative(old, n))
         straight = is_straight(before) and is_straight(after)

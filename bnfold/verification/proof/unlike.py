@@ -1,0 +1,198 @@
+"""How two nodes of one operator differ, in words: attributes, inputs and constants."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import onnx
+
+from bnfold.onnx_model.computing import TooLargeError
+from bnfold.verification.dtypes import Array, is_float
+from bnfold.verification.operators.node import EvaluationError
+from bnfold.verification.proof.identity import attribute_content
+from bnfold.verification.proof.matching import equal_constants
+from bnfold.verification.proof.scopes import Scope
+
+_LARGEST = 1 << 24
+"""Elements of an array beyond which only that it is another one is told."""
+_SHORT = 16
+"""Integers that are told all, as they are shapes and axes."""
+_LONG = 60
+"""Characters of an attribute beyond which only that it is another one is told."""
+_TENSORS = (onnx.AttributeProto.TENSOR, onnx.AttributeProto.TENSORS)
+_GRAPHS = (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS)
+_SAME_ALONG_AXES = {"pads": 0, "strides": 1, "dilations": 1}
+"""What each number of an attribute is where a node does not state it."""
+_TOLD_BY_OTHERS = {"kernel_shape", "auto_pad"}
+"""Attributes that, where a node does not state them, are told by its weight or by others."""
+
+
+def is_alike(mine: onnx.NodeProto, theirs: onnx.NodeProto) -> bool:
+    """Tell whether two nodes are of the same operator."""
+    return (mine.op_type, mine.domain) == (theirs.op_type, theirs.domain)
+
+
+def unlike_attributes(
+    old: Scope, new: Scope, mine: onnx.NodeProto, theirs: onnx.NodeProto
+) -> Iterator[str]:
+    """Yield how the attributes of two nodes of the same operator differ; subgraphs are left out."""
+    before, after = ({a.name: a for a in node.attribute} for node in (mine, theirs))
+    for name in dict.fromkeys((*before, *after)):
+        one, other = before.get(name), after.get(name)
+        stated = one or other
+        if stated is None or stated.type in _GRAPHS:
+            continue
+        if one is None or other is None:
+            yield from _stated_by_one(name, _default(old, mine, stated), one, other)
+        elif attribute_content(old.model, one) != attribute_content(new.model, other):
+            if one.type == other.type and one.type in _TENSORS:
+                yield from _unlike_tensors(old, new, one, other)
+            else:
+                yield _instead(name, _said(other), _said(one))
+
+
+def unlike_inputs(mine: onnx.NodeProto, theirs: onnx.NodeProto, old: Scope, new: Scope) -> str:
+    """Say how what enters two nodes differs; nothing where it does not."""
+    before, after = entering(old, mine), entering(new, theirs)
+    return "" if before == after else f"it reads {_listed(after)} instead of {_listed(before)}"
+
+
+def entering(scope: Scope, node: onnx.NodeProto) -> list[str]:
+    """Return the inputs of a node that are no constants, in order."""
+    return [name for name in node.input if name and not scope.is_constant(name)]
+
+
+def unlike_constants(
+    old: Scope, new: Scope, mine: onnx.NodeProto, theirs: onnx.NodeProto
+) -> Iterator[str]:
+    """Yield how the constants differ that two nodes of the same operator read."""
+    pairs = itertools.zip_longest(mine.input, theirs.input, fillvalue="")
+    for index, (first, second) in enumerate(pairs):
+        known = [scope.is_constant(n) for scope, n in ((old, first), (new, second)) if n]
+        if not known or not all(known):
+            continue
+        called = _formal(new, theirs, index)
+        if not first or not second:
+            yield f"{called} is left out" if first else f"{called} is not left out"
+            continue
+        told = _unlike_values(old, new, first, second)
+        if told:
+            yield f"{called} {second!r} {told}"
+
+
+def _unlike_values(old: Scope, new: Scope, first: str, second: str) -> str:
+    if first == second and equal_constants(old, new, first):
+        return ""
+    try:
+        return unlike_arrays(old.constant(first), new.constant(second))
+    except (EvaluationError, TooLargeError):  # nothing can be told of it
+        return ""
+
+
+def _unlike_tensors(
+    old: Scope, new: Scope, mine: onnx.AttributeProto, theirs: onnx.AttributeProto
+) -> Iterator[str]:
+    several = mine.type == onnx.AttributeProto.TENSORS
+    before, after = ((*a.tensors,) if several else (a.t,) for a in (mine, theirs))
+    if len(before) != len(after):
+        yield f"{mine.name} has {len(after)} tensors instead of {len(before)}"
+        return
+    for number, (one, other) in enumerate(zip(before, after, strict=True)):
+        told = unlike_arrays(old.model.read(one), new.model.read(other))
+        if told:
+            yield f"{mine.name}{f'[{number}]' if several else ''} {told}"
+
+
+def unlike_arrays(before: Array, after: Array) -> str:
+    """Say how two arrays differ, where they differ most; nothing where they do not."""
+    if before.dtype != after.dtype:
+        return f"is {after.dtype} instead of {before.dtype}"
+    if before.shape != after.shape:
+        return f"has the shape {list(after.shape)} instead of {list(before.shape)}"
+    if before.tobytes() == after.tobytes():
+        return ""
+    if 1 < before.size <= _SHORT and before.dtype.kind in "biu":
+        return f"is {after.tolist()} instead of {before.tolist()}"
+    if before.size > _LARGEST or not (is_float(before) or before.dtype.kind in "biu"):
+        return "is another one"
+    place = _farthest(before, after)
+    where = f" at {list(map(int, place))}" if before.size > 1 else ""
+    return f"is {after[place]!s} instead of {before[place]!s}{where}"
+
+
+@np.errstate(all="ignore")
+def _farthest(before: Array, after: Array) -> tuple[np.intp, ...]:
+    """Return where two arrays of numbers differ most."""
+    off = np.abs(after.astype(np.float64) - before.astype(np.float64))
+    off = np.where((after != before) & np.isnan(off), np.inf, off)
+    return np.unravel_index(int(np.argmax(off)), before.shape)
+
+
+def _stated_by_one(
+    name: str,
+    default: object,
+    mine: onnx.AttributeProto | None,
+    theirs: onnx.AttributeProto | None,
+) -> Iterator[str]:
+    """Yield how an attribute differs that one of two nodes does not state."""
+    before, after = (_said(a) if a is not None else default for a in (mine, theirs))
+    if before == after or name in _TOLD_BY_OTHERS:
+        return
+    if before is None or after is None:
+        yield f"{name} is left out" if theirs is None else f"{name} is stated"
+    else:
+        yield _instead(name, str(after), str(before))
+
+
+def _instead(name: str, after: str, before: str) -> str:
+    long = max(len(after), len(before)) > _LONG or after == before
+    return f"{name} is another one" if long else f"{name} is {after} instead of {before}"
+
+
+def _default(scope: Scope, node: onnx.NodeProto, stated: onnx.AttributeProto) -> str | None:
+    """Return what an attribute is where a node does not state it, in words; None if unknown."""
+    if stated.name in _SAME_ALONG_AXES and not node.domain:
+        return str([_SAME_ALONG_AXES[stated.name]] * len(stated.ints))
+    schema = _schema(scope, node)
+    known = None if schema is None else schema.attributes.get(stated.name)
+    if known is None or not known.default_value.name:
+        return None
+    return _said(known.default_value)
+
+
+def _schema(scope: Scope, node: onnx.NodeProto) -> onnx.defs.OpSchema | None:
+    domain = "" if node.domain == "ai.onnx" else node.domain
+    try:
+        return onnx.defs.get_schema(node.op_type, scope.opsets[domain], domain)
+    except (onnx.defs.SchemaError, KeyError):
+        return None
+
+
+def _formal(scope: Scope, node: onnx.NodeProto, index: int) -> str:
+    """Return what an operator calls one of its inputs."""
+    schema = _schema(scope, node)
+    if schema is None or index >= len(schema.inputs):
+        return f"input {index}"
+    parameter = schema.inputs[index]
+    variadic = parameter.option == onnx.defs.OpSchema.FormalParameterOption.Variadic
+    return f"input {index}" if variadic else str(parameter.name)
+
+
+def _said(attribute: onnx.AttributeProto) -> str:
+    """Return an attribute's value in words."""
+    if attribute.ref_attr_name:
+        return f"the function's {attribute.ref_attr_name}"
+    value = onnx.helper.get_attribute_value(attribute)
+    if isinstance(value, bytes):
+        return repr(value.decode(errors="replace"))
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, int | str):
+        return str(value)
+    if isinstance(value, Sequence) or hasattr(value, "__iter__"):
+        return str([v.decode(errors="replace") if isinstance(v, bytes) else v for v in value])
+    return str(value)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names)) or "constants"
