@@ -16,7 +16,7 @@ from bnfold.errors import BnfoldError, ModelError, RequestError
 from bnfold.version import __version__
 
 if TYPE_CHECKING:
-    from bnfold.api import fold_file, verify
+    from bnfold.api import fold_file, options_of, verify
     from bnfold.folding import Folding, fold
     from bnfold.many.fold_many import fold_many
     from bnfold.many.outcome import Outcome
@@ -46,6 +46,7 @@ __all__ = [
     "fold",
     "fold_file",
     "fold_many",
+    "options_of",
     "verify",
 ]
 
@@ -64,6 +65,7 @@ _HOMES = {
     "fold": "folding",
     "fold_file": "api",
     "fold_many": "many.fold_many",
+    "options_of": "api",
     "verify": "api",
 }
 

@@ -3,10 +3,11 @@
 import gc
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import replace
+from dataclasses import field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from time import monotonic
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack, cast
 
 import onnx
 
@@ -18,12 +19,13 @@ from bnfold.folding import Decision, carry_out, function_names
 from bnfold.frozen import frozen, slotted
 from bnfold.graph.options import EVERYTHING, FoldOptions
 from bnfold.paths import as_path, calling
+from bnfold.plain import fields_of, to_plain
 from bnfold.region import Region
 from bnfold.reports.cost import cost_of
 from bnfold.reports.network import Network, network_of
 from bnfold.reports.records import Counts, composite_records, fold_records, kept_records
 from bnfold.reports.refused import ProviderError, TooManyKeptError, VerificationError
-from bnfold.reports.report import Exit, FileRecord, Report
+from bnfold.reports.report import Exit, FileRecord, Report, Seconds
 from bnfold.reports.weights import WeightRecord, weight_records
 from bnfold.rules.composites import checked_names
 from bnfold.verification import VerifyOptions
@@ -61,6 +63,20 @@ class FileOptions:
     def tells_weights(self) -> bool:
         """Whether to measure what each changed weight loses as int8."""
         return self.int8 if self.int8 is not None else self.verify is not None and not self.check
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return as plain JSON-able data what `fold_file` takes; paths are found from any folder.
+
+        What is told besides, and decides nothing, is left out.
+        """
+        statistics = None if self.statistics is None else self.statistics.to_dict()
+        folding = fields_of(self.fold)
+        folding["take_apart"] = sorted(self.fold.take_apart)
+        told = {name: to_plain(getattr(self, name)) for name in _DECIDING}
+        return {**folding, **told, "statistics": statistics, "verify": to_plain(self.verify)}
+
+
+_DECIDING = ("in_place", "check", "max_kept", "external_data", "share_data", "explain")
 
 
 class FileKeywords(TypedDict, total=False):
@@ -100,6 +116,27 @@ def file_options(**given: Unpack[FileKeywords]) -> FileOptions:
         named["take_apart"] = checked_names(named["take_apart"])
     folding = {n: named.pop(n) for n in FoldOptions.__dataclass_fields__ if n in named}
     return FileOptions(fold=FoldOptions(**folding), **named)
+
+
+def options_of(report: Mapping[str, Any]) -> FileKeywords:
+    """Return the options with which a model was folded, to repeat it: `fold_file` takes them.
+
+    Args:
+        report: The report, as JSON or `Report.to_dict` tells it.
+
+    Raises:
+        RequestError: It is no report of a folded model, or does not tell the options.
+    """
+    told = report.get("options") if "source" in report else None
+    if told is None:
+        raise RequestError("this is no report of folding a model that tells with what options")
+    verify, statistics = told["verify"], told["statistics"]
+    keywords = {**told, "verify": None if verify is None else VerifyOptions.from_dict(verify)}
+    if statistics is not None:
+        from bnfold.statistics.options import StatisticsOptions
+
+        keywords["statistics"] = StatisticsOptions(**statistics)
+    return cast("FileKeywords", keywords)
 
 
 def default_target(source: Path) -> Path:
@@ -359,6 +396,8 @@ class _Job:
     step: Callable[[str], None]
     named: bool
     estimate: "Estimate | None" = None
+    began: float = field(default_factory=monotonic)
+    verifying: float | None = None
 
     def check(self) -> Report:
         """Return what would be folded; write nothing."""
@@ -370,6 +409,7 @@ class _Job:
     def _checked(self, source: OpenedModel, decision: Decision) -> Report:
         weights = self._weights(decision)
         report = replace(self._report(source, decision, checked_only=True), weights=weights)
+        report = replace(report, seconds=self._seconds())
         if self.how.explain is None:
             return report
         from bnfold.reports.explained import explained_records
@@ -446,7 +486,8 @@ class _Job:
             written = not replaces_itself or self.how.external_data is True
             if written:
                 copy_model(basis, self.target, external_data=external, share_data=sharing)
-            return self._written(report, source) if written else report
+            done = replace(report, seconds=self._seconds())
+            return self._written(done, source) if written else done
         made = decision.rewritten
         gone = len(decision.plan.removed)
         self.step(f"writing: {gone} of {Counts.of(source.proto).nodes} nodes folded")
@@ -459,19 +500,27 @@ class _Job:
             share_data=sharing,
         ) as staged:
             if verifier is not None:
+                began = monotonic()
                 found = verifier.verify(staged.path, decision.plan.regions)
+                self.verifying = monotonic() - began
                 basis.require_unchanged()  # or something else was verified
                 source.require_unchanged()
-                report = replace(report, verification=found)
+                report = replace(report, verification=found, seconds=self._seconds())
                 self._require_good(report)
             staged.publish()
         return self._written(report, source)
 
     def _written(self, report: Report, source: OpenedModel) -> Report:
         """Return `report`, completed once the folded model is in its place."""
+        seconds = self._seconds()
         target = FileRecord.of(self.target, digest=self.how.digest)
-        left = self._left_files(source)
-        return replace(report, written=True, target=target, left_files=left)
+        left = self._left_files(source, target)
+        return replace(report, written=True, target=target, left_files=left, seconds=seconds)
+
+    def _seconds(self) -> Seconds:
+        """Tell how long it has taken until now."""
+        verifying = self.verifying
+        return Seconds(monotonic() - self.began - (verifying or 0.0), verifying)
 
     def _require_good(self, report: Report) -> None:
         """Raise the error that belongs to the exit code of a report, unless it is a success."""
@@ -508,6 +557,7 @@ class _Job:
             max_kept=self.how.max_kept,
             cost_before=cost_of(decision.opened.proto, decision.graph),
             cost_after=cost_of(decision.rewritten.proto, decision.graph),
+            options=self.how.to_dict(),
             network=self._network(decision) if self.how.picture else None,
         )
 
@@ -521,10 +571,9 @@ class _Job:
         self.step("measuring what the weights lose as int8")
         return weight_records(decision.graph, decision.plan, decision.rewritten)
 
-    def _left_files(self, opened: OpenedModel) -> tuple[str, ...]:
+    def _left_files(self, opened: OpenedModel, target: FileRecord) -> tuple[str, ...]:
         """Return the data files of a model replaced in place that it no longer refers to."""
         if self.target != self.source or not opened.locations:
             return ()
-        with open_model(self.target) as replaced:
-            left = sorted(set(opened.locations).difference(replaced.locations))
+        left = sorted(set(opened.locations).difference(f.location for f in target.data_files))
         return tuple(location for location in left if (self.source.parent / location).exists())

@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import click
@@ -55,18 +56,21 @@ def verify(original: Path, candidate: Path, **options: Any) -> None:  # noqa: AN
         from bnfold.command_line.progress import progress
         from bnfold.command_line.telling import width
         from bnfold.command_line.text import verification_text
-        from bnfold.reports.report import Comparison, FileRecord, write_reports
+        from bnfold.reports.report import Comparison, FileRecord, Seconds, write_reports
 
         resume_collecting()
         if options["report"] is not None:
             check_report(options, [original, candidate])
+        how, began = verify_options(options), monotonic()
         with progress(quiet=options["quiet"]) as shown:
             shown.show("verifying")
-            found = verify_models(
-                original, candidate, step=shown.show, options=verify_options(options)
-            )
+            found = verify_models(original, candidate, step=shown.show, options=how)
         comparison = Comparison(
-            FileRecord.of(original, digest=True), FileRecord.of(candidate, digest=True), found
+            FileRecord.of(original, digest=True),
+            FileRecord.of(candidate, digest=True),
+            found,
+            Seconds(verify=monotonic() - began),
+            how.to_dict(),
         )
         if options["report"] is not None:
             write_reports(options["report"], [comparison])

@@ -3,14 +3,12 @@
 import itertools
 import os
 from collections.abc import Iterator
-from contextlib import closing
-from pathlib import Path
 from typing import Final
 
 import numpy as np
 
 from bnfold.files.recipe import Recipe
-from bnfold.files.stores import FileStore, Store, open_regular
+from bnfold.files.stores import FileStore, Store
 from bnfold.frozen import frozen
 
 BLOCK: Final = 1 << 20
@@ -100,18 +98,11 @@ class Made:
 Piece = bytes | Slice | Made
 
 
-def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file as hexadecimal digits; other threads run meanwhile.
-
-    Raises:
-        OSError: The file cannot be read.
-    """
-    with closing(FileStore(path, open_regular(path))) as store:
-        return sha256_of(store)
-
-
 def sha256_of(store: FileStore) -> str:
-    """Return the SHA-256 of an open file, even if another has taken its name since.
+    """Return the SHA-256 of an open file as hexadecimal digits.
+
+    It is that of the file that was opened, even if another has taken its name since, and other
+    threads run meanwhile.
 
     Raises:
         ModelError: The file changed while it was being read.

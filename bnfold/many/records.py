@@ -78,8 +78,8 @@ class Making:
 
     def _told(self, report: Mapping[str, Any], *, written: bool) -> Existing:
         before, after = (Counts(**report[name]) for name in ("before", "after"))
-        source = replace(FileRecord(**report["source"]), path=str(self.source))
-        target = replace(FileRecord(**report["target"]), path=str(self.target))
+        source = replace(FileRecord.from_dict(report["source"]), path=str(self.source))
+        target = replace(FileRecord.from_dict(report["target"]), path=str(self.target))
         return Existing(source, target, before, after, report, written)
 
     def note(self, report: Report, source: Mapping[str, str]) -> None:

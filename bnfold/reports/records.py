@@ -1,7 +1,8 @@
 """What a fold did, told in names that a reader of the graph knows; plain values, JSON-able."""
 
-from collections.abc import Container, Iterable, Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Container, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 import onnx
 
@@ -116,22 +117,24 @@ class Counts(Plain):
     Attributes:
         nodes: The number of nodes.
         batch_normalizations: The number of BatchNormalization nodes among them.
+        operators: How many of each operator; one that is not ONNX's own is called domain::name.
     """
 
     nodes: int
     batch_normalizations: int
+    operators: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def of(cls, model: onnx.ModelProto) -> "Counts":
         """Count the nodes of a model."""
-        nodes = normalizations = 0
+        operators: Counter[str] = Counter()
         waiting: list[onnx.GraphProto | onnx.FunctionProto] = [model.graph, *model.functions]
         while waiting:
             for node in waiting.pop().node:
-                nodes += 1
-                normalizations += node.op_type == NORMALIZATION and node.domain in _DEFAULT_DOMAIN
+                domain = "" if node.domain in _DEFAULT_DOMAIN else f"{node.domain}::"
+                operators[f"{domain}{node.op_type}"] += 1
                 waiting.extend(a.g for a in node.attribute if a.HasField("g"))
-        return cls(nodes, normalizations)
+        return cls(operators.total(), operators[NORMALIZATION], dict(sorted(operators.items())))
 
 
 def fold_records(graph: Graph, plan: Plan) -> tuple[FoldRecord, ...]:

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from bnfold.errors import RequestError
+from bnfold.files import open_model
 from bnfold.files.atomic import os_errors_as_requests, real_target
-from bnfold.files.pieces import sha256, sha256_of
+from bnfold.files.pieces import sha256_of
 from bnfold.files.publish import write_whole
 from bnfold.files.readers import reads
 from bnfold.files.remote import called, url_of
@@ -52,6 +53,19 @@ class Exit(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class DataFile(Plain):
+    """A file in which a model has numbers.
+
+    Attributes:
+        location: Its name, as the model writes it: relative to the model's folder.
+        size: Its size in bytes.
+    """
+
+    location: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class FileRecord(Plain):
     """A model file.
 
@@ -59,29 +73,69 @@ class FileRecord(Plain):
         path: Where it is, or is to be.
         sha256: The digest of its bytes; None where it was not asked for or nothing was written.
         size: Its size in bytes; None where nothing was written.
+        data_files: The files beside it in which it has numbers.
     """
 
     path: str
     sha256: str | None = None
     size: int | None = None
+    data_files: tuple[DataFile, ...] = ()
+
+    @property
+    def whole_size(self) -> int | None:
+        """Its size with its data files, in bytes; None where nothing was written."""
+        return None if self.size is None else self.size + sum(f.size for f in self.data_files)
 
     @classmethod
     def of(cls, path: Path, *, digest: bool) -> "FileRecord":
         """Return the record of a file that exists; of one in a store, what it is called."""
         if url_of(path):
             return cls(called(path))
-        return cls(str(path), sha256(path) if digest else None, path.stat().st_size)
+        with open_model(path) as opened:
+            return cls.of_opened(opened, path, digest=digest)
 
     @classmethod
     def of_opened(cls, opened: "OpenedModel", path: Path, *, digest: bool) -> "FileRecord":
         """Return the record of a model's file as it was opened; it may be replaced by now."""
         if opened.file is None:
             return cls.of(path, digest=digest)
-        return cls(str(path), sha256_of(opened.file) if digest else None, opened.file.size)
+        data = {} if opened.data is None else opened.data.by_location
+        beside = tuple(DataFile(location, store.size) for location, store in sorted(data.items()))
+        sha = sha256_of(opened.file) if digest else None
+        return cls(str(path), sha, opened.file.size, beside)
+
+    @classmethod
+    def from_dict(cls, told: Mapping[str, Any]) -> "FileRecord":
+        """Return the record that `to_dict` told."""
+        data_files = tuple(DataFile(**file) for file in told.get("data_files", ()))
+        return cls(told["path"], told["sha256"], told["size"], data_files)
 
     def calling(self, files: Mapping[str, str]) -> "FileRecord":
         """Return the record of a file that is called otherwise, if it is one of these."""
         return replace(self, path=files.get(self.path, self.path))
+
+
+@dataclass(frozen=True, slots=True)
+class Seconds(Plain):
+    """How long the work took, in seconds.
+
+    Attributes:
+        fold: Opening, folding and writing; None where two models were compared.
+        verify: What the verification took beyond that: it begins while the model is being folded.
+            None where there was none.
+    """
+
+    fold: float | None = None
+    verify: float | None = None
+
+    @property
+    def total(self) -> float:
+        """All of it."""
+        return (self.fold or 0.0) + (self.verify or 0.0)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON-able data, with the sum."""
+        return {**fields_of(self), "total": self.total}
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -112,6 +166,9 @@ class Report(Shown):
         explained: What was tried for the nodes that were asked for.
         weights: What folding does to weights; None where that is not told.
         lifted: How many constants that nodes held are initializers now.
+        seconds: How long it took.
+        options: How it was folded and verified, as plain data; `bnfold.options_of` makes of it
+            what `fold_file` takes.
         network: What a page draws of the network; None where no page was asked for. It is no part
             of `to_dict`.
     """
@@ -138,6 +195,8 @@ class Report(Shown):
     explained: "tuple[ExplainedRecord, ...]" = ()
     weights: tuple[WeightRecord, ...] | None = None
     lifted: int = 0
+    seconds: Seconds | None = None
+    options: Mapping[str, Any] | None = None
     network: Network | None = None
 
     @property
@@ -216,11 +275,15 @@ class Comparison(Plain):
         original: The model that is right by definition.
         candidate: The model that was compared with it.
         verification: What was found.
+        seconds: How long it took.
+        options: How it was verified, as plain data.
     """
 
     original: FileRecord
     candidate: FileRecord
     verification: "Verification"
+    seconds: Seconds | None = None
+    options: Mapping[str, Any] | None = None
 
     @property
     def exit_code(self) -> Exit:

@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bnfold.errors import RequestError
+from bnfold.plain import fields_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,3 +35,8 @@ class StatisticsOptions:
             raise RequestError("a batch size, or which normalizations, says nothing without data")
         if self.batch_size is not None and self.batch_size < 1:
             raise RequestError(f"the batch size is {self.batch_size}; it must be 1 or more")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the options as plain JSON-able data; the data can be found from any folder."""
+        data = None if self.data is None else str(Path(self.data).absolute())
+        return {**fields_of(self), "data": data}

@@ -1,6 +1,6 @@
 """From everything that was found to one verdict."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from bnfold.verification.comparison import OutputComparison, OutputVerdict
 from bnfold.verification.options import VerifyOptions
@@ -23,7 +23,7 @@ def conclude(
     layers: Sequence[OutputComparison],
     options: VerifyOptions,
     strict: bool,
-    fed: Sequence[str] = (),
+    fed: Sequence[Mapping[str, tuple[int, ...]]] = (),
 ) -> Verification:
     """Weigh the evidence.
 
@@ -34,7 +34,7 @@ def conclude(
         blameless: It was busy with the original, which says nothing about the candidate.
         layers: What the tensors inside say.
         options: How the verification was to be done.
-        fed: The shapes of the inputs of every run, in words.
+        fed: The shapes of the inputs of every run, by name.
         strict: The differences were named in advance, so everything else must be identical and
             an incomplete proof is no pass.
     """
@@ -58,9 +58,15 @@ def conclude(
         "; ".join(failed) or None,
         crash,
         tuple(layers),
-        tuple(fed) if verdict.ok and proof.free and not (proved and proof.general) else (),
+        _in_words(fed) if verdict.ok and proof.free and not (proved and proof.general) else (),
         () if verdict.ok else proof.differences,
+        tuple(fed),
     )
+
+
+def _in_words(fed: Sequence[Mapping[str, tuple[int, ...]]]) -> tuple[str, ...]:
+    """Tell the shapes of inputs, one text for each run."""
+    return tuple(", ".join(f"{n} {list(shape)}" for n, shape in each.items()) for each in fed)
 
 
 def _not_run(proof: Proof, crash: str | None) -> tuple[Verdict, str]:

@@ -1,5 +1,6 @@
 """What a verification found, as values."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -164,6 +165,7 @@ class Verification(Shown):
             the original takes.
         differences: Where the candidate is known to differ from the original, the first first;
             none where it may be used.
+        input_shapes: The shapes of the inputs, by name, of each run.
     """
 
     verdict: Verdict
@@ -177,6 +179,7 @@ class Verification(Shown):
     layers: tuple[OutputComparison, ...] = ()
     shown_for: tuple[str, ...] = ()
     differences: tuple[Difference, ...] = ()
+    input_shapes: tuple[Mapping[str, tuple[int, ...]], ...] = ()
 
     @property
     def ok(self) -> bool:

@@ -95,7 +95,7 @@ class Verifier:
         proof = self._proof(candidate, regions)
         providers: tuple[ProviderReport, ...] = ()
         crash, blameless = None, False
-        fed: tuple[str, ...] = ()
+        fed: tuple[Mapping[str, tuple[int, ...]], ...] = ()
         try:
             providers, fed = self._provider_reports(self._worker)
             if any(report.outputs for report in providers):
@@ -136,14 +136,13 @@ class Verifier:
 
     def _provider_reports(
         self, worker: Worker
-    ) -> tuple[tuple[ProviderReport, ...], tuple[str, ...]]:
+    ) -> tuple[tuple[ProviderReport, ...], tuple[Mapping[str, tuple[int, ...]], ...]]:
         """Return what happened on each provider, and the shapes of the inputs of every run."""
         if self._awaiting_original:
             worker.answer()
             self._awaiting_original = False
         answer = worker.answer()
-        fed = (", ".join(f"{name} {list(shape)}" for name, shape in each.items())
-               for each in answer["fed"])  # fmt: skip
+        fed = ({name: tuple(shape) for name, shape in each.items()} for each in answer["fed"])
         return tuple(map(_provider_report, answer["providers"])), tuple(fed)
 
     def _surer(

@@ -26,14 +26,15 @@ def test_counting_goes_into_subgraphs_and_functions() -> None:
         "mine", "f", ["x"], ["y"], [helper.make_node("Relu", ["x"], ["y"])], []
     )
     model = helper.make_model(graph, functions=[function])
-    assert Counts.of(model) == Counts(nodes=6, batch_normalizations=2)
+    operators = {"BatchNormalization": 2, "Conv": 2, "If": 1, "Relu": 1}
+    assert Counts.of(model) == Counts(6, 2, operators)
     assert Counts.of(onnx.ModelProto()) == Counts(0, 0)
 
 
 def test_another_domain_has_its_own_batch_normalization() -> None:
     node = helper.make_node("BatchNormalization", ["x"], ["y"], domain="mine")
     model = helper.make_model(helper.make_graph([node], "g", [], []))
-    assert Counts.of(model) == Counts(nodes=1, batch_normalizations=0)
+    assert Counts.of(model) == Counts(1, 0, {"mine::BatchNormalization": 1})
 
 
 def test_what_passed_on_the_way_is_told() -> None:

@@ -82,6 +82,7 @@ def test_report_files_of_the_command_line_follow_the_schema(tmp_path: Path) -> N
             "path": name,
             "sha256": hashlib.sha256(data).hexdigest(),
             "size": len(data),
+            "data_files": [],
         }
     (tmp_path / "digits.folded.onnx").rename(tmp_path / "folded.onnx")
     words = ("digits.onnx", "missing.onnx", "folded.onnx")

@@ -7,6 +7,7 @@ from pathlib import PurePath
 from bnfold.frozen import frozen
 from bnfold.reasons import Reason
 from bnfold.reports.network import Network
+from bnfold.reports.page.chosen import chosen
 from bnfold.reports.page.layout import is_available
 from bnfold.reports.page.numbers import Data, relative
 from bnfold.reports.page.outcome import outcome
@@ -124,6 +125,17 @@ class EntryView:
         """The files, each with its part."""
         parts = ("source", "target", "original", "candidate")
         return [(part, self.data[part]) for part in parts if self.data.get(part)]
+
+    def whole_size(self, part: str) -> int:
+        """Return how large a file is that was read or written, with its data files, in bytes."""
+        file = self.data[part]
+        size: int = file["size"] + sum(beside["size"] for beside in file.get("data_files", ()))
+        return size
+
+    @property
+    def options(self) -> list[tuple[str, str]]:
+        """The options that are not as they are by default."""
+        return chosen(self.data)
 
     @property
     def outputs(self) -> list[Data]:
