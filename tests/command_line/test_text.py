@@ -14,6 +14,7 @@ from bnfold.reports.records import Counts, FoldRecord, KeptRecord, NodeRecord, O
 from bnfold.reports.report import FileRecord, Report
 from bnfold.verification import Probe, ProviderReport, Structure, Verdict, Verification
 from bnfold.verification.comparison import OutputComparison, OutputVerdict
+from bnfold.verification.difference import Difference
 from bnfold.verification.verdict import ProbeVerdict, ProviderState
 
 BN = NodeRecord("BatchNormalization", "bn", "y")
@@ -156,6 +157,29 @@ def test_a_failure_says_what_is_wrong() -> None:
     assert "    y: broken (at y[3])" in found_lines(found, verbose=True)
     report = replace(REPORT, verification=found, written=False)
     assert "  verification failed" in lines(report), "the caller tells the reason first"
+
+
+def test_differences_are_told_with_the_folds_around_them() -> None:
+    first = Difference(
+        "y", "Conv", "c", weights=("c.W",), channel=4, original=1.0, candidate=1.5, fraction=2e6,
+        before=("a", "b"), behind=("z",),
+    )  # fmt: skip
+    others = [Difference(f"t{i}", "MaxPool", what="ceil_mode is 1 instead of 0") for i in range(5)]
+    how = "1.5 instead of 1 in channel 4, 2e+06 times the rounding bound; because of 'c.W'"
+    found = Verification(Verdict.FAILED, f"y is wrong: {how}", differences=(first, *others))
+    assert found_lines(found) == [
+        f"verification failed: y is wrong: {how}",
+        "    2 folds before it hold, 1 fold behind it holds",
+        "  also tensor 't0' (MaxPool): ceil_mode is 1 instead of 0",
+        "  also tensor 't1' (MaxPool): ceil_mode is 1 instead of 0",
+        "  also tensor 't2' (MaxPool): ceil_mode is 1 instead of 0",
+        "  and 2 more (-v shows all)",
+    ]
+    verbose = found_lines(found, verbose=True)
+    assert "    2 folds before it hold (a, b), 1 fold behind it holds (z)" in verbose
+    assert "  also tensor 't4' (MaxPool): ceil_mode is 1 instead of 0" in verbose
+    untold = found_lines(replace(found, reason="the outputs differ"))
+    assert f"  tensor 'y' (Conv 'c'): {how}" in untold
 
 
 def test_providers_that_did_not_run() -> None:

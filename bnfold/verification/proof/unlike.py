@@ -117,7 +117,8 @@ def unlike_arrays(before: Array, after: Array) -> str:
         return "is another one"
     place = _farthest(before, after)
     where = f" at {list(map(int, place))}" if before.size > 1 else ""
-    return f"is {after[place]!s} instead of {before[place]!s}{where}"
+    made, was = (str(array[place]).removesuffix(".0") for array in (after, before))
+    return f"is {made} instead of {was}{where}"
 
 
 @np.errstate(all="ignore")
