@@ -239,7 +239,7 @@ class Matcher:
         return None if name is None else self.of(numbered, name)
 
     def _shape(self, numbered: Numbered, name: str) -> Shape | None:
-        """Return the known shape of a tensor of a main graph, for the candidate that of its equal."""
+        """Return what is known of the shape of a tensor of a main graph, or of its equal in it."""
         if numbered.scope.path:
             return None
         if numbered.twin is not None:
