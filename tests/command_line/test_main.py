@@ -437,7 +437,7 @@ BAD_REQUESTS = {
     ),
     "a folder as target": (["digits.onnx", "-o", "out"], "out"),
     "no folder for the target": (["digits.onnx", "-o", "nowhere/x.onnx"], "nowhere"),
-    "no such folder": (["digits.onnx", "-d", "nowhere"], "nowhere"),
+    "a folder in a file": (["digits.onnx", "-d", "digits.onnx/out"], "cannot be made"),
     "the target is the source": (["digits.onnx", "-o", "./digits.onnx"], "--in-place"),
     "the folder of the source": (["digits.onnx", "-d", "."], "--in-place"),
     "one output, two models": (["digits.onnx", "kept.onnx", "-o", "x.onnx"], "--output"),
