@@ -1,9 +1,9 @@
 """The flow for one model: open → view → plan → rewrite."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import count
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import onnx
@@ -18,6 +18,7 @@ from bnfold.graph.plan.inline import functions_in_the_way
 from bnfold.graph.plan.plan import Plan
 from bnfold.graph.plan.planner import look_closer, make_plan, read_graph
 from bnfold.onnx_model.functions import FunctionId, inlined
+from bnfold.plain import to_plain
 from bnfold.reasons import Reason
 from bnfold.region import Region
 from bnfold.reports.records import (
@@ -31,8 +32,13 @@ from bnfold.reports.records import (
 )
 from bnfold.rules.composites import checked_names
 from bnfold.shown import Shown
+from bnfold.verification import VerifyOptions
+
+if TYPE_CHECKING:
+    from bnfold.verification import Verification
 
 Result = TypeVar("Result")
+_VERIFY = VerifyOptions()
 
 
 @frozen(eq=False)
@@ -75,6 +81,7 @@ class Folding(Shown):
         inlined: Local functions that were inlined because a fold goes across their boundary.
         composites: Subgraphs that stayed whole, because runtimes know each as one operator.
         lifted: How many constants were moved from nodes into initializers.
+        original: The model that was given, itself and no copy; `verify` compares with it.
     """
 
     model: onnx.ModelProto
@@ -89,6 +96,37 @@ class Folding(Shown):
     inlined: tuple[str, ...] = ()
     composites: tuple[CompositeRecord, ...] = ()
     lifted: int = 0
+    original: onnx.ModelProto = field(kw_only=True)
+
+    def verify(
+        self,
+        *,
+        options: VerifyOptions = _VERIFY,
+        step: Callable[[str], None] = lambda _: None,
+    ) -> "Verification":
+        """Verify that the folded model computes what the given one computes, but for rounding.
+
+        Both are taken as they are now: what was changed in one of them since counts.
+
+        Args:
+            options: How to verify.
+            step: Called with a text when each step begins.
+
+        Returns:
+            The verdict, with the evidence for it.
+
+        Raises:
+            RequestError: The inputs or providers that `options` names cannot be used.
+            ModelError: One of the two is no valid model any more.
+        """
+        from bnfold.verification import verify
+
+        return verify(self.original, self.model, regions=self.regions, options=options, step=step)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON-able data: all but the two models."""
+        names = (n for n in self.__dataclass_fields__ if n not in ("model", "original"))
+        return {name: to_plain(getattr(self, name)) for name in names}
 
     def told(self) -> dict[str, str]:
         """Return the counts of nodes, folds and kept nodes, as short texts by label."""
@@ -240,6 +278,7 @@ def fold(
             lifted=rewritten.lifted,
             inlined=function_names(decision.inlined),
             composites=composite_records(decision.graph, decision.plan),
+            original=model,
         )
 
     with from_proto(model) as opened:
