@@ -33,6 +33,7 @@ from bnfold.verification.runs.providers import (
 from bnfold.verification.runs.sessions import (
     DISABLE_ALL,
     ENABLE_ALL,
+    LITTLE,
     CannotRunError,
     Run,
     run,
@@ -106,6 +107,7 @@ class Originals:
         self.expected: Sequence[Outputs] = []
         self.baselines: list[Baseline] = []
         self.random: frozenset[str] = frozenset()
+        self._is_small = False
 
     def start(self) -> None:
         """Run the original on every provider.
@@ -119,6 +121,7 @@ class Originals:
         trials = [Trial(provider, seconds) for provider in named]
         with opened.open_model(self.path) as model:
             self.random = random_outputs(model)
+            self._is_small = model.size <= LITTLE
             for provider, trial in zip(named, trials, strict=True):
                 attempts = self._attempts(model.proto)
                 self.announce(f"trying {short_name(provider)}")
@@ -236,17 +239,18 @@ class Originals:
     ) -> Run:
         """Run a model on the feeds, and on the first of `more` that it takes.
 
-        With notes of what is executed, or without.
+        With notes of what is executed, and a small session kept to run again, or without.
 
         Raises:
             CannotRunError: ONNX Runtime refuses it.
         """
         self.announce(f"running {what} on {short_name(provider)} at {level}")
         with caught_stderr():
-            return run(
+            result = run(
                 runnable(path), level, provider, self.feeds if feeds is None else feeds,
                 overrides=overrides, profile=self.folder if notes else None, more=more,
             )  # fmt: skip
+        return result if self._is_small else replace(result, session=None)
 
     def stacked(self, runs: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
         """Join what one model gave for the feeds; see `stacked`."""

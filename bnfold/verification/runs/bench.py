@@ -204,29 +204,36 @@ class Bench:
         }
 
     def _times(self, candidate: Path, baseline: Baseline, budget: float) -> dict[str, Any]:
-        """Return the timings by level, of the deployed one first; both share the budget."""
+        """Return the timings by level; where there is no time for both, of the deployed one."""
         found, asked = {}, self.options.time is not None
         until = time.monotonic() + budget
-        for number, level in enumerate((ENABLE_ALL, DISABLE_ALL)):
+        pending = [
+            (level, (baseline.plain[level], self._candidate[baseline.provider, level]))
+            for level in (ENABLE_ALL, DISABLE_ALL)
+        ]
+        while pending:
+            (level, runs), *pending = pending
             left = until - time.monotonic()
-            runs = baseline.plain[level], self._candidate[baseline.provider, level]
-            needed = sum(load + _ROUNDS * once for load, once in (run.seconds for run in runs))
-            if needed > left and not asked:
+            if sum(map(_least_time, runs)) > left and not asked:
                 continue
+            both = asked or all(sum(map(_least_time, some)) <= left / 2 for _, some in pending)
             self.announce(f"timing both on {short_name(baseline.provider)} at {level}")
-            share = left / 2 if number == 0 else left
+            share = left / (1 + len(pending)) if both else left
             with contextlib.suppress(CannotRunError):
-                timing = self._timing(candidate, baseline.provider, level, share)
+                timing = self._timing(candidate, runs, baseline.provider, level, share)
                 if timing is not None:
                     found[level] = timing.to_dict()
         return found
 
-    def _timing(self, candidate: Path, provider: str, level: str, budget: float) -> Timing | None:
-        """Time both models at one level; now two sessions are alive at a time."""
+    def _timing(
+        self, candidate: Path, runs: Sequence[Run], provider: str, level: str, budget: float
+    ) -> Timing | None:
+        """Time both models at one level; now two sessions are alive at a time, however large."""
         started = time.monotonic()
         with caught_stderr():
             before, after = (
-                load(runnable(path), level, provider) for path in (self.path, candidate)
+                run.session or load(runnable(path), level, provider)
+                for run, path in zip(runs, (self.path, candidate), strict=True)
             )
             feed = dict(self.originals.feeds[0])
             left = budget - (time.monotonic() - started)
@@ -266,3 +273,9 @@ class Bench:
             everything=everything,
         )
         return {"layers": [encode(result) for result in found]}
+
+
+def _least_time(run: Run) -> float:
+    """Return how many seconds it takes to load a model anew, if need be, and to time it."""
+    load_time, once = run.seconds
+    return (0.0 if run.session else load_time) + _ROUNDS * once

@@ -1,10 +1,13 @@
 """Running a model on ONNX Runtime; only the child process does so.
 
-Both models always run with the same options. At most one session is alive at a time: a session
-holds a copy of the weights, and two of them are what a large network has no memory for.
+Both models always run with the same options. At most one session that takes much memory is alive
+at a time: a session holds a copy of the weights, and two of them are what a large network has no
+memory for. Threads do not spin when they have nothing to do: the proof goes on beside them.
 """
 
 import contextlib
+import math
+import mmap
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -26,6 +29,9 @@ if TYPE_CHECKING:
 
 DISABLE_ALL = "ORT_DISABLE_ALL"
 ENABLE_ALL = "ORT_ENABLE_ALL"
+
+LITTLE = 1 << 24
+"""Bytes that a session, and the model that it runs, may take to be kept."""
 
 
 class CannotRunError(Exception):
@@ -53,6 +59,7 @@ class Run:
         executed: Number of nodes that were executed for the first feed, by operator.
         seconds: How long it took to load the model, and to run it for the first time.
         taken: The feed that was run as well, of those that might be.
+        session: The session, to run it again, where it was profiled and takes little memory.
     """
 
     outputs: list[Outputs]
@@ -62,6 +69,7 @@ class Run:
     executed: dict[str, int] = field(default_factory=dict)
     seconds: tuple[float, float] = (0.0, 0.0)
     taken: Feed | None = None
+    session: "InferenceSession | None" = None
 
 
 @frozen
@@ -93,8 +101,6 @@ def _session(
     provider: str,
     overrides: Mapping[str, Any],
     profile: Path | None = None,
-    *,
-    spins: bool = True,
 ) -> tuple["InferenceSession", list[Any]]:
     import onnxruntime
 
@@ -102,8 +108,7 @@ def _session(
     options.log_severity_level = 3
     options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-    if not spins:
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if profile is not None:
         start_profiling(options, profile)
     model, folder = _to_load(target)
@@ -126,13 +131,11 @@ def _session(
 def load(target: Target, level: str, provider: str) -> "InferenceSession":
     """Load a model to run it more than once; the CPU takes what the provider leaves.
 
-    Its threads do not spin when they have nothing to do: there are other sessions beside it.
-
     Raises:
         CannotRunError: ONNX Runtime refuses the model.
     """
     try:
-        return _session(target, level, provider, {}, spins=False)[0]
+        return _session(target, level, provider, {})[0]
     except Exception as error:  # noqa: BLE001 - whatever a provider's library throws
         raise CannotRunError(first_sentence(error), loading=True) from None
 
@@ -148,7 +151,7 @@ def run(
     profile: Path | None = None,
     more: Sequence[Feed] = (),
 ) -> Run:
-    """Load a model, run it on every feed and let go of it.
+    """Load a model, run it on every feed and let go of it, unless it was profiled and is small.
 
     Args:
         target: The model.
@@ -163,7 +166,7 @@ def run(
     Raises:
         CannotRunError: ONNX Runtime refuses the model or its inputs.
     """
-    started = time.perf_counter()
+    started, resident = time.perf_counter(), _resident()
     try:
         session, values = _session(target, level, provider, overrides or {}, profile)
     except Exception as error:  # noqa: BLE001 - whatever a provider's library throws
@@ -184,9 +187,19 @@ def run(
             taken = feed
             break
     described = _described(session, outputs, executed, (loaded - started, ran - loaded))
-    result = replace(described, taken=taken)
+    little = profile is not None and not overrides and _resident() - resident <= LITTLE
+    result = replace(described, taken=taken, session=session if little else None)
     del session, values  # in this order: the session reads the values
     return result
+
+
+def _resident() -> float:
+    """Return how many bytes of memory this process has; no number where nobody tells."""
+    try:
+        pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
+    except OSError:
+        return math.nan
+    return float(pages) * mmap.PAGESIZE
 
 
 def _run_once(session: "InferenceSession", feed: Feed, names: Sequence[str] | None) -> Outputs:

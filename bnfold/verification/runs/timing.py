@@ -13,7 +13,7 @@ _FEWEST = 3
 """Rounds that say anything."""
 _MOST = 25
 """Rounds that say enough, where nobody asked for more."""
-DEFAULT_BUDGET = 1.0
+DEFAULT_BUDGET = 0.5
 """Seconds for all of it, where nobody asked for more."""
 
 Runner = Callable[[], object]
