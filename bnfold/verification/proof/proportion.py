@@ -40,13 +40,21 @@ class Rounding:
 
     Attributes:
         relative: Of itself.
-        absolute: Besides, as numbers below the smallest normal one have fewer digits.
+        absolute: Besides, where it is below the smallest normal number and so has fewer digits.
         tiny: The smallest normal number.
     """
 
     relative: float
     absolute: float
     tiny: float
+
+    def slack(self, made: Array) -> Array:
+        """Return the absolute error that each of a candidate's weights may have.
+
+        In half precision the smallest normal number is no smaller than many a weight: as a slack
+        for all of them it would cover errors of every size.
+        """
+        return np.where(np.abs(made) < self.tiny, self.absolute, 0.0)
 
 
 @np.errstate(all="ignore")  # a ratio of zeros is unknown
@@ -263,7 +271,7 @@ def _along_rows(before: Array, after: Array, rounding: Rounding, *, stop: bool) 
         np.abs(off, out=off)
         # Both sides of a comparison are off by one rounding each.
         allowed *= 2 * rounding.relative
-        allowed += np.where(known, 2 * rounding.absolute, rounding.tiny)
+        allowed += np.where(known, 2 * rounding.slack(made), rounding.tiny)
         worst = max(worst, _largest(off, allowed))
         if stop and worst > 1:
             break
@@ -285,7 +293,7 @@ def _of_rank_one(before: Array, after: Array, rounding: Rounding) -> float:
     steps = (a.steps[:, None] + b.steps)[..., None]
     exact = before * factor
     allowed = (1 + steps) * rounding.relative * np.maximum(np.abs(exact), np.abs(after))
-    allowed += 2 * rounding.absolute
+    allowed += 2 * rounding.slack(after)
     # Of rows and columns without a ratio nothing is known but that zero stays zero.
     told = np.isfinite(factor) & (a.origin[:, None] == b.origin)[..., None]
     off = np.where(told, np.abs(exact - after), np.where(before == 0, np.abs(after), 0.0))

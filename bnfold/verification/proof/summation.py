@@ -101,7 +101,7 @@ def _difference(
 ) -> float:
     """Return the largest error of numbers that must be the same, as a fraction of the allowed."""
     rounded = np.maximum(np.abs(before), np.abs(after)) if tight else _EACH * np.abs(size)
-    allowed = rounding.relative * rounded + _NOISE * np.abs(size) + rounding.absolute
+    allowed = rounding.relative * rounded + _NOISE * np.abs(size) + rounding.slack(after)
     off = np.abs(after - before)
     if (off <= allowed).all():
         return 0.0
