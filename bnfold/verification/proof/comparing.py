@@ -49,6 +49,7 @@ from bnfold.verification.proof.scaling import (
     NOTHING_MULTIPLIED,
     Factors,
     Multiplied,
+    Sample,
     factors_between,
     plausible_axes,
 )
@@ -291,15 +292,16 @@ class Pair:
             del made  # before the next are made: those of pictures are large
         factors = None
         if self.multiplied.along is not None:
-            values = [m[0] for m in held_back], [m[1] for m in held_back]
             factors = factors_between(
-                *values, self.multiplied.along, shifted=self.multiplied.shifted
+                [Sample(*each[:3]) for each in held_back],
+                self.multiplied.along,
+                shifted=self.multiplied.shifted,
             )
             if factors is None:
                 return Finding(math.inf, "no factors for its channels", comparable=False)
             findings = (allowed.fraction(made, factors) for made in held_back)
             worst = max((worst, *findings), key=lambda f: f.fraction)
-        along = () if telling is None else plausible_axes(telling[:1], telling[1:2])
+        along = () if telling is None else plausible_axes(Sample(*telling[:3]))
         if worst.fraction > allowed.limit:
             worst = self._located(worst, nothing)
         return replace(
@@ -406,8 +408,9 @@ class Pair:
         entering = self.multiplied.entering
         if merged:
             fraction, note = sums_differ(
-                self.old, self.new, weights, rounding, tight=self.tight, multiplied=entering
-            )
+                self.old, self.new, weights, rounding,
+                tight=self.tight, multiplied=entering, factors=held.factors,
+            )  # fmt: skip
         else:
             fraction, note = disproportion(self.old, self.new, weights, rounding, entering)
         return Finding(fraction * held.limit, note, held.limit) if fraction > 1 else None

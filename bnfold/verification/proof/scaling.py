@@ -1,4 +1,4 @@
-"""A tensor that is another times a positive factor for each channel, and perhaps shifted.
+"""A tensor that is another times a factor for each channel, and perhaps shifted.
 
 Cross-layer equalization multiplies the channels of a tensor and divides what reads them, through a
 Relu where the factors are positive. The tensors between may keep their names. Such a tensor is not
@@ -6,7 +6,7 @@ the original's, and not wrong either, as long as all that is computed from it ta
 exactly. What they are nobody says; they show in what a probe computes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field
 
 import numpy as np
@@ -17,14 +17,15 @@ from bnfold.verification.operators.node import EvaluationError
 
 _AXES = (1, -1)
 """Where channels are: behind the batch, or last."""
-_SMALL = 2.0**-200
+_STEPS = 8
+"""In so many steps it is told how much of the magnitude of a number is left."""
 _NEAR = 0.01
 """A part of the largest element, by which arrays differ at most that may be multiples."""
 
 
 @frozen
 class Factors:
-    """Positive factors along an axis, and shifts.
+    """Factors along an axis, and shifts.
 
     Attributes:
         axis: 1 or −1.
@@ -86,51 +87,89 @@ class Multiplied:
 NOTHING_MULTIPLIED = Multiplied()
 
 
+@frozen
+class Sample:
+    """What a region makes of one input.
+
+    Attributes:
+        old: The original's output, float64.
+        new: The candidate's.
+        size: The magnitude of `old`.
+    """
+
+    old: Array
+    new: Array
+    size: Array
+
+    def by_channel(self, axis: int) -> "Sample | None":
+        """Return it as (channels, elements); None where one cannot be a multiple of the other."""
+        old = self.old
+        alike = old.shape == self.new.shape == self.size.shape
+        if not alike or not old.size or old.ndim <= max(axis, 0) or old.dtype.kind != "f":
+            return None
+        moved = (np.moveaxis(a, axis, 0) for a in (old, self.new, self.size))
+        return Sample(*(a.reshape(old.shape[axis], -1) for a in moved))
+
+
 @np.errstate(all="ignore")  # what is not finite is no factor
 def factors_between(
-    before: Sequence[Array], after: Sequence[Array], axis: int, *, shifted: bool = False
+    samples: Sequence[Sample], axis: int, *, shifted: bool = False
 ) -> Factors | None:
-    """Return the factors by which arrays differ if they differ by nothing else; None if not so.
+    """Return the factors by which outputs differ if they differ by nothing else; None if not so.
 
-    A channel that is zero has the factor 1. Whether the factors are right is not checked.
+    A channel that does not vary has the factor 1. Whether the factors are right is not checked.
 
     Args:
-        before: Arrays of one rank.
-        after: Others of the same shapes.
+        samples: Outputs of one rank.
         axis: Where their channels are.
         shifted: Something may have been added, too.
     """
-    squares: Array | float = 0.0
-    products: Array | float = 0.0
-    least: list[tuple[Array, Array]] = []
-    for one, other in zip(before, after, strict=True):
-        alike = one.shape == other.shape and one.size and one.ndim > max(axis, 0)
-        if not alike or one.dtype.kind != "f":
-            return None
-        old, new = (np.moveaxis(a, axis, 0).reshape(a.shape[axis], -1) for a in (one, other))
-        place = np.argmin(np.abs(old), axis=1)[:, None]
-        least.append((np.take_along_axis(old, place, 1), np.take_along_axis(new, place, 1)))
-        old, new = old * _SMALL, new * _SMALL  # no square leaves the range of float64
-        squares = squares + (old * old).sum(axis=1)
-        products = products + (old * new).sum(axis=1)
-    values = np.where(np.asarray(squares) > 0, np.asarray(products) / squares, 1.0)
-    if not values.size or not (np.isfinite(values) & (values > 0)).all():
+    laid = [sample.by_channel(axis) for sample in samples]
+    known = [sample for sample in laid if sample is not None]
+    if not known or len(known) < len(laid):
         return None
-    old, new = (np.concatenate(each, axis=1) for each in zip(*least, strict=True))
-    place = np.argmin(np.abs(old), axis=1)[:, None]
-    near, there = (np.take_along_axis(each, place, 1)[:, 0] for each in (old, new))
-    return Factors(axis, values, (there - values * near) * shifted)
+    near = there = np.zeros((len(known[0].old), 1))
+    if shifted:  # where nothing enters, nothing but the shift is seen
+        near, there = _element(known, lambda sample: -sample.size)
+    far, beyond = _element(known, lambda sample: _telling(sample.old - near, sample.size))
+    values = np.where(far != near, (beyond - there) / (far - near), 1.0)[:, 0]
+    shifts = there[:, 0] - values * near[:, 0]
+    finite = np.isfinite(values) & np.isfinite(shifts)
+    return Factors(axis, values, shifts) if finite.all() else None
+
+
+def _telling(values: Array, sizes: Array) -> Array:
+    """Return how well the numbers of a channel tell its factor: in steps, and the large ones best.
+
+    Where terms have cancelled one another, their roundings are large beside what is left of them.
+    """
+    values = np.abs(values)
+    steps = np.round(_STEPS * values / sizes)
+    return np.asarray(np.where(values > 0, steps + values / (1 + values), -1.0))
+
+
+def _element(samples: Sequence[Sample], score: Callable[[Sample], Array]) -> tuple[Array, Array]:
+    """Return the element of each channel that scores best, in the original and the candidate."""
+    best: list[tuple[Array, ...]] = []
+    for sample in samples:
+        scores = score(sample)
+        place = np.argmax(scores, axis=1)[:, None]
+        arrays = sample.old, sample.new, scores
+        best.append(tuple(np.take_along_axis(array, place, 1) for array in arrays))
+    old, new, scores = (np.concatenate(each, axis=1) for each in zip(*best, strict=True))
+    place = np.argmax(scores, axis=1)[:, None]
+    return np.take_along_axis(old, place, 1), np.take_along_axis(new, place, 1)
 
 
 @np.errstate(all="ignore")
-def plausible_axes(before: Sequence[Array], after: Sequence[Array]) -> tuple[int, ...]:
-    """Return the axes along which arrays may be multiples of others, at a glance."""
+def plausible_axes(sample: Sample) -> tuple[int, ...]:
+    """Return the axes along which outputs may be multiples of others, at a glance."""
     found = []
     for axis in _AXES:
-        factors = factors_between(before, after, axis, shifted=True)
-        if factors is not None and all(
-            np.abs(factors.of(one) - other).max() <= _NEAR * np.abs(other).max()
-            for one, other in zip(before, after, strict=True)
-        ):
+        factors = factors_between([sample], axis, shifted=True)
+        if factors is None:
+            continue
+        off = np.abs(factors.of(sample.old) - sample.new)
+        if off.max() <= _NEAR * np.abs(sample.new).max():
             found.append(axis)
     return tuple(found)

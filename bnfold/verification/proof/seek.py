@@ -214,23 +214,38 @@ class Seeker:
     def accuse_multiplied(self, new: Numbered) -> None:
         """Suspect the tensors that are the original's times factors which something lets through.
 
-        Whatever reads one must make a tensor that is the original's, or its times factors that are
-        taken back in turn.
+        Whatever reads one must come to a tensor that is the original's, or to its times factors
+        that are taken back in turn.
         """
-        taken_back: set[tuple[ScopePath, str]] = set()
+        taken_back: set[str] = set()
         for path, name in reversed(self.scaled):
-            inside = path == new.scope.path
-            read_by = [node for node, _ in new.scope.readers.get(name, ())] if inside else []
-            made = [output for node in read_by for output in node.output if output]
-            if made and name not in new.scope.outputs and all(
-                self.matcher.same(new, output) or (path, output) in taken_back for output in made
-            ):  # fmt: skip
-                taken_back.add((path, name))
+            if path == new.scope.path and self._is_taken_back(new, name, taken_back):
+                taken_back.add(name)
             else:
                 self.broken[name] = self.unscaled[path, name]
                 self.suspects.append(name)
         found = {name: place for place, name in enumerate(self.sought)}
         self.suspects.sort(key=lambda name: found.get(name, 0))
+
+    def _is_taken_back(self, new: Numbered, name: str, taken_back: Collection[str]) -> bool:
+        """Tell whether all that is computed from a multiplied tensor becomes the original's.
+
+        What is no tensor of the original stands on the way, as long as it is not known to be wrong.
+        """
+        pending, seen, reached = [name], {name}, False
+        while pending:
+            reading = pending.pop()
+            if reading in new.scope.outputs:
+                return False
+            for made in (n for node, _ in new.scope.readers.get(reading, ()) for n in node.output):
+                if self.matcher.same(new, made) or made in taken_back:
+                    reached = True
+                elif made in self.broken or (new.scope.path, made) in self.scaled:
+                    return False
+                elif made and made not in seen:
+                    seen.add(made)
+                    pending.append(made)
+        return reached
 
     def _is_settled(self, new: Numbered, old: Numbered, name: str) -> bool:
         """Tell whether there is nothing to seek around a tensor."""

@@ -8,7 +8,7 @@ each output and each input.
 """
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from bnfold.verification.proof.cone import Cone
 from bnfold.verification.proof.linear_map import Map, OtherMapError, Way, aligned
 from bnfold.verification.proof.linear_walk import results
 from bnfold.verification.proof.proportion import Rounding, worst_of
+from bnfold.verification.proof.scaling import Factors
 
 _NOISE = 2.0**-48
 """What float64 may be off by, relative to the magnitude of a sum."""
@@ -36,6 +37,7 @@ def sums_differ(
     *,
     tight: bool,
     multiplied: Collection[str] = (),
+    factors: Factors | None = None,
 ) -> tuple[float, str]:
     """Return how far the candidate's kernels are from the sums of the original's, and where.
 
@@ -46,6 +48,7 @@ def sums_differ(
         rounding: What a weight may be off by.
         tight: Each number was rounded once; else every one that was added up may have been.
         multiplied: Tensors that enter the candidate's region multiplied.
+        factors: By which the candidate's output is a multiple of the original's.
 
     Returns:
         The largest error as a fraction of what is allowed; 0 where none is more than that, and
@@ -59,23 +62,30 @@ def sums_differ(
         return 0.0, ""
     if [what for what, _ in before] != [what for what, _ in after]:
         return 0.0, ""
+    if factors is not None:
+        before[-1] = "", before[-1][1].then(factors.values, factors.shifts)
     told = [one for _, one in (*before, *after)]
     exact = not multiplied and all(_is_first(one, old) or one.is_bare for one in told)
     if not (exact or tight):  # an error of a sum's magnitude is no ratio of its numbers
         return 0.0, ""
     worst = 0.0, ""
     for (_, one), (_, other) in zip(before, after, strict=True):
-        if one.kernels.keys() != other.kernels.keys():
-            continue
-        for way in one.kernels:
-            fraction = _kernels(one, other, way, rounding, tight=tight, exact=exact)
-            if fraction > worst[0]:
-                worst = fraction, f"a weight of {way.leaf!r} is not the sum of the original's"
-        if exact:
-            fraction = _difference(one.bias, other.bias, one.size, rounding, tight=tight)
-            if fraction > worst[0]:
-                worst = fraction, "a bias is not the sum of the original's"
+        if one.kernels.keys() == other.kernels.keys():
+            for found in _differences(one, other, rounding, tight=tight, exact=exact):
+                worst = max(worst, found, key=lambda each: each[0])
     return worst
+
+
+def _differences(
+    one: Map, other: Map, rounding: Rounding, *, tight: bool, exact: bool
+) -> Iterator[tuple[float, str]]:
+    """Yield how far each kernel and the bias of two maps are apart, and which."""
+    for way in one.kernels:
+        fraction = _kernels(one, other, way, rounding, tight=tight, exact=exact)
+        yield fraction, f"a weight of {way.leaf!r} is not the sum of the original's"
+    if exact:
+        fraction = _difference(one.bias, other.bias, one.size, rounding, tight=tight)
+        yield fraction, "a bias is not the sum of the original's"
 
 
 def _is_first(made: Map, cone: Cone) -> bool:

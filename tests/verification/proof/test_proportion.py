@@ -81,6 +81,26 @@ def test_a_single_wrong_weight_is_out_of_proportion(
     assert fraction(before, after, dtype) > 1
 
 
+@pytest.mark.parametrize("size", [1.0, 1e-3])
+def test_small_weights_of_half_precision_have_no_slack(size: float) -> None:
+    """Told nothing, a number too small for all its digits may have been taken for zero."""
+    half = np.dtype(np.float16)
+    tiny = smallest_normal(half)
+    rounding = Rounding(4 * unit_roundoff(half), tiny, tiny)
+    rng = np.random.default_rng(0)
+    before = rng.uniform(0.5, 1, (1, 4, 64, 9)) * size
+    before[0, :, 0, 0] = tiny * 1.9
+    before = before.astype(half).astype(np.float64)
+    after = (before * 0.5).astype(half).astype(np.float64)
+    flushed, wrong = after.copy(), after.copy()
+    flushed[0, :, 0, 0] = 0
+    wrong[0, 2, 9, 3] *= 1 + 24 * unit_roundoff(half)
+    for outputs_only in (False, True):
+        assert worst_of(before, after, rounding, outputs_only=outputs_only) <= 1
+        assert worst_of(before, flushed, rounding, outputs_only=outputs_only) <= 1
+        assert worst_of(before, wrong, rounding, outputs_only=outputs_only) > 1
+
+
 def nudge(place: tuple[int, ...]) -> Callable[[NDArray[np.float32]], None]:
     def change(weight: NDArray[np.float32]) -> None:
         weight[place] *= np.float32(1.001)
