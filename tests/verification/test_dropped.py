@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import onnx
 from blocks import Net
 from commandline import run
 
@@ -44,3 +45,15 @@ def test_ones_of_any_shape_are_dropped_that_enlarge_nothing() -> None:
         net.output(net.op("Tanh", net.op("Mul", x, net.number(np.ones(shape)))))
         types = [node.op_type for node in bnfold.fold(net.model()).model.graph.node]
         assert ("Mul" not in types) is gone, shape
+
+
+def test_an_add_goes_at_once_when_what_is_folded_into_it_is_its_opposite(tmp_path: Path) -> None:
+    net = Net(size=9)
+    weight, bias = net.number(np.eye(9) + 0.5), net.number(np.arange(9.0))
+    added = net.op("Add", net.op("MatMul", net.feed(), weight), bias)
+    net.output(net.op("Relu", net.op("Sub", added, bias)))
+    (tmp_path / "net.onnx").write_bytes(net.model().SerializeToString())
+    done = run("net.onnx", cwd=tmp_path)
+    assert done.code == 0, done.text + done.err
+    folded = onnx.load(tmp_path / "net.folded.onnx")
+    assert [node.op_type for node in folded.graph.node] == ["MatMul", "Relu"]

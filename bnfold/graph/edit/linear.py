@@ -142,6 +142,13 @@ class LinearRewriter(Rewriter):
         return self._constants.value(self._view.nodes[node].inputs[index])
 
     def _place_bias(self, edit: Absorbed, edge: Edge | None, recipe: Literal) -> None:
+        if edit.layout.bias is None and not recipe.values.any():
+            # Shifts that are each other's opposite leave an operator that takes no bias as it was.
+            if edge is None:
+                return
+            if recipe.values.ndim <= len(self._output_shape(edit.node)):
+                self._without_add(edit, edge[0])
+                return
         proto = self._editor.proto(edit.node)
         key = (recipe.values.dtype, recipe.values.shape, recipe.values.tobytes())
         if edit.layout.bias_gain != 1:
@@ -157,6 +164,12 @@ class LinearRewriter(Rewriter):
             self._editor.add_constant((edit.node, 2), recipe, wish, key)
         else:
             self._add_behind(edit, recipe, wish)
+
+    def _without_add(self, edit: Absorbed, add: int) -> None:
+        """Let a linear node make what the Add behind it made, which adds zeros now."""
+        output = self._view.nodes[add].outputs[0]
+        self._editor.output_names[edit.node] = self._editor.name(output)
+        self._editor.drop([add])
 
     def _bias_name(self, edit: Absorbed) -> str:
         weight = self._view.nodes[edit.node].inputs[edit.layout.weight]
