@@ -19,6 +19,7 @@ from bnfold.verification.operators import (
     demands,
     elementwise,
     kernels,
+    linear_rules,
     magnitude,
     normalizing,
     pooling,
@@ -74,6 +75,8 @@ class Row:
             proved.
         kernel: Computes it; without, onnx's reference evaluator does.
         weight: How its weight lies, if it is linear.
+        linear_map: What it makes of linear maps; without, its output is a tensor of its own where
+            sums of weights are compared.
         demand: Which shapes it demands of its inputs, where it demands any.
         window: How its window goes over the input, if it has one.
         separates_channels: No channel is lost in it or mixed with another.
@@ -82,6 +85,7 @@ class Row:
         multiplies: Both of its operands may vary, and their errors add up.
         normalizes: It is a batch normalization, which a fold takes away.
         brings_in: It brings in numbers of its own, as the value of a Pad, the bounds of a Clip.
+        keeps_axes: It moves elements along an axis, from none to another.
         counts_elements: It counts elements along axes, as a Slice does.
         parameters: Inputs that say where it bends, or what it fills with, and are no weights.
         casts: It rounds to another type, of which nothing shows in float64.
@@ -98,6 +102,7 @@ class Row:
     magnitude: Rule | None = None
     kernel: Kernel | None = None
     weight: Weight | None = None
+    linear_map: linear_rules.Rule | None = None
     demand: Demand | None = None
     window: Window | None = None
     separates_channels: bool = False
@@ -106,6 +111,7 @@ class Row:
     multiplies: bool = False
     normalizes: bool = False
     brings_in: bool = False
+    keeps_axes: bool = False
     counts_elements: bool = False
     parameters: tuple[int, ...] = ()
     casts: bool = False
@@ -169,17 +175,28 @@ def _of_data(function: Callable[[Array], Array]) -> Kernel:
 
 
 def _linear(
-    kernel: Kernel, weight: Weight, demand: Demand | None = None, window: Window | None = None
+    kernel: Kernel,
+    weight: Weight,
+    linear_map: linear_rules.Rule,
+    demand: Demand | None = None,
+    window: Window | None = None,
 ) -> Row:
     return Row(
-        Kind.LINEAR, magnitude.linear, kernel, weight, demand, window, separates_channels=True
+        Kind.LINEAR, magnitude.linear, kernel, weight, linear_map, demand, window,
+        separates_channels=True,
     )  # fmt: skip
 
 
-def _sum(operator: Callable[[Array, Array], Array], rule: Rule, *, commutes: bool = False) -> Row:
+def _sum(
+    operator: Callable[[Array, Array], Array],
+    rule: Rule,
+    linear_map: linear_rules.Rule,
+    *,
+    commutes: bool = False,
+) -> Row:
     return Row(
-        Kind.AFFINE, rule, elementwise.binary(operator), separates_channels=True, adds=True,
-        neutral=0.0, commutes=commutes,
+        Kind.AFFINE, rule, elementwise.binary(operator), linear_map=linear_map,
+        separates_channels=True, adds=True, neutral=0.0, commutes=commutes,
     )  # fmt: skip
 
 
@@ -200,12 +217,14 @@ def _pool(
     kernel: Kernel | None,
     window: Window | None = None,
     *,
+    linear_map: linear_rules.Rule | None = None,
     never_negative: bool = False,
     changed_in: tuple[int, ...] = (),
 ) -> Row:
     return Row(
-        Kind.COMBINATION, magnitude.alike, kernel, demand=demands.of_window, window=window,
-        separates_channels=True, never_negative=never_negative, changed_in=changed_in,
+        Kind.COMBINATION, magnitude.alike, kernel, linear_map=linear_map,
+        demand=demands.of_window, window=window, separates_channels=True,
+        never_negative=never_negative, changed_in=changed_in,
     )  # fmt: skip
 
 
@@ -217,7 +236,8 @@ def _normalization(lay: normalizing.Lay) -> Row:
 
 _NOT_NEGATIVE = Row(Kind.ELEMENTWISE, never_negative=True)
 _PASSED_ON = Row(
-    Kind.AFFINE, magnitude.alike, _of_data(lambda x: x), separates_channels=True
+    Kind.AFFINE, magnitude.alike, _of_data(lambda x: x), linear_map=linear_rules.unchanged,
+    separates_channels=True,
 )  # fmt: skip
 _REARRANGED = Row(Kind.MOVEMENT, magnitude.alike, separates_channels=True)
 _PICKED = Row(Kind.MOVEMENT, magnitude.alike)
@@ -226,40 +246,57 @@ _NORM = Row(Kind.COMBINATION, magnitude.alike, never_negative=True)
 
 TABLE: Mapping[str, Row] = {
     # linear maps
-    "Conv": _linear(_of_attributes(kernels.conv), KERNEL, demands.of_conv, Window.SLIDING),
+    "Conv": _linear(
+        _of_attributes(kernels.conv), KERNEL, linear_rules.convolution, demands.of_conv,
+        Window.SLIDING,
+    ),
     "ConvTranspose": _linear(
-        _of_attributes(kernels.conv_transpose), TRANSPOSED_KERNEL, demands.of_conv_transpose,
-        Window.SPREADING,
+        _of_attributes(kernels.conv_transpose), TRANSPOSED_KERNEL,
+        linear_rules.transposed_convolution, demands.of_conv_transpose, Window.SPREADING,
     ),
     "DeformConv": Row(
         Kind.LINEAR, deformable.magnitude, _of_attributes(deformable.deform_conv), KERNEL,
-        deformable.demand, Window.SLIDING, separates_channels=True, multiplies=True,
+        None, deformable.demand, Window.SLIDING, separates_channels=True, multiplies=True,
     ),
-    "Gemm": _linear(_of_attributes(kernels.gemm), MATRIX, demands.of_gemm),
-    "MatMul": _linear(_of_inputs(kernels.matmul), MATRIX, demands.of_product),
+    "Gemm": _linear(_of_attributes(kernels.gemm), MATRIX, linear_rules.product, demands.of_gemm),
+    "MatMul": _linear(
+        _of_inputs(kernels.matmul), MATRIX, linear_rules.product, demands.of_product
+    ),
     "Einsum": Row(
         Kind.LINEAR, magnitude.multilinear, _of_attributes(contraction.einsum),
-        contraction.MATRIX, contraction.demand, separates_channels=True,
+        contraction.MATRIX, None, contraction.demand, separates_channels=True,
     ),
     # affines
     "BatchNormalization": Row(
         Kind.AFFINE, magnitude.normalization, elementwise.batch_normalization,
-        demand=demands.of_normalization, separates_channels=True, normalizes=True,
+        linear_map=linear_rules.normalization, demand=demands.of_normalization,
+        separates_channels=True, normalizes=True,
     ),
-    "Add": _sum(np.add, magnitude.alike, commutes=True),
-    "Sub": _sum(np.subtract, magnitude.as_by("Add")),
-    "Sum": Row(Kind.AFFINE, magnitude.alike, separates_channels=True, adds=True),
+    "Add": _sum(np.add, magnitude.alike, linear_rules.total, commutes=True),
+    "Sub": _sum(np.subtract, magnitude.as_by("Add"), linear_rules.difference),
+    "Sum": Row(
+        Kind.AFFINE, magnitude.alike, linear_map=linear_rules.total, separates_channels=True,
+        adds=True,
+    ),
     "Mul": Row(
-        Kind.AFFINE, magnitude.alike, elementwise.binary(np.multiply), separates_channels=True,
-        multiplies=True, neutral=1.0, commutes=True,
+        Kind.AFFINE, magnitude.alike, elementwise.binary(np.multiply),
+        linear_map=linear_rules.multiple, separates_channels=True, multiplies=True, neutral=1.0,
+        commutes=True,
     ),
     "Div": Row(
-        Kind.AFFINE, magnitude.quotient, elementwise.division, separates_channels=True, neutral=1.0
+        Kind.AFFINE, magnitude.quotient, elementwise.division, linear_map=linear_rules.quotient,
+        separates_channels=True, neutral=1.0,
     ),
     "Mod": Row(Kind.ELEMENTWISE, changed_in=(28,)),
-    "Neg": Row(Kind.AFFINE, magnitude.passes, _of_data(np.negative), separates_channels=True),
+    "Neg": Row(
+        Kind.AFFINE, magnitude.passes, _of_data(np.negative), linear_map=linear_rules.opposite,
+        separates_channels=True,
+    ),
     "Identity": _PASSED_ON,
-    "Dropout": Row(Kind.AFFINE, magnitude.alike, elementwise.dropout, separates_channels=True),
+    "Dropout": Row(
+        Kind.AFFINE, magnitude.alike, elementwise.dropout, linear_map=linear_rules.unchanged,
+        separates_channels=True,
+    ),
     "Cast": Row(
         Kind.AFFINE, magnitude.alike, _of_attributes(elementwise.cast_to),
         separates_channels=True, casts=True,
@@ -302,14 +339,17 @@ TABLE: Mapping[str, Row] = {
     "Unsqueeze": _REARRANGED,
     "Concat": Row(
         Kind.MOVEMENT, magnitude.alike, _of_attributes(elementwise.concatenated),
-        separates_channels=True,
+        separates_channels=True, keeps_axes=True,
     ),
     "Pad": Row(
-        Kind.MOVEMENT, magnitude.alike, elementwise.pad, separates_channels=True, brings_in=True,
-        parameters=(2,),
+        Kind.MOVEMENT, magnitude.alike, elementwise.pad, linear_map=linear_rules.zeros_around,
+        separates_channels=True, brings_in=True, keeps_axes=True, parameters=(2,),
     ),
     "Split": _PICKED,
-    "Slice": Row(Kind.MOVEMENT, magnitude.alike, counts_elements=True),
+    "Slice": Row(
+        Kind.MOVEMENT, magnitude.alike, linear_map=linear_rules.crop, keeps_axes=True,
+        counts_elements=True,
+    ),
     "Gather": _PICKED,
     "Expand": _PICKED,
     "Tile": _PICKED,
@@ -317,7 +357,10 @@ TABLE: Mapping[str, Row] = {
     "SpaceToDepth": _PICKED,
     # what combines elements
     "MaxPool": _pool(_of_attributes(pooling.maximum), Window.SLIDING, changed_in=(22,)),
-    "AveragePool": _pool(_of_attributes(pooling.mean), Window.SLIDING, changed_in=(11, 22)),
+    "AveragePool": _pool(
+        _of_attributes(pooling.mean), Window.SLIDING, linear_map=linear_rules.average,
+        changed_in=(11, 22),
+    ),
     "LpPool": _pool(_of_attributes(pooling.norm), Window.SLIDING, never_negative=True),
     "GlobalAveragePool": _pool(_of_data(pooling.global_mean)),
     "GlobalMaxPool": _pool(_of_data(pooling.global_maximum)),

@@ -11,7 +11,6 @@ from bnfold.verification.proof.cone import Cone
 
 _BEHIND_THE_BATCH = 1
 _KEEPING = {Kind.AFFINE, Kind.ELEMENTWISE, Kind.COMBINATION}
-_ALSO_KEEPING = {"Pad", "Slice", "Concat", "Identity", "Dropout"}
 
 _Axis = int | None
 """From the front or, below zero, from the end; None where it is not known."""
@@ -38,11 +37,11 @@ def _axis(node: onnx.NodeProto, axes: Mapping[str, _Axis], constants: Mapping[st
             return _BEHIND_THE_BATCH
         return -2 if node.input[0] in constants else -1
     known = {axes[name] for name in node.input if name in axes}
-    if row.is_elementwise or row.is_affine:
-        told = {_long_axis(constants[name]) for name in node.input if name in constants}
-        known = (known | told) - {None}
+    if row.is_elementwise:
+        stated = {_long_axis(constants[name]) for name in node.input if name in constants}
+        known = (known | stated) - {None}
     axis = known.pop() if len(known) == 1 else None
-    if axis is None or row.kind in _KEEPING or node.op_type in _ALSO_KEEPING:
+    if axis is None or row.kind in _KEEPING or row.keeps_axes:
         return axis
     if node.op_type == "Transpose":
         order = next((list(a.ints) for a in node.attribute if a.name == "perm"), None)

@@ -13,9 +13,9 @@ from collections.abc import Collection, Iterator
 import numpy as np
 
 from bnfold.verification.dtypes import Array
+from bnfold.verification.operators.linear_map import Map, OtherMapError, Way, aligned
 from bnfold.verification.proof.computing import Weights
 from bnfold.verification.proof.cone import Cone
-from bnfold.verification.proof.linear_map import Map, OtherMapError, Way, aligned
 from bnfold.verification.proof.linear_walk import results
 from bnfold.verification.proof.proportion import Rounding, worst_of
 from bnfold.verification.proof.scaling import Factors

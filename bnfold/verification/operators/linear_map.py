@@ -63,9 +63,16 @@ class Kernel:
         return self.alone and all(size == 1 for size in self.values.shape[3:])
 
     def times(self, factor: Array) -> "Kernel":
-        """Return it with its outputs multiplied by numbers, [outputs] or [1]."""
-        groups, outs = (len(factor), 1) if self.alone else self.values.shape[:2]
-        shape = (groups, outs) if factor.size > 1 else (1, 1)
+        """Return it with its outputs multiplied by numbers, [outputs] or [1].
+
+        Raises:
+            OtherMapError: There are more or fewer numbers than outputs.
+        """
+        groups, outs = self.values.shape[:2]
+        anywhere = self.alone and groups == 1  # a map of any number of channels to themselves
+        if factor.size not in {1, groups * outs} and not anywhere:
+            raise OtherMapError("different channels")
+        shape = (1, 1) if factor.size == 1 else (-1, outs)
         laid = factor.reshape(*shape, *[1] * (self.values.ndim - 2))
         return replace(self, values=self.values * laid, sizes=self.sizes * np.abs(laid))
 
