@@ -19,6 +19,7 @@ import bnfold
 _COUNT = int(os.environ.get("BNFOLD_RANDOM_GRAPHS", "2000"))
 _AT_ONCE = 20
 
+
 def _check(seed: int, nesting: Nesting | None = None) -> None:
     grower, model = grow_valid(seed)
     if nesting is not None:
