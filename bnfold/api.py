@@ -13,8 +13,10 @@ import onnx
 
 from bnfold.errors import ModelError, RequestError
 from bnfold.files import OpenedModel, copy_model, open_model, stage, tidy
+from bnfold.files.given import Given, as_file, model_or_path
 from bnfold.files.remote import called, upload, url_of
 from bnfold.files.remote_models import fetch_whole, local_copy, temporary_folder
+from bnfold.files.scratch import scratch_folder
 from bnfold.folding import Decision, carry_out, function_names
 from bnfold.frozen import frozen, slotted
 from bnfold.graph.options import EVERYTHING, FoldOptions
@@ -40,6 +42,9 @@ _VERIFY = VerifyOptions()
 
 FOLDED = ".folded"
 """Ends the stem of a folded model's default name."""
+
+_HELD = "a model in memory"
+"""What reports and errors call a source that is no file."""
 
 
 @frozen
@@ -106,16 +111,26 @@ def file_options(**given: Unpack[FileKeywords]) -> FileOptions:
 
     Raises:
         RequestError: `take_apart` names no known composite.
-        TypeError: `verify` is neither a `VerifyOptions` nor None.
+        TypeError: `verify` or `statistics` is neither None nor such options.
     """
     verify = given.get("verify", _VERIFY)
     if not isinstance(verify, VerifyOptions | None):
         raise TypeError(f"verify takes VerifyOptions, or None not to verify, not {verify!r}")
+    _require_statistics_options(given.get("statistics"))
     named: dict[str, Any] = {**given}
     if "take_apart" in named:
         named["take_apart"] = checked_names(named["take_apart"])
     folding = {n: named.pop(n) for n in FoldOptions.__dataclass_fields__ if n in named}
     return FileOptions(fold=FoldOptions(**folding), **named)
+
+
+def _require_statistics_options(given: object) -> None:
+    if given is None:
+        return
+    from bnfold.statistics.options import StatisticsOptions
+
+    if not isinstance(given, StatisticsOptions):
+        raise TypeError(f"statistics takes StatisticsOptions, or None for none, not {given!r}")
 
 
 def options_of(report: Mapping[str, Any]) -> FileKeywords:
@@ -151,7 +166,7 @@ def default_target(source: Path) -> Path:
 
 
 def fold_file(  # noqa: PLR0913 - each is an option of the command line
-    source: str | Path,
+    source: Given,
     target: str | Path | None = None,
     *,
     verify: VerifyOptions | None = _VERIFY,
@@ -177,8 +192,9 @@ def fold_file(  # noqa: PLR0913 - each is an option of the command line
     Nothing is written unless the verification passes; what stood at the target stays there.
 
     Args:
-        source: The model.
-        target: Where the folded model goes; by default `net.folded.onnx` beside `net.onnx`.
+        source: The path to a model, or a model in memory.
+        target: Where the folded model goes; by default `net.folded.onnx` beside `net.onnx`. One in
+            memory needs a target, unless it is only checked.
         verify: Options of the verification; None to write the model without verification.
         in_place: Allow the target to be the source.
         check: Only report what would be folded; write nothing.
@@ -218,7 +234,7 @@ def fold_file(  # noqa: PLR0913 - each is an option of the command line
             `report` says what was found. Nothing was written.
         ProviderError: A provider that was asked for by name cannot run. Nothing was written.
         TooManyKeptError: More than `max_kept` batch normalizations remain. Nothing was written.
-        TypeError: `verify` is neither a `VerifyOptions` nor None.
+        TypeError: `source` is neither a model nor a path, or options are of another type.
     """
     how = file_options(
         verify=verify,
@@ -239,7 +255,23 @@ def fold_file(  # noqa: PLR0913 - each is an option of the command line
         per_tensor=per_tensor,
         int8=int8,
     )
-    return fold_with(as_path(source), None if target is None else as_path(target), how)
+    given, aim = model_or_path(source), None if target is None else as_path(target)
+    return fold_with(given, aim, how) if isinstance(given, Path) else _fold_held(given, aim, how)
+
+
+def _fold_held(model: onnx.ModelProto, target: Path | None, how: FileOptions) -> Report:
+    """Fold a model in memory, which lies in a temporary folder meanwhile."""
+    if how.in_place or how.share_data:
+        raise RequestError("in_place and share_data are for files, and this is a model in memory")
+    if target is None and not how.check:
+        raise RequestError(
+            "a model in memory has no file that the folded one could go beside: name a target, or "
+            "use bnfold.fold, which returns a model"
+        )
+    with as_file(model, _HELD) as path:
+        files = {str(path): _HELD}
+        with _calling(files):
+            return fold_with(path, target, how).calling(files)
 
 
 def fold_with(
@@ -270,7 +302,7 @@ def _fold_remote(
 ) -> Report:
     """Fold a file that is read from or written to an object store, in a temporary folder."""
     chosen = source if how.in_place else target or default_target(source)
-    with temporary_folder() as folder:
+    with scratch_folder() as folder:
         aim = chosen
         if url_of(chosen):
             aim = folder / "target" / chosen.name
@@ -300,8 +332,8 @@ def _calling(files: Mapping[str, str]) -> Iterator[None]:
 
 
 def verify(
-    original: str | Path | onnx.ModelProto,
-    candidate: str | Path | onnx.ModelProto,
+    original: Given,
+    candidate: Given,
     *,
     regions: Sequence[Region] = (),
     options: VerifyOptions = _VERIFY,
@@ -323,12 +355,11 @@ def verify(
     Raises:
         RequestError: The inputs or providers that `options` names cannot be used.
         ModelError: One of the two is not an ONNX model.
+        TypeError: One is neither a model nor a path, or `options` are no `VerifyOptions`.
     """
     from bnfold.verification import verify as verify_models
 
-    first, second = (
-        m if isinstance(m, onnx.ModelProto) else as_path(m) for m in (original, candidate)
-    )
+    first, second = model_or_path(original), model_or_path(candidate)
     with temporary_folder(first, second) as folder, ExitStack() as stack:
         models: list[Path | onnx.ModelProto] = []
         files: dict[str, str] = {}

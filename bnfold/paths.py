@@ -12,7 +12,10 @@ def as_path(given: str | os.PathLike[str]) -> Path:
 
     Raises:
         RequestError: It is empty or contains a NUL, as no file's name does.
+        TypeError: It is no path.
     """
+    if not isinstance(given, str | os.PathLike):
+        raise TypeError(f"a path is a str or a pathlib.Path, not {type(given).__name__}")
     text = os.fspath(given)
     if not text or "\0" in text:
         raise RequestError(f"{text!r} is no file's name")

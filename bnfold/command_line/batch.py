@@ -1,7 +1,6 @@
 """Several models, one after the other or so many at a time, each with its own outcome."""
 
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import field, replace
@@ -11,11 +10,11 @@ from shutil import copyfileobj
 from time import monotonic
 
 from bnfold.command_line.sources import PIPE, Request, Sources, find_targets, for_pipes
+from bnfold.files.scratch import scratch_folder
 from bnfold.frozen import slotted
 from bnfold.many.fold_many import Hands, fold_tasks
 from bnfold.many.outcome import Outcome
 from bnfold.many.task import Task, fold_one
-from bnfold.processes.cleanup import removed_if_killed
 from bnfold.reports.report import Exit
 
 Step = Callable[[str], None]
@@ -103,11 +102,8 @@ def _run(task: Task, step: Step = _silent) -> Outcome:
     if PIPE not in (task.source, task.target):
         return fold_one(task, step)
     try:
-        with (
-            tempfile.TemporaryDirectory(prefix="bnfold-") as folder,
-            removed_if_killed(Path(folder)),
-        ):
-            return _run_in(Path(folder), task)
+        with scratch_folder() as folder:
+            return _run_in(folder, task)
     except BrokenPipeError:
         raise
     except OSError as error:

@@ -105,7 +105,8 @@ class OpenedModel:
         if self.data is None:
             raise ModelError(
                 f"the numbers of tensor {tensor.name!r} are in {reference.location!r},"
-                " and it is not known in which folder"
+                " and it is not known in which folder: give the model's path, or load it with its"
+                " data, as onnx.load does"
             )
         return self.data.slice_of(tensor, reference)
 

@@ -1,13 +1,12 @@
 """Models in object stores: copies of them with their data files."""
 
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from bnfold.files.opened import open_model
 from bnfold.files.remote import copied, copies_in, url_of
-from bnfold.processes.cleanup import removed_if_killed
+from bnfold.files.scratch import scratch_folder
 
 
 @contextmanager
@@ -20,8 +19,8 @@ def temporary_folder(*models: object) -> Iterator[Path]:
     if models and not any(isinstance(model, Path) and url_of(model) for model in models):
         yield Path()
         return
-    with tempfile.TemporaryDirectory(prefix="bnfold-") as name, removed_if_killed(Path(name)):
-        yield Path(name)
+    with scratch_folder() as folder:
+        yield folder
 
 
 @contextmanager

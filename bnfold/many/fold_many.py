@@ -110,13 +110,12 @@ class _Asked:
     def tasks(self, pairs: Iterable[Pair]) -> Iterator[Task]:
         """Yield a task for each pair, those that must not be done as refused ones."""
         for source, target in pairs:
-            path = Path(source)
             try:
                 path = as_path(source)
                 aim = None if target is None else as_path(target)
                 yield Task(path, aim, self.how, refused=self._refusal(path, aim))
             except BnfoldError as error:
-                yield Task(path, None, self.how, refused=str(error))
+                yield Task(Path(source), None, self.how, refused=str(error))
 
     def _refusal(self, source: Path, target: Path | None) -> str:
         """Return why a pair must not be done; note what it reads and writes."""

@@ -70,7 +70,7 @@ class FileRecord(Plain):
     """A model file.
 
     Attributes:
-        path: Where it is, or is to be.
+        path: Where it is, or is to be; of a source that is no file, what it is.
         sha256: The digest of its bytes; None where it was not asked for or nothing was written.
         size: Its size in bytes; None where nothing was written.
         data_files: The files beside it in which it has numbers.

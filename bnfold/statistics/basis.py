@@ -1,14 +1,13 @@
 """What is folded: a model, or a copy of it in inference mode and with other statistics."""
 
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from bnfold.files import OpenedModel, open_model, save_model
+from bnfold.files.scratch import scratch_folder
 from bnfold.frozen import frozen
 from bnfold.graph.plan.planner import read_graph
-from bnfold.processes.cleanup import removed_if_killed
 from bnfold.statistics.batches import read_batches
 from bnfold.statistics.estimate import Estimate, estimate
 from bnfold.statistics.freeze import Frozen, freeze
@@ -71,8 +70,8 @@ def in_inference_mode(
     if made is None:
         yield Basis(source, path)
         return
-    with tempfile.TemporaryDirectory(prefix="bnfold-") as folder, removed_if_killed(Path(folder)):
-        switched = Path(folder) / "inference.onnx"
+    with scratch_folder() as folder:
+        switched = folder / "inference.onnx"
         save_model(opened, made.proto, made.recipes, switched)
         with open_model(switched) as reopened:
             yield Basis(reopened, switched, found)

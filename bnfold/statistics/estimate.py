@@ -10,7 +10,6 @@ Covariate Shift", 2015, algorithm 2. One pass gives all layers. Every batch coun
 many samples it has, as in PyTorch's cumulative average (momentum=None).
 """
 
-import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 
 from bnfold.errors import RequestError
 from bnfold.files import OpenedModel
+from bnfold.files.scratch import scratch_folder
 from bnfold.graph.facts.graph import Graph
 from bnfold.graph.plan.inline import with_callers
 from bnfold.graph.plan.planner import read_graph
@@ -212,9 +212,9 @@ def estimate(
     network, given = derive(graph, used)
     sums = {each.module: _Sums(each) for each in main}
     count = 0
-    with tempfile.TemporaryDirectory(prefix="bnfold-") as folder:
+    with scratch_folder() as folder:
         target = as_target(flat, network)
-        with closing(_runner(target, provider, Path(folder), timeout)) as runner:
+        with closing(_runner(target, provider, folder, timeout)) as runner:
             for count, feed in enumerate(batches(input_specs(flat.proto)), 1):
                 step(f"estimating statistics: batch {count}")
                 outputs = _run(runner, feed, count)

@@ -3,20 +3,18 @@
 from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import replace
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import onnx
 
-from bnfold.files import from_proto, materialize, open_model, save_model
-from bnfold.paths import as_path
+from bnfold.files import materialize, open_model
+from bnfold.files.given import Given, as_file, model_or_path
 from bnfold.statistics.estimate import Estimate, estimate
 from bnfold.statistics.runner import DEFAULT_TIMEOUT
 from bnfold.verification.runs.inputs import Feed
 
 
 def estimate_statistics(
-    model: str | Path | onnx.ModelProto,
+    model: Given,
     batches: Iterable[Feed],
     *,
     only_training: bool = False,
@@ -39,16 +37,13 @@ def estimate_statistics(
     Raises:
         RequestError: The batches do not fit, or do not suffice; the text names the normalization.
         ModelError: This is no ONNX model.
+        TypeError: `model` is neither a model nor a path.
     """
     with ExitStack() as stack:
-        if isinstance(model, onnx.ModelProto):
-            folder = stack.enter_context(TemporaryDirectory(prefix="bnfold-"))
-            path = Path(folder) / "model.onnx"
-            with from_proto(model) as held:
-                save_model(held, held.proto, {}, path)
-        else:
-            path = as_path(model)
-        opened = stack.enter_context(open_model(path))
+        given = model_or_path(model)
+        if isinstance(given, onnx.ModelProto):
+            given = stack.enter_context(as_file(given, "the given model"))
+        opened = stack.enter_context(open_model(given))
         found = estimate(
             opened,
             lambda _: batches,

@@ -1,16 +1,16 @@
 """Verifying a candidate against an original: the files, then what they compute."""
 
 import contextlib
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
 import onnx
 
-from bnfold.errors import ModelError
+from bnfold.files.given import as_file
 from bnfold.files.opened import open_model
+from bnfold.files.scratch import scratch_folder
 from bnfold.files.walk import node_count
 from bnfold.processes.worker import ChildDiedError, Worker
 from bnfold.region import Region
@@ -46,7 +46,7 @@ class Verifier:
         self._options = options
         self._worker: Worker | None = None
         self._awaiting_original = True
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._exits = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
         """Start running the original.
@@ -60,22 +60,21 @@ class Verifier:
             with open_model(self._original) as opened:
                 seconds = enough_time(opened.size, node_count(opened.proto))
         options = replace(self._options, timeout=seconds)
-        self._worker = Worker(_CHILD, seconds, self._step)
-        self._folder = tempfile.TemporaryDirectory(prefix="bnfold-")
-        self._worker.send(
-            "original", path=str(self._original.absolute()), options=options.to_dict(),
-            folder=self._folder.name,
-        )  # fmt: skip
+        with contextlib.ExitStack() as stack:
+            folder = stack.enter_context(scratch_folder())
+            self._worker = Worker(_CHILD, seconds, self._step)
+            stack.callback(self._worker.close)
+            self._worker.send(
+                "original", path=str(self._original.absolute()), options=options.to_dict(),
+                folder=str(folder),
+            )  # fmt: skip
+            self._exits = stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
         """End the child process."""
-        if self._worker is not None:
-            self._worker.close()
-            self._worker = None
-        if self._folder is not None:
-            self._folder.cleanup()
-            self._folder = None
+        self._worker = None
+        self._exits.close()
 
     def verify(self, candidate: Path, regions: Sequence[Region] = ()) -> Verification:
         """Verify the model file `candidate`.
@@ -247,24 +246,17 @@ def verify(
     Raises:
         RequestError: The inputs or providers that were asked for are not usable at all.
         ModelError: One of the files is not an ONNX model.
+        TypeError: `options` are no `VerifyOptions`.
     """
+    if not isinstance(options, VerifyOptions):
+        raise TypeError(f"options takes VerifyOptions, not {options!r}")
     with (
-        _as_file(original, "original") as first,
-        _as_file(candidate, "candidate") as second,
+        _as_file(original, "the original") as first,
+        _as_file(candidate, "the candidate") as second,
         Verifier(first, options, step) as verifier,
     ):
         return verifier.verify(second, regions)
 
 
-@contextlib.contextmanager
-def _as_file(model: Path | onnx.ModelProto, name: str) -> Iterator[Path]:
-    if isinstance(model, Path):
-        yield model
-        return
-    with tempfile.TemporaryDirectory(prefix="bnfold-") as folder:
-        path = Path(folder, f"{name}.onnx")
-        path.write_bytes(model.SerializeToString())
-        try:
-            yield path
-        except ModelError as error:  # of a file that the caller knows nothing of
-            raise ModelError(str(error).replace(str(path), f"the {name}")) from error
+def _as_file(model: Path | onnx.ModelProto, called: str) -> contextlib.AbstractContextManager[Path]:
+    return contextlib.nullcontext(model) if isinstance(model, Path) else as_file(model, called)
