@@ -63,13 +63,14 @@ def byte_count(tensor: onnx.TensorProto) -> int:
     width = bits(tensor.data_type)
     if width is None:
         raise ModelError(f"tensor {tensor.name!r} has bytes of element type {tensor.data_type}")
-    dims = tensor.dims
-    require_rank(len(dims), f"tensor {tensor.name!r}")
+    dims = tuple(tensor.dims)
+    if len(dims) > RANK:
+        require_rank(len(dims), f"tensor {tensor.name!r}")
     if dims and min(dims) < 0:
         raise ModelError(f"tensor {tensor.name!r} has a negative dimension")
     size: int = (prod(dims) * width + 7) // 8
     if size > LARGEST:
-        raise ModelError(f"tensor {tensor.name!r} is larger than any memory: {list(tensor.dims)}")
+        raise ModelError(f"tensor {tensor.name!r} is larger than any memory: {list(dims)}")
     return size
 
 

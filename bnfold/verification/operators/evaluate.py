@@ -98,13 +98,17 @@ def track(node: onnx.NodeProto, opsets: Opsets, inputs: TrackedInputs) -> list[T
     slack = max(t.slack for t in inputs if t is not None)
     try:
         return [
-            Tracked(value, np.broadcast_to(size, value.shape), slack=slack)
+            Tracked(value, _of_shape(size, value.shape), slack=slack)
             if value.dtype.kind == "f"
             else Tracked(value, None)
             for value, size in zip(values, sizes, strict=False)
         ]
     except ValueError as error:
         raise EvaluationError(f"{node.op_type}: {first_sentence(error)}") from error
+
+
+def _of_shape(size: Array, shape: tuple[int, ...]) -> Array:
+    return size if size.shape == shape else np.broadcast_to(size, shape)
 
 
 def _computed(opsets: Opsets, node: onnx.NodeProto, inputs: Inputs) -> list[Array]:

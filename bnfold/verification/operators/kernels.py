@@ -93,33 +93,42 @@ def conv(inputs: Inputs, attributes: Attributes) -> Array:
         raise ValueError(f"X {X.shape} is smaller than the kernel of W {W.shape}")
     samples, channels = X.shape[0], W.shape[1]
     grouped = W.reshape(g, W.shape[0] // g, channels, -1)
-    spread = np.moveaxis(padded.reshape(samples, g, channels, *padded.shape[2:]), 0, 2)
+    spread = padded.reshape(samples, g, channels, *padded.shape[2:])
+    spread = spread.transpose(1, 2, 0, *range(3, 3 + n))
     positions = [*itertools.product(*map(range, W.shape[2:]))]
     if len(positions) > _LARGE_KERNEL:  # perhaps a dilated one that was written out
         kept = np.flatnonzero(grouped.any(axis=(0, 1, 2)))
         grouped, positions = grouped[..., kept], [positions[k] for k in kept]
     views = [_window(p, dilations, strides, out) for p in positions]
-    Y = np.zeros((g, W.shape[0] // g, samples, math.prod(out)))
-    for some, met in _alike(spread, W.size):
-        Y[:, :, some] = _product(grouped[:, :, met], spread[:, met, some], views, out)
-    Y = np.moveaxis(Y.reshape(W.shape[0], samples, -1), 1, 0)
+    Y = _summed(grouped, spread, views, out, sparse=W.size >= _LARGE_WEIGHT)
+    Y = Y.reshape(W.shape[0], samples, -1).swapaxes(0, 1)
     return _with_bias(Y.reshape(samples, W.shape[0], *out), b)
 
 
-def _alike(spread: Array, weights: int) -> Iterator[tuple[slice | Array, slice]]:
+def _summed(
+    grouped: Array, spread: Array, views: Sequence[tuple[slice, ...]], out: Sequence[int],
+    *, sparse: bool,
+) -> Array:  # fmt: skip
+    """Return the weights times the windows; of `sparse` samples, what is not zero."""
+    if not sparse:
+        return _product(grouped, spread, views, out)
+    g, samples = spread.shape[0], spread.shape[2]
+    Y = np.zeros((g, grouped.shape[1], samples, math.prod(out)))
+    for some, met in _alike(spread):
+        Y[:, :, some] = _product(grouped[:, :, met], spread[:, met, some], views, out)
+    return Y
+
+
+def _alike(spread: Array) -> Iterator[tuple[slice | Array, slice]]:
     """Yield samples that can be computed together, and the channels in which they are not zero.
 
     Most samples of a probe have elements in a few channels only, and need few of a large weight.
     """
-    everything = slice(None)
-    if weights < _LARGE_WEIGHT:
-        yield everything, everything
-        return
     alive = np.asarray(spread.any(axis=(0, *range(3, spread.ndim))))
     first, last = np.argmax(alive, axis=0), alive.shape[0] - np.argmax(alive[::-1], axis=0)
     wide = (last - first) * 2 > alive.shape[0]
     if wide.any():
-        yield np.flatnonzero(wide), everything
+        yield np.flatnonzero(wide), slice(None)
     for sample in np.flatnonzero(~wide):
         yield slice(sample, sample + 1), slice(first[sample], last[sample])
 
@@ -132,13 +141,18 @@ def _product(
     It is one product per group: the samples lie side by side in its columns.
     """
     g, channels, samples = spread.shape[:3]
-    Y = np.zeros((g, grouped.shape[1], samples * math.prod(out)))
-    step = max(_WINDOWS // max(g * channels * Y.shape[2], 1), 1)
+    columns = samples * math.prod(out)
+    step = max(_WINDOWS // max(g * channels * columns, 1), 1)
+    Y: Array | None = None
     for first in range(0, len(views), step):
         some = slice(first, first + step)
-        windows = np.stack([spread[(slice(None),) * 3 + view] for view in views[some]], axis=2)
-        part = grouped[..., some]
-        Y += part.reshape(*part.shape[:2], -1) @ windows.reshape(g, -1, Y.shape[2])
+        windows = [spread[(slice(None),) * 3 + view] for view in views[some]]
+        stacked = np.stack(windows, axis=2) if len(windows) > 1 else windows[0]
+        weights = grouped[..., some].reshape(*grouped.shape[:2], -1)
+        part = weights @ stacked.reshape(g, -1, columns)
+        Y = part if Y is None else np.add(Y, part, out=Y)
+    if Y is None:  # a large kernel of zeros
+        Y = np.zeros((g, grouped.shape[1], columns))
     return Y.reshape(g, grouped.shape[1], samples, -1)
 
 

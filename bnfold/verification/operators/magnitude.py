@@ -101,11 +101,16 @@ def linear(compute: Compute, node: onnx.NodeProto, inputs: TrackedInputs) -> lis
     """Linear in its data: the two factors must not both vary."""
     if _vary(inputs[:2]) > 1:
         raise UnsupportedError(f"{node.op_type} of two tensors that both vary")
-    positive = _edited(node)
-    for attribute in positive.attribute:
-        if attribute.name in {"alpha", "beta"}:
-            attribute.f = abs(attribute.f)
-    return compute(positive, _magnitudes(inputs))
+    if any(attribute.name in _FACTORS and attribute.f < 0 for attribute in node.attribute):
+        node = _edited(node)
+        for attribute in node.attribute:
+            if attribute.name in _FACTORS:
+                attribute.f = abs(attribute.f)
+    return compute(node, _magnitudes(inputs))
+
+
+_FACTORS = frozenset({"alpha", "beta"})
+"""Attributes that multiply what a linear operator makes."""
 
 
 def multilinear(compute: Compute, node: onnx.NodeProto, inputs: TrackedInputs) -> list[Array]:

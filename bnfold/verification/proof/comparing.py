@@ -186,7 +186,8 @@ def _stretch(array: Array | float, shape: tuple[int, ...], part: slice) -> Array
     """Return the elements `part` of an array that is broadcast to a shape and flattened."""
     if np.ndim(array) == 0:
         return np.asarray(array)
-    return np.broadcast_to(array, shape).reshape(-1)[part]
+    whole = array if np.shape(array) == shape else np.broadcast_to(array, shape)
+    return np.reshape(whole, -1)[part]
 
 
 class Pair:
@@ -437,7 +438,7 @@ class Pair:
         padding = brings_numbers_in(self.new) and self._is_like_a_fold()
         if not padding and underflow is None:
             return value_of(self.new, self.new_weights, batch), magnitude, 0.0
-        rounded = dict.fromkeys(parameters(self.new), self._one_rounding)
+        rounded = dict.fromkeys(self._parameters[1], self._one_rounding)
         after = tracked_of(self.new, self.new_weights, batch, with_parts(self.new_weights, rounded))
         extra: Array | float = 0.0
         if underflow is not None:
@@ -487,19 +488,25 @@ class Pair:
 
         Parameters of operators that are not linear are left aside: `_parts` looks at them.
         """
-        aside = parameters(self.old).keys() | parameters(self.new).keys()
+        mine, theirs = self._parameters
+        aside = mine.keys() | theirs.keys()
         old, new = (
             [array for name, array in weights.values.items() if name not in aside]
             for weights in (self.old_weights, self.new_weights)
         )
         return len(old) <= _FEW and _all_in(old, new) and _all_in(new, old)
 
+    @cached_property
+    def _parameters(self) -> tuple[dict[str, str], dict[str, str]]:
+        """The parameters of both regions; see `parameters`."""
+        return parameters(self.old), parameters(self.new)
+
     def _parts(self) -> dict[str, float]:
         """Return what fraction of its magnitude counts, for each parameter of a nonlinear operator.
 
         None of it where the candidate has the same parameters; else enough for one rounding.
         """
-        mine, theirs = parameters(self.old), parameters(self.new)
+        mine, theirs = self._parameters
         old, new = (
             Counter(
                 (kind, weights.values[name].tobytes())

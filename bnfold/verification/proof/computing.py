@@ -58,10 +58,12 @@ def lifted(weights: Weights, originals: Weights, tiny: float) -> dict[str, Track
     """
     sizes: dict[str, Tracked] = {}
     for name, array in weights.values.items():
+        if not (_is_wide(array) and any((np.abs(block) < tiny).any() for block in _blocks(array))):
+            continue
         old = originals.values.get(name)
         if old is None or old.shape != array.shape:
             old = np.broadcast_to(np.nan, array.shape)
-        if _is_wide(array) and any(
+        if any(
             _underflown(block, before, tiny).any()
             for block, before in zip(_blocks(array), _blocks(old), strict=True)
         ) and not identical(array, old):  # fmt: skip

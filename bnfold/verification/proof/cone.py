@@ -21,6 +21,7 @@ class Cone:
         passed: The nodes through which elements of the leaves reach the output.
         told: The nodes that compute with constants and shapes of tensors alone. A node in neither
             set reads elements of the leaves, but only its result's shape matters.
+        passing: The nodes of `passed`, in order.
     """
 
     scope: Scope
@@ -29,11 +30,7 @@ class Cone:
     leaves: tuple[str, ...]
     passed: frozenset[int]
     told: frozenset[int]
-
-    @property
-    def passing(self) -> list[onnx.NodeProto]:
-        """The nodes through which elements of the leaves reach the output, in order."""
-        return [self.scope.nodes[index] for index in self.nodes if index in self.passed]
+    passing: tuple[onnx.NodeProto, ...]
 
     @property
     def weights(self) -> list[str]:
@@ -68,7 +65,8 @@ def cut(scope: Scope, output: str, stops: Callable[[str], bool], limit: int) -> 
     ordered = sorted(nodes)
     told = _told(scope, ordered, set(leaves))
     passed = _passed(scope, ordered, output) - told
-    return Cone(scope, output, tuple(ordered), tuple(leaves), passed, told)
+    passing = tuple(scope.nodes[index] for index in ordered if index in passed)
+    return Cone(scope, output, tuple(ordered), tuple(leaves), passed, told, passing)
 
 
 def _told(scope: Scope, ordered: Sequence[int], varying: set[str]) -> frozenset[int]:

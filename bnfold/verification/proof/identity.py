@@ -30,7 +30,12 @@ def content(array: Array) -> Key:
     held = array.tobytes()
     if len(held) > _SHORT:
         held = hashlib.sha256(held).digest()
-    return (str(array.dtype), array.shape, held)
+    return (_name(array.dtype), array.shape, held)
+
+
+@functools.cache
+def _name(dtype: np.dtype[np.generic]) -> str:
+    return str(dtype)
 
 
 def attribute_content(model: OpenedModel, attribute: onnx.AttributeProto) -> Key:

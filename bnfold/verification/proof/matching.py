@@ -18,7 +18,7 @@ Bodies of If, Loop and Scan and local functions are matched as part of the node 
 import itertools
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -142,6 +142,9 @@ class Matcher:
 
     def of(self, numbered: Numbered, name: str) -> int | None:
         """Return the number of a tensor as seen from a scope; None if it has none."""
+        known = numbered.numbers.get(name)
+        if known is not None:
+            return known
         home = numbered.home(name)
         if home is None:
             return None
@@ -250,19 +253,15 @@ class Matcher:
     def _key(self, numbered: Numbered, node: onnx.NodeProto) -> Key:
         scope = numbered.scope
         domain = "" if node.domain == "ai.onnx" else node.domain
-        inputs = [self.of(numbered, name) if name else None for name in node.input]
-        while inputs and not node.input[len(inputs) - 1]:
-            inputs.pop()
-        missing = [n for n in node.input if n and self.of(numbered, n) is None]
-        if missing:  # an invalid model; such a tensor equals nothing
+        names = _without_empty_end(node.input)
+        inputs = [self.of(numbered, name) if name else None for name in names]
+        if any(name and number is None for name, number in zip(names, inputs, strict=True)):
+            # an invalid model; such a tensor equals nothing
             inputs.append(self.table.number(("undefined", id(node))))
-        outputs = len(node.output)
-        while outputs and not node.output[outputs - 1]:
-            outputs -= 1
-        what = version_of(node.op_type, domain, scope.opsets.get(domain))
-        function = self._function(numbered, f"{domain}::{node.op_type}", node.overload)
-        if function is not None:
-            what = function
+        outputs = len(_without_empty_end(node.output))
+        what = self._function(numbered, node, domain) or version_of(
+            node.op_type, domain, scope.opsets.get(domain)
+        )
         attributes = tuple(
             self._attribute(numbered, node, attribute)
             for attribute in sorted(node.attribute, key=lambda a: a.name)
@@ -294,10 +293,12 @@ class Matcher:
         self._fill(body, [("argument", len(path), i) for i in range(len(scope.inputs))])
         return (len(scope.inputs), tuple(self.of(body, name) for name in scope.outputs))
 
-    def _function(self, numbered: Numbered, name: str, overload: str) -> Key | None:
-        """Return what identifies a local function; None if there is none of that name."""
-        name = f"{name}:{overload}" if overload else name
+    def _function(self, numbered: Numbered, node: onnx.NodeProto, domain: str) -> Key | None:
+        """Return what identifies the local function that a node calls; None if it calls none."""
         is_candidate = numbered.twin is not None
+        if not self._functions[is_candidate]:
+            return None
+        name = f"{domain}::{node.op_type}" + (f":{node.overload}" if node.overload else "")
         function = self._functions[is_candidate].get(name)
         if function is None:
             return None
@@ -339,6 +340,14 @@ class Matcher:
                 if number is not None:
                     return number
         return self.table.number(("constant", id(home.scope.model), home.scope.path, name))
+
+
+def _without_empty_end(names: Sequence[str]) -> list[str]:
+    """Return names up to the last that is not empty."""
+    kept = list(names)
+    while kept and not kept[-1]:
+        kept.pop()
+    return kept
 
 
 def _small(scope: Scope, name: str) -> bool:

@@ -99,7 +99,8 @@ def disproportion(
 
 def reads_stored_weights(cone: Cone) -> bool:
     """Tell whether the weights of a cone stand in the file, rather than being computed."""
-    homes = ((found.weight, cone.scope.home(found.weight)) for found in _linear_nodes(cone))
+    names = (node.input[index] for node, _, index in _with_weights(cone))
+    homes = ((name, cone.scope.home(name)) for name in names)
     return all(home is not None and name in home.tensors for name, home in homes)
 
 
@@ -199,15 +200,24 @@ def _pairs(old: Cone, new: Cone) -> Iterator[tuple[_Linear, _Linear]]:
 def _linear_nodes(cone: Cone) -> list[_Linear]:
     """Return the linear operators, those of the same leaves in their order."""
     below = {leaf: {leaf} for leaf in cone.leaves}
-    found = []
     for node in cone.passing:
         leaves = set[str]().union(*(below.get(name, ()) for name in node.input))
         below |= dict.fromkeys(node.output, leaves)
-        constant = [i for i, name in enumerate(node.input[:2]) if cone.scope.is_constant(name)]
-        lies = row_of(node).weight
-        if lies is not None and len(constant) == 1:
-            found.append(_Linear(node, lies, constant[0], tuple(sorted(leaves))))
+    found = [
+        _Linear(node, lies, index, tuple(sorted(below[node.output[0]])))
+        for node, lies, index in _with_weights(cone)
+    ]
     return sorted(found, key=lambda linear: linear.below)
+
+
+def _with_weights(cone: Cone) -> Iterator[tuple[onnx.NodeProto, Weight, int]]:
+    """Yield the linear operators with a constant weight: how it lies, and which input it is."""
+    for node in cone.passing:
+        lies = row_of(node).weight
+        if lies is not None:
+            constant = [i for i, n in enumerate(node.input[:2]) if cone.scope.is_constant(n)]
+            if len(constant) == 1:
+                yield node, lies, constant[0]
 
 
 def _groups(node: onnx.NodeProto) -> int:

@@ -108,8 +108,16 @@ class Scope:
 
     def is_constant(self, name: str) -> bool:
         """Tell whether a tensor depends on no input; nothing is computed."""
-        home = self.home(name)
-        return home is not None and (name in home.tensors or home._constant.get(name, False))  # noqa: SLF001
+        scope: Scope | None = self
+        while scope is not None:  # as `home`, at once: it is asked very often
+            if name in scope.tensors:
+                return True
+            if name in scope.producers:
+                return scope._constant.get(name, False)  # noqa: SLF001
+            if name in scope._entering:  # noqa: SLF001
+                return False
+            scope = scope.parent
+        return False
 
     def constant(self, name: str) -> Array:
         """Return the value of a constant in the dtype that the model gives it.
