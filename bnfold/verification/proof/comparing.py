@@ -239,7 +239,7 @@ class Pair:
         return _ONCE if stored else 2 * _ONCE
 
     def compare_rounds(
-        self, sizes: Mapping[str, tuple[int, ...]], seed: int, rounds: int, *, stacked: bool
+        self, sizes: Mapping[str, tuple[int, ...]], seed: int, rounds: int, *, together: int
     ) -> Finding:
         """Return the worst finding for several sets of samples, up to the first that fails.
 
@@ -247,11 +247,11 @@ class Pair:
             sizes: The shape of each leaf.
             seed: Seed of the first set; each further one has the next.
             rounds: The number of sets, at least 1.
-            stacked: Whether the samples of a set may be stacked along axis 0.
+            together: How many samples of a set may be stacked along axis 0; ALL, 2, or 1.
         """
         worst: Finding | None = None
         for each in range(seed, seed + rounds):
-            finding = self.compare(batches(sizes, each, stacked=stacked))
+            finding = self.compare(batches(sizes, each, together=together))
             if worst is None or finding.fraction > worst.fraction:
                 worst = finding
             if not finding.held:

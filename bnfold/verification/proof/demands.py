@@ -16,8 +16,14 @@ from bnfold.verification.proof.computing import Weights
 from bnfold.verification.proof.cone import Cone
 
 
-def demanded(cone: Cone, weights: Weights) -> dict[str, Shape]:
+def demanded(cone: Cone, weights: Weights, known: Mapping[str, Shape]) -> dict[str, Shape]:
     """Return the shapes that the operators of a cone demand of its leaves, where they demand any.
+
+    Args:
+        cone: The cone.
+        weights: Its constants.
+        known: Shapes of tensors by name, as far as they are known: a MatMul takes any rank, and
+            so demands a length only where the rank is known.
 
     Raises:
         UnsupportedError: A node depends on an attribute of its function.
@@ -27,7 +33,7 @@ def demanded(cone: Cone, weights: Weights) -> dict[str, Shape]:
         parameters = [weights.values.get(name) for name in node.input]
         for index, name in enumerate(node.input):
             if name and parameters[index] is None:
-                shape = _of_input(node, index, parameters, shapes)
+                shape = _of_input(node, index, parameters, shapes, known)
                 if shape is not None:
                     shapes[name] = merged(shapes.get(name), shape)
     return {leaf: shapes[leaf] for leaf in cone.leaves if leaf in shapes}
@@ -43,12 +49,18 @@ def merged(known: Shape | None, demanded: Shape) -> Shape:
 
 
 def _of_input(
-    node: onnx.NodeProto, index: int, parameters: Inputs, made: Mapping[str, Shape]
+    node: onnx.NodeProto,
+    index: int,
+    parameters: Inputs,
+    made: Mapping[str, Shape],
+    known: Mapping[str, Shape],
 ) -> Shape | None:
     row = row_of(node)
     if row.demand is not None:
+        shape = known.get(node.input[index], made.get(node.input[index]))
+        rank = None if shape is None else len(shape)
         sizes = [None if value is None else value.shape for value in parameters]
-        shape = row.demand(index, sizes, attributes_of(node), None)
+        shape = row.demand(index, sizes, attributes_of(node), rank)
         if shape is not None:
             return shape
     others = (parameter for i, parameter in enumerate(parameters) if i != index)

@@ -42,7 +42,7 @@ from bnfold.verification.proof.cone import Cone
 from bnfold.verification.proof.demands import demanded, merged
 from bnfold.verification.proof.facts import Cast, casts, check_provable
 from bnfold.verification.proof.receptive_field import reach, steps, tells_apart
-from bnfold.verification.proof.samples import VOLUME, Sizes, channel_hints, trials
+from bnfold.verification.proof.samples import ALL, VOLUME, Sizes, channel_hints, trials
 from bnfold.verification.proof.scaling import NOTHING_MULTIPLIED, Multiplied
 
 _TRIALS = 48
@@ -97,8 +97,11 @@ def probe(
         tight=tight, never_negative=never_negative, multiplied=multiplied,
     )  # fmt: skip
     leaves = tuple(dict.fromkeys((*old.leaves, *new.leaves)))
-    demands = {**demanded(new, pair.new_weights), **demanded(old, pair.old_weights)}
     known = {leaf: shapes[leaf] for leaf in leaves if leaf in shapes}
+    demands = {
+        **demanded(new, pair.new_weights, known),
+        **demanded(old, pair.old_weights, known),
+    }
     search = _Search(pair, leaves, known, demands, seed, free)
     found = search.result()
     return (pair.weight_by_weight(found) or found) if found.held else found
@@ -212,17 +215,19 @@ class _Search:
         rounds = _ROUNDS if self.pair.never_negative else 1
         finding: Finding | None = None
         try:
-            finding = self.pair.compare_rounds(sizes, self.seed, rounds, stacked=True)
+            finding = self.pair.compare_rounds(sizes, self.seed, rounds, together=ALL)
+            if finding.held and not finding.evident:
+                # A Slice along axis 0 may take nothing of many samples, and something of two.
+                finding = self.pair.compare_rounds(sizes, self.seed, rounds, together=2)
         except UnsupportedError:
             raise
         except EvaluationError:
             pass
         certain = self.pair.is_general and None not in self._known
-        # A Slice along axis 0 may take nothing of a batch of many, and something of one sample.
         if finding is not None and ((finding.held and finding.evident) or certain):
             return finding
-        alone = self.pair.compare_rounds(sizes, self.seed, rounds, stacked=False)
-        if finding is not None and alone.held and self._batch_is_free:
+        alone = self.pair.compare_rounds(sizes, self.seed, rounds, together=1)
+        if finding is not None and not finding.held and alone.held and self._batch_is_free:
             return replace(alone, only=f"a batch of 1 only ({finding.note} for another)")
         return alone if alone.held or finding is None else finding
 
@@ -263,7 +268,7 @@ class _Search:
             return None
         try:
             # A sample of a large input has relatively fewer nonzero elements.
-            finding = self.pair.compare_rounds(sizes, self.seed, _ROUNDS, stacked=False)
+            finding = self.pair.compare_rounds(sizes, self.seed, _ROUNDS, together=1)
         except EvaluationError:
             return None
         if not finding.evident:

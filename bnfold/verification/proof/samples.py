@@ -18,6 +18,8 @@ Sizes = Mapping[str, tuple[int, ...]]
 
 VOLUME = 1 << 22
 """Elements that all inputs together may have in one sample; they are float64."""
+ALL = 1 << 18
+"""Samples in a batch: as many as there is room for."""
 _STACKED = 1 << 18
 """Elements of the samples that are computed together."""
 _RANKS = (4, 3, 2, 5, 1, 0)
@@ -156,18 +158,24 @@ def channel_hints(cone: Cone, weights: Weights) -> list[int]:
 
 
 def batches(
-    sizes: Mapping[str, tuple[int, ...]], seed: int, *, stacked: bool
+    sizes: Mapping[str, tuple[int, ...]], seed: int, *, together: int
 ) -> Iterator[dict[str, Array]]:
-    """Yield the samples; stacked along the batch where every input has one of length 1.
+    """Yield the samples, stacked along the batch where every input has one of length 1.
 
     One is zero, one is dense, one is nearly empty. The others share the indices of the longest axis
     among them, in stretches, with one nonzero element for each: a fault of any one channel shows in
     a sum of few terms. The last two have an element for all of them, so large that no bias covers
     the weights of a dead channel, and so unlike that in most sums one weight stands out; once with
     either sign, so that no Relu covers both.
+
+    Args:
+        sizes: The shape of each leaf.
+        seed: Seed of the numbers.
+        together: How many samples are stacked at most.
     """
     shapes = tuple(sizes.values())
-    together = stacked and all(shape and shape[0] == 1 for shape in shapes)
+    if not all(shape and shape[0] == 1 for shape in shapes):
+        together = 1
     small = sum(map(math.prod, shapes)) * (_sparse_samples(shapes) + _OTHERS) <= _KEPT
     made = (_shared if small else _arrays)(shapes, seed, together=together)
     for arrays in made:
@@ -175,23 +183,23 @@ def batches(
 
 
 def _arrays(
-    shapes: Sequence[tuple[int, ...]], seed: int, *, together: bool
+    shapes: Sequence[tuple[int, ...]], seed: int, *, together: int
 ) -> Iterator[tuple[Array, ...]]:
     """Yield samples of some shapes, or stacks of them."""
     volume = max(sum(map(math.prod, shapes)), 1)
     count = _sparse_samples(shapes)
     generators = np.random.default_rng(seed).spawn(len(shapes))
     samples = zip(*map(partial(_samples, count=count), generators, shapes), strict=True)
-    if not together:
+    if together == 1:
         yield from samples
         return
-    while some := list(itertools.islice(samples, max(_STACKED // volume, 1))):
+    while some := list(itertools.islice(samples, min(max(_STACKED // volume, 1), together))):
         yield tuple(map(np.concatenate, zip(*some, strict=True)))
 
 
 @lru_cache(maxsize=16)
 def _shared(
-    shapes: Sequence[tuple[int, ...]], seed: int, *, together: bool
+    shapes: Sequence[tuple[int, ...]], seed: int, *, together: int
 ) -> tuple[tuple[Array, ...], ...]:
     """Return samples that the next region of such shapes will need, too; nobody may change them."""
     samples = _arrays(shapes, seed, together=together)
