@@ -34,9 +34,9 @@ _BEGINNINGS: Final = (
 
 def foreign(beginning: bytes) -> str:
     """Return what a file is that begins so, and what to do; an empty text for what may be ONNX."""
-    for offset, magic, told in _BEGINNINGS:
+    for offset, magic, what in _BEGINNINGS:
         if beginning[offset : offset + len(magic)] == magic:
-            return told
+            return what
     if beginning.startswith(b"PK\x03\x04"):
         is_torch = b"/data.pkl" in beginning or b"/version" in beginning
         return _TORCH if is_torch else "this is a zip file; unpack it first"

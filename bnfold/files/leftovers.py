@@ -129,10 +129,10 @@ def _clear(path: Path) -> None:
     """Remove the data files of a journal that no model reads, and the journal."""
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
         if path.stat().st_size <= _LONGEST_JOURNAL:
-            told = json.loads(path.read_text(encoding="ascii"))
-            model = path.parent / str(told["model"])
+            journal = json.loads(path.read_text(encoding="ascii"))
+            model = path.parent / str(journal["model"])
             for data in data_files(model):
-                if told["data"].get(data.name) == _identity(data) and not _is_read(data, model):
+                if journal["data"].get(data.name) == _identity(data) and not _is_read(data, model):
                     data.unlink()
     with contextlib.suppress(OSError):
         path.unlink()

@@ -212,9 +212,9 @@ def _require_content(store: FileStore) -> None:
     """Raise `ModelError` for an empty file or a Git LFS pointer in the place of a model."""
     if not store.size:
         raise ModelError("the file is empty")
-    told = foreign(bytes(store.read(0, min(LONGEST, store.size))))
-    if told:
-        raise ModelError(told)
+    what = foreign(bytes(store.read(0, min(LONGEST, store.size))))
+    if what:
+        raise ModelError(what)
 
 
 def _require_sane(opened: OpenedModel) -> None:

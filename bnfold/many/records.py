@@ -65,18 +65,20 @@ class Making:
             of_this_run: It must also have been made by this run.
         """
         with suppress(OSError, BnfoldError, ValueError, TypeError, KeyError, AttributeError):
-            told = json.loads(self.record.read_text(encoding="utf-8"))
-            if of_this_run and told["run"] != self.run:
+            noted = json.loads(self.record.read_text(encoding="utf-8"))
+            if of_this_run and noted["run"] != self.run:
                 return None
-            if told["how"] != _said(self.how) or told["target"] != _digests(self.target):
+            if noted["how"] != _digest_of_options(self.how):
+                return None
+            if noted["target"] != _digests(self.target):
                 return None
             # What was replaced in place is its own source now.
-            if self.target != self.source and told["source"] != _digests(self.source):
+            if self.target != self.source and noted["source"] != _digests(self.source):
                 return None
-            return self._told(told["report"], written=told["run"] == self.run)
+            return self._existing(noted["report"], written=noted["run"] == self.run)
         return None
 
-    def _told(self, report: Mapping[str, Any], *, written: bool) -> Existing:
+    def _existing(self, report: Mapping[str, Any], *, written: bool) -> Existing:
         before, after = (Counts(**report[name]) for name in ("before", "after"))
         source = replace(FileRecord.from_dict(report["source"]), path=str(self.source))
         target = replace(FileRecord.from_dict(report["target"]), path=str(self.target))
@@ -89,16 +91,16 @@ class Making:
             report: What was done.
             source: The digests of the source's files, from before.
         """
-        told = {
+        record = {
             "run": self.run,
-            "how": _said(self.how),
+            "how": _digest_of_options(self.how),
             "source": source,
             "target": _digests(self.target),
             "report": report.to_dict(),
         }
         with suppress(OSError, BnfoldError):
             self.record.parent.mkdir(exist_ok=True)
-            write_whole(self.record, json.dumps(told, ensure_ascii=False).encode("utf-8"))
+            write_whole(self.record, json.dumps(record, ensure_ascii=False).encode("utf-8"))
 
     def forget(self) -> None:
         """Remove the record, and the folder if it was the last one."""
@@ -125,12 +127,12 @@ def _digests(path: Path) -> dict[str, str]:
         return digests
 
 
-def _said(how: FileOptions) -> str:
+def _digest_of_options(how: FileOptions) -> str:
     """Return a digest of the options that decide what is written, and of the version."""
-    told: dict[str, Any] = {name: _plain(getattr(how, name)) for name in _DECIDING}
+    deciding: dict[str, Any] = {name: _plain(getattr(how, name)) for name in _DECIDING}
     if how.verify is not None:
-        told["verify"] = VerifyOptions.to_dict(replace(how.verify, timeout=None, time=None))
-    text = json.dumps([__version__, told], sort_keys=True, default=str)
+        deciding["verify"] = VerifyOptions.to_dict(replace(how.verify, timeout=None, time=None))
+    text = json.dumps([__version__, deciding], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -17,7 +17,7 @@ from functools import cache
 import onnx
 
 from bnfold.frozen import slotted
-from bnfold.onnx_model.ranks import Dims, told_input, told_output
+from bnfold.onnx_model.ranks import Dims, input_shape, output_shape
 
 _INVENTED = "unk__"
 """How the symbols begin that inference makes up for what it does not know."""
@@ -170,18 +170,18 @@ class _Known:
         for node in self.graph.node:
             self._agree_on_types(node, opset)
             if node.output and node.output[0] and node.output[0] not in self.shapes:
-                told = told_output(node, self._inputs(node))
-                if told is not None:
-                    self._learn(node.output[0], told)
+                shape = output_shape(node, self._inputs(node))
+                if shape is not None:
+                    self._learn(node.output[0], shape)
         for node in reversed(self.graph.node):
             self._agree_on_types(node, opset)
             output = self.shapes.get(node.output[0]) if node.output else None
             for name in node.input if node.op_type == "Concat" else node.input[:1]:
                 if not name or _is_settled(self.shapes.get(name)):
                     continue
-                told = told_input(node, self._inputs(node), output)
-                if told is not None:
-                    self._learn(name, told)
+                shape = input_shape(node, self._inputs(node), output)
+                if shape is not None:
+                    self._learn(name, shape)
 
     def _agree_on_types(self, node: onnx.NodeProto, opset: int) -> None:
         """Where an operator takes tensors of one type, one that is known tells the others."""
@@ -191,8 +191,8 @@ class _Known:
             return
         kinds = alike_types(node.op_type, opset, len(node.input), len(node.output))
         for name, kind in zip(names, kinds, strict=False):
-            told = (self.types.get(n, 0) for n, k in zip(names, kinds, strict=False) if k == kind)
-            if kind and name in unknown and (elem_type := next(filter(None, told), 0)):
+            types = (self.types.get(n, 0) for n, k in zip(names, kinds, strict=False) if k == kind)
+            if kind and name in unknown and (elem_type := next(filter(None, types), 0)):
                 self.types[name] = elem_type
 
     def _inputs(self, node: onnx.NodeProto) -> list[Dims | None]:

@@ -161,13 +161,13 @@ def _output_sizes(
     opsets = [onnx.OperatorSetIdProto(domain="", version=opset)]
     try:
         schema = onnx.defs.get_schema(node.op_type, opset)
-        told = onnx.shape_inference.infer_node_outputs(
+        inferred = onnx.shape_inference.infer_node_outputs(
             schema, node, types, small, opset_imports=opsets, ir_version=onnx.IR_VERSION
         )
     except Exception as error:
         raise TooLargeError(f"its size is unknown: {first_sentence(error)}") from error
     largest = max((array.size * max(array.ndim, 1) for array in named.values()), default=0)
-    sizes = [_size(node, told.get(name), largest) for name in node.output if name]
+    sizes = [_size(node, inferred.get(name), largest) for name in node.output if name]
     return [(count, width * (2 if wide else 1)) for count, width in sizes]
 
 
@@ -175,19 +175,19 @@ def _is_wide(array: NDArray[np.generic]) -> bool:
     return array.dtype == np.float64
 
 
-def _size(node: onnx.NodeProto, told: onnx.TypeProto | None, largest: int) -> tuple[int, int]:
-    dims = [] if told is None else list(told.tensor_type.shape.dim)
-    known = told is not None and told.tensor_type.HasField("shape")
+def _size(node: onnx.NodeProto, inferred: onnx.TypeProto | None, largest: int) -> tuple[int, int]:
+    dims = [] if inferred is None else list(inferred.tensor_type.shape.dim)
+    known = inferred is not None and inferred.tensor_type.HasField("shape")
     if known and all(dim.HasField("dim_value") and dim.dim_value >= 0 for dim in dims):
-        return prod(dim.dim_value for dim in dims), _width(told)
+        return prod(dim.dim_value for dim in dims), _width(inferred)
     if node.op_type in _AS_LARGE_AS_READ:
-        return largest, _width(told)
+        return largest, _width(inferred)
     raise TooLargeError("its size is unknown")
 
 
-def _width(told: onnx.TypeProto | None) -> int:
+def _width(inferred: onnx.TypeProto | None) -> int:
     try:
-        return int(onnx.helper.tensor_dtype_to_np_dtype(told.tensor_type.elem_type).itemsize)  # type: ignore[union-attr]
+        return int(onnx.helper.tensor_dtype_to_np_dtype(inferred.tensor_type.elem_type).itemsize)  # type: ignore[union-attr]
     except (AttributeError, KeyError):
         return _WIDEST
 

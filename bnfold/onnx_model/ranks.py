@@ -24,7 +24,7 @@ _MATRIX = 2
 _PICTURE = 4  # N, C, H, W
 
 
-def told_output(node: onnx.NodeProto, inputs: _Inputs) -> Dims | None:
+def output_shape(node: onnx.NodeProto, inputs: _Inputs) -> Dims | None:
     """Return what a node tells of the shape of its first output, or None.
 
     Args:
@@ -36,7 +36,7 @@ def told_output(node: onnx.NodeProto, inputs: _Inputs) -> Dims | None:
     return None if rule is None else rule(node, inputs)
 
 
-def told_input(node: onnx.NodeProto, inputs: _Inputs, output: Dims | None) -> Dims | None:
+def input_shape(node: onnx.NodeProto, inputs: _Inputs, output: Dims | None) -> Dims | None:
     """Return what a node tells of the shape of its first input, or None.
 
     Args:

@@ -171,14 +171,14 @@ def _require_inferable(
     # Of types nothing is known here: any that the operator takes will do.
     types = [_type_of(formal) for formal in schema.inputs]
     types += types[-1:] * (len(node.input) - len(types))
-    told = {
+    known = {
         name: onnx.helper.make_tensor_type_proto(elem_type, shape)
         for name, elem_type, shape in zip(node.input, types, dims, strict=False)
     }
     imports = [onnx.helper.make_opsetid("", opset)]
     try:
         onnx.shape_inference.infer_node_outputs(
-            schema, node, told, opset_imports=imports, ir_version=onnx.IR_VERSION
+            schema, node, known, opset_imports=imports, ir_version=onnx.IR_VERSION
         )
     except (onnx.shape_inference.InferenceError, RuntimeError, ValueError) as error:
         raise _invalid(node, first_sentence(error)) from error

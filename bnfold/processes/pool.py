@@ -44,15 +44,16 @@ class Processes(Executor):
     The functions that it is given must be importable by name in another process.
     """
 
-    def __init__(self, jobs: int, told: Callable[[str], object] = lambda _: None) -> None:
+    def __init__(self, jobs: int, step: Callable[[str], object] = lambda _: None) -> None:
         """Start nothing yet.
 
         Args:
             jobs: How many processes there are at most.
-            told: Is told what the tasks tell by `bnfold.processes.serving.tell`, in a thread.
+            step: Is called with each text that a task tells by `bnfold.processes.serving.tell`, in
+                a thread of the pool.
         """
         self._max_workers = jobs  # as the executors of `concurrent.futures` call it
-        self._told = told
+        self._step = step
         self._calls: SimpleQueue[_Call | None] = SimpleQueue()
         self._hands: list[_Hand] = []
         self._ended: SimpleQueue[None] = SimpleQueue()
@@ -71,7 +72,7 @@ class Processes(Executor):
         with interrupts_held_back():
             self._calls.put(call)
             if len(self._hands) < self._max_workers:
-                hand = _Hand(self._calls, self._ended, self._told)
+                hand = _Hand(self._calls, self._ended, self._step)
                 threading.Thread(target=hand.work, daemon=True).start()
                 self._hands.append(hand)
                 self._living += 1
@@ -132,7 +133,7 @@ class _Hand:
 
     calls: "SimpleQueue[_Call | None]"
     ended: "SimpleQueue[None]"
-    told: Callable[[str], object]
+    step: Callable[[str], object]
     process: "subprocess.Popen[bytes] | None" = None
     is_stopped: bool = False
     lock: Any = field(default_factory=threading.Lock)
@@ -163,8 +164,8 @@ class _Hand:
             write_message(process.stdin, message)
             while (answer := read_message(process.stdout)) is not None:
                 kind, value = pickle.loads(answer)  # noqa: S301 - of our own process
-                if kind == "told":
-                    self.told(value)
+                if kind == "step":
+                    self.step(value)
                 elif kind == "raised":
                     raise value
                 else:

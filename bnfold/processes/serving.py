@@ -1,7 +1,7 @@
 """The process's side of `bnfold.processes.pool`: it calls what it is told to, until no more comes.
 
 A message is a pickled function with its arguments; the answer is `("result", value)` or
-`("raised", error)`, and `("told", text)` before it for whatever the function tells on the way.
+`("raised", error)`, and `("step", text)` before it for whatever the function tells on the way.
 """
 
 import os
@@ -31,7 +31,7 @@ def serve(source: IO[bytes], answers: IO[bytes]) -> None:
     def answer(kind: str, value: object) -> None:
         write_message(answers, pickle.dumps((kind, value)))
 
-    _tell = lambda text: answer("told", text)  # noqa: E731 - one line is enough for one line
+    _tell = lambda text: answer("step", text)  # noqa: E731 - one line is enough for one line
     while (message := read_message(source)) is not None:
         try:
             function, args, kwargs = pickle.loads(message)  # noqa: S301 - of our own parent

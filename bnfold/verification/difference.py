@@ -52,16 +52,16 @@ class Difference(Plain):
     @property
     def how(self) -> str:
         """What differs, and by how much."""
-        told = [self.what] if self.what else []
+        parts = [self.what] if self.what else []
         if self.original is not None and self.candidate is not None:
-            makes = "it makes " if told else ""
+            makes = "it makes " if parts else ""
             where = "" if self.channel is None else f" in channel {self.channel}"
-            told.append(f"{makes}{self.candidate:.6g} instead of {self.original:.6g}{where}")
+            parts.append(f"{makes}{self.candidate:.6g} instead of {self.original:.6g}{where}")
             if self.fraction is not None:
-                told[-1] += f", {times_the_bound(self.fraction)}"
+                parts[-1] += f", {times_the_bound(self.fraction)}"
         if self.weights:
-            told.append(f"because of {' or '.join(map(repr, self.weights))}")
-        return "; ".join(told)
+            parts.append(f"because of {' or '.join(map(repr, self.weights))}")
+        return "; ".join(parts)
 
     def __str__(self) -> str:
         """Say in one line what differs, and by how much."""

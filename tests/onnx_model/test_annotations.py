@@ -8,7 +8,7 @@ from onnx import TensorProto, helper
 
 from bnfold.onnx_model.annotations import shape_of
 from bnfold.onnx_model.inference import infer
-from bnfold.onnx_model.ranks import told_output
+from bnfold.onnx_model.ranks import output_shape
 
 _HEAD = '<ir_version: 8, opset_import: ["" : 17, "own" : 1, "com.microsoft" : 1]>'
 Dims = tuple[int | str | None, ...]
@@ -133,5 +133,5 @@ def test_nodes_need_not_be_in_order() -> None:
 
 def test_a_list_that_is_longer_than_any_shape_tells_none() -> None:
     node = helper.make_node("Tile", ["x", "repeats"], ["y"])
-    assert told_output(node, [None, (3,)]) == (None,) * 3
-    assert told_output(node, [None, (2**31 - 1,)]) is None
+    assert output_shape(node, [None, (3,)]) == (None,) * 3
+    assert output_shape(node, [None, (2**31 - 1,)]) is None

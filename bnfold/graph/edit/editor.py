@@ -394,11 +394,12 @@ class Editor:
                 continue
             wrong = vanished.get(scope, set()) | other[scope] | self._overwritten[scope]
             annotations = container.quantization_annotation
-            told = sorted(wrong.intersection(note.tensor_name for note in annotations))
+            annotated = sorted(wrong.intersection(note.tensor_name for note in annotations))
             remove(annotations, lambda note: note.tensor_name, wrong)
-            if told:
+            if annotated:
                 self.notes.append(
-                    "no longer annotated with a quantization, for they changed: " + ", ".join(told)
+                    "no longer annotated with a quantization, for they changed: "
+                    + ", ".join(annotated)
                 )
 
     def _forget_training(self) -> None:

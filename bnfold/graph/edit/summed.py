@@ -70,12 +70,12 @@ class SummedRewriter(Rewriter):
 
     def _key(self, edit: Absorbed) -> object:
         """Return what is equal for equal sums of the same constants."""
-        factors = _told(edit.out_scale), _told(edit.in_scale)
+        factors = _hashable(edit.out_scale), _hashable(edit.in_scale)
         if edit.summed is None:
             return self._view.nodes[edit.node].inputs[edit.layout.weight], factors
-        told = [
+        summands = [
             (
-                _told(part.scale),
+                _hashable(part.scale),
                 part.term.window,
                 part.term.groups,
                 part.term.value,
@@ -83,7 +83,7 @@ class SummedRewriter(Rewriter):
             )
             for part in edit.summed.summands
         ]
-        return "sum", factors, tuple(told)
+        return "sum", factors, tuple(summands)
 
     def _blocks(self, edit: Absorbed, summed: Summed) -> Iterator[F64]:
         """Yield the weight in the order in which it is stored."""
@@ -150,8 +150,8 @@ class SummedRewriter(Rewriter):
         return total
 
 
-def _told(scale: F64) -> object:
-    """Return what is equal for equal factors."""
+def _hashable(scale: F64) -> object:
+    """Return a key for factors: equal for equal ones, and None for factors of 1."""
     return scale.tobytes() if any_nonzero(scale != 1) else None
 
 

@@ -179,7 +179,7 @@ class Matcher:
         orders = [parts, parts[::-1]] if node.proto.op_type in _SYMMETRIC else [parts]
         for order in orders:
             for found in self._match_each(arguments, order, match):
-                if all(self._tensors.tells(node, *told) for told in formula.numbers.items()):
+                if all(self._tensors.tells(node, *each) for each in formula.numbers.items()):
                     yield found
 
     def _match_each(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from bnfold.graph.index.view import NONE, Node, View
 from bnfold.onnx_model.annotations import alike_types
 from bnfold.onnx_model.inference import Inference
-from bnfold.onnx_model.ranks import told_output
+from bnfold.onnx_model.ranks import output_shape
 from bnfold.region import ScopePath
 from bnfold.rules.operator import Dim, Shape
 
@@ -87,9 +87,9 @@ class Shapes:
             self._learn_constant(output, node.proto)
             return
         known = [None if t == NONE else self.shapes.get(t) for t in node.inputs]
-        told = told_output(node.proto, known)
-        if told is not None:
-            self.shapes[output] = told
+        shape = output_shape(node.proto, known)
+        if shape is not None:
+            self.shapes[output] = shape
             self._take_type(output, node, view.scopes[node.scope].opset)
 
     def _take_type(self, output: int, node: Node, opset: int) -> None:

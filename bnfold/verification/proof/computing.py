@@ -152,7 +152,7 @@ def tracked_of(
 
 
 def _computed(cone: Cone, tensors: dict[str, _T], way: _Way[_T]) -> _T:
-    scope, told = cone.scope, dict[str, Array]()
+    scope, as_stated = cone.scope, dict[str, Array]()
     readers = Counter(name for index in cone.nodes for name in scope.nodes[index].input)
     readers[cone.output] += 1
     for index in cone.nodes:
@@ -170,9 +170,9 @@ def _computed(cone: Cone, tensors: dict[str, _T], way: _Way[_T]) -> _T:
             tensors |= dict(zip(outputs, way.step(node, scope.opsets, inputs), strict=False))
             continue
         bare = [None if tensor is None else way.bare(tensor) for tensor in inputs]
-        if index in cone.told:
-            made = _from_shapes(scope, node, bare, told)
-            told |= dict(zip(outputs, made, strict=False))
+        if index in cone.of_shapes:
+            made = _from_shapes(scope, node, bare, as_stated)
+            as_stated |= dict(zip(outputs, made, strict=False))
         else:
             made = run_node(node, scope.opsets, bare)
         tensors |= dict(zip(outputs, (way.exact(wide(array)) for array in made), strict=False))
@@ -182,18 +182,22 @@ def _computed(cone: Cone, tensors: dict[str, _T], way: _Way[_T]) -> _T:
 
 
 def _from_shapes(
-    scope: Scope, node: onnx.NodeProto, values: Sequence[Array | None], told: Mapping[str, Array]
+    scope: Scope,
+    node: onnx.NodeProto,
+    values: Sequence[Array | None],
+    as_stated: Mapping[str, Array],
 ) -> list[Array]:
     """Compute a node that depends on shapes only, in the dtypes that the model states.
 
     Both models compute it alike, in integers or rounded in the same way, so float64 would be wrong.
+    `as_stated` has what such nodes before it have made, in those dtypes.
     """
     if row_of(node).sees_shape_only:
         return run_node(node, scope.opsets, values)
-    stated = [
-        told[name] if name in told
+    inputs = [
+        as_stated[name] if name in as_stated
         else scope.constant(name) if value is not None and value.dtype.kind == "f"
         else value
         for name, value in zip(node.input, values, strict=True)
     ]  # fmt: skip
-    return constant_node(node, scope.opsets, stated)
+    return constant_node(node, scope.opsets, inputs)

@@ -19,8 +19,8 @@ class Cone:
         nodes: Indices of the nodes in `scope.nodes`, in order of computation.
         leaves: Names of the tensors that enter: neither constant nor computed inside.
         passed: The nodes through which elements of the leaves reach the output.
-        told: The nodes that compute with constants and shapes of tensors alone. A node in neither
-            set reads elements of the leaves, but only its result's shape matters.
+        of_shapes: The nodes that compute with constants and shapes of tensors alone. A node in
+            neither set reads elements of the leaves, but only its result's shape matters.
         passing: The nodes of `passed`, in order.
     """
 
@@ -29,7 +29,7 @@ class Cone:
     nodes: tuple[int, ...]
     leaves: tuple[str, ...]
     passed: frozenset[int]
-    told: frozenset[int]
+    of_shapes: frozenset[int]
     passing: tuple[onnx.NodeProto, ...]
 
     @property
@@ -63,22 +63,22 @@ def cut(scope: Scope, output: str, stops: Callable[[str], bool], limit: int) -> 
         seen.update(fresh)
         pending += fresh
     ordered = sorted(nodes)
-    told = _told(scope, ordered, set(leaves))
-    passed = _passed(scope, ordered, output) - told
+    of_shapes = _of_shapes(scope, ordered, set(leaves))
+    passed = _passed(scope, ordered, output) - of_shapes
     passing = tuple(scope.nodes[index] for index in ordered if index in passed)
-    return Cone(scope, output, tuple(ordered), tuple(leaves), passed, told, passing)
+    return Cone(scope, output, tuple(ordered), tuple(leaves), passed, of_shapes, passing)
 
 
-def _told(scope: Scope, ordered: Sequence[int], varying: set[str]) -> frozenset[int]:
+def _of_shapes(scope: Scope, ordered: Sequence[int], varying: set[str]) -> frozenset[int]:
     """Return the nodes that depend on no element of the leaves, only on the shapes of tensors."""
-    told: set[int] = set()
+    of_shapes: set[int] = set()
     for index in ordered:
         node = scope.nodes[index]
         if row_of(node).sees_shape_only or varying.isdisjoint(node.input):
-            told.add(index)
+            of_shapes.add(index)
         else:
             varying.update(node.output)
-    return frozenset(told)
+    return frozenset(of_shapes)
 
 
 def _passed(scope: Scope, ordered: Sequence[int], output: str) -> frozenset[int]:

@@ -139,8 +139,8 @@ class Failure:
             return
         for before, after in _pairs(*self.cones):
             if after is not theirs:
-                for told in unlike_attributes(self.old, self.new, before, after):
-                    yield f"{after.op_type} {after.name!r}: {told}" if after.name else told
+                for how in unlike_attributes(self.old, self.new, before, after):
+                    yield f"{after.op_type} {after.name!r}: {how}" if after.name else how
 
     def _unlike_makers(self, mine: onnx.NodeProto, theirs: onnx.NodeProto) -> Iterator[str]:
         yield from unlike_attributes(self.old, self.new, mine, theirs)

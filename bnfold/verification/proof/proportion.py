@@ -305,9 +305,9 @@ def _of_rank_one(before: Array, after: Array, rounding: Rounding) -> float:
     allowed = (1 + steps) * rounding.relative * np.maximum(np.abs(exact), np.abs(after))
     allowed += 2 * rounding.slack(after)
     # Of rows and columns without a ratio nothing is known but that zero stays zero.
-    told = np.isfinite(factor) & (a.origin[:, None] == b.origin)[..., None]
-    off = np.where(told, np.abs(exact - after), np.where(before == 0, np.abs(after), 0.0))
-    return _largest(off, np.where(told, allowed, rounding.tiny))
+    related = np.isfinite(factor) & (a.origin[:, None] == b.origin)[..., None]
+    off = np.where(related, np.abs(exact - after), np.where(before == 0, np.abs(after), 0.0))
+    return _largest(off, np.where(related, allowed, rounding.tiny))
 
 
 @frozen
@@ -338,12 +338,12 @@ def _factors(ratio: Array, known: Array) -> tuple[_Side, _Side]:
         a.value[first], a.origin[first] = 1.0, first
         grown = True
         while grown:
-            grown = _told(b, a, ratio.T, known.T)
-            grown |= _told(a, b, ratio, known)
+            grown = _learn(b, a, ratio.T, known.T)
+            grown |= _learn(a, b, ratio, known)
     return a, b
 
 
-def _told(mine: _Side, theirs: _Side, ratio: Array, known: Array) -> bool:
+def _learn(mine: _Side, theirs: _Side, ratio: Array, known: Array) -> bool:
     """Learn factors of one side from those of the other; return whether there were any."""
     telling = known & np.isnan(mine.value)[:, None] & ~np.isnan(theirs.value)
     rows = np.flatnonzero(telling.any(axis=1))

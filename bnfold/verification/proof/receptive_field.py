@@ -86,7 +86,7 @@ def tells_apart(old: Cone, new: Cone, weights: tuple[Weights, Weights]) -> int:
 def _counting(cone: Cone, weights: Weights) -> Counter[tuple[str, float]]:
     """Count the numbers with which lengths are computed, by the operator that does."""
     counted: Counter[tuple[str, float]] = Counter()
-    for index in cone.told:
+    for index in cone.of_shapes:
         node = cone.scope.nodes[index]
         if row_of(node).kind in {Kind.MOVEMENT, Kind.SHAPE}:  # no arithmetic
             continue
@@ -122,8 +122,8 @@ def windows(cone: Cone, weights: Weights) -> "Counter[tuple[object, ...]]":
         kernel = weight.shape[2:] if weight is not None else attributes.get("kernel_shape", ())
         ones, nothing = [1] * len(kernel), [0] * len(kernel)
         how = {"strides": ones, "dilations": ones, "pads": 2 * nothing, "output_padding": nothing}
-        told = (tuple(attributes.get(name) or usual) for name, usual in how.items())
-        counted[node.op_type, tuple(kernel), *told] += 1
+        movement = (tuple(attributes.get(name) or usual) for name, usual in how.items())
+        counted[node.op_type, tuple(kernel), *movement] += 1
     return counted
 
 

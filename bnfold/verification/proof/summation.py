@@ -64,8 +64,8 @@ def sums_differ(
         return 0.0, ""
     if factors is not None:
         before[-1] = "", before[-1][1].then(factors.values, factors.shifts)
-    told = [one for _, one in (*before, *after)]
-    exact = not multiplied and all(_is_first(one, old) or one.is_bare for one in told)
+    maps = [one for _, one in (*before, *after)]
+    exact = not multiplied and all(_is_first(one, old) or one.is_bare for one in maps)
     if not (exact or tight):  # an error of a sum's magnitude is no ratio of its numbers
         return 0.0, ""
     worst = 0.0, ""

@@ -75,9 +75,9 @@ def unlike_constants(
         if not first or not second:
             yield f"{called} is left out" if first else f"{called} is not left out"
             continue
-        told = _unlike_values(old, new, first, second)
-        if told:
-            yield f"{called} {second!r} {told}"
+        how = _unlike_values(old, new, first, second)
+        if how:
+            yield f"{called} {second!r} {how}"
 
 
 def _unlike_values(old: Scope, new: Scope, first: str, second: str) -> str:
@@ -98,9 +98,9 @@ def _unlike_tensors(
         yield f"{mine.name} has {len(after)} tensors instead of {len(before)}"
         return
     for number, (one, other) in enumerate(zip(before, after, strict=True)):
-        told = unlike_arrays(old.model.read(one), new.model.read(other))
-        if told:
-            yield f"{mine.name}{f'[{number}]' if several else ''} {told}"
+        how = unlike_arrays(old.model.read(one), new.model.read(other))
+        if how:
+            yield f"{mine.name}{f'[{number}]' if several else ''} {how}"
 
 
 def unlike_arrays(before: Array, after: Array) -> str:
