@@ -14,8 +14,9 @@ import onnx
 from bnfold.errors import ModelError, RequestError
 from bnfold.files import OpenedModel, copy_model, open_model, stage, tidy
 from bnfold.files.given import Given, as_file, model_or_path
-from bnfold.files.remote import called, upload, url_of
-from bnfold.files.remote_models import fetch_whole, local_copy, temporary_folder
+from bnfold.files.objects import upload
+from bnfold.files.remote import called, url_of
+from bnfold.files.remote_models import Place, fetch_whole, local_copy, temporary_folder
 from bnfold.files.scratch import scratch_folder
 from bnfold.folding import Decision, carry_out, function_names
 from bnfold.frozen import frozen, slotted
@@ -303,9 +304,10 @@ def _fold_remote(
     """Fold a file that is read from or written to an object store, in a temporary folder."""
     chosen = source if how.in_place else target or default_target(source)
     with scratch_folder() as folder:
-        aim = chosen
+        aim, left = chosen, tuple[str, ...]()
         if url_of(chosen):
-            aim = folder / "target" / chosen.name
+            place = Place(chosen.name) if how.check else Place.of(chosen, folder / "standing")
+            aim, left = folder / "target" / place.name, place.left
             aim.parent.mkdir()
         with local_copy(source, folder / "source", step) as copy:
             files = {str(copy): called(source), str(aim): called(chosen)}
@@ -313,10 +315,11 @@ def _fold_remote(
                 if how.verify is not None and not how.check:
                     fetch_whole(copy)
                 report = fold_with(copy, aim, replace(how, in_place=False), step)
-        if report.written and url_of(chosen):
+        url = url_of(chosen)
+        if report.written and url:
             step(f"uploading: {sum(f.stat().st_size for f in aim.parent.iterdir()) / 1e6:.1f} MB")
-            for file in sorted(aim.parent.iterdir(), key=aim.__eq__):  # the model comes last
-                upload(file, f"{called(chosen).rpartition('/')[0]}/{file.name}")
+            upload(aim, url)
+            report = replace(report, left_files=left)
         return report.calling(files)
 
 

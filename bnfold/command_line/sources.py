@@ -9,7 +9,8 @@ from pathlib import Path
 
 from bnfold.api import FOLDED, FileOptions, default_target
 from bnfold.errors import RequestError
-from bnfold.files.remote import url_of
+from bnfold.files.objects import is_folder, listed
+from bnfold.files.remote import called, url_of
 from bnfold.frozen import frozen
 
 PIPE = Path("-")
@@ -82,24 +83,53 @@ def find_sources(named: Sequence[Path], directory: Path | None = None) -> Source
     found: list[Source] = []
     passed_over = 0
     for path in named:
-        if path == PIPE or not (path.is_dir() or _is_pattern(path)):
+        place = _searched(path)
+        if place is None:
             found.append(Source(path, Path(path.name)))
             continue
-        folder, pattern = (path, "**/*.onnx") if path.is_dir() else _parts(path)
-        within = sorted(file for file in folder.glob(pattern) if _is_visible(file, folder))
+        folder, within = place
         known = frozenset(within)
         originals = [f for f in within if known.isdisjoint(_origins(f, folder, directory))]
         if not originals:
-            why = "this folder holds no .onnx file" if path.is_dir() else "no file is called so"
-            raise RequestError(f"{path}: {why}")
+            why = "this folder holds no .onnx file" if folder == path else "no file is called so"
+            raise RequestError(f"{called(path)}: {why}")
         passed_over += len(within) - len(originals)
         found += [Source(file, file.relative_to(folder)) for file in originals]
     return Sources(tuple(found), passed_over)
 
 
-def _is_pattern(path: Path) -> bool:
-    """Whether a path stands for those that match it; the shell has not seen to it, if quoted."""
-    return has_magic(str(path)) and not path.exists() and not url_of(path)
+def _searched(path: Path) -> tuple[Path, list[Path]] | None:
+    """Return a folder, or where a pattern begins, with the files that are meant there.
+
+    None for a path that is meant itself.
+    """
+    if path == PIPE:
+        return None
+    if url_of(path):
+        return _searched_in_store(path)
+    if path.is_dir():
+        folder, pattern = path, "**/*.onnx"
+    elif has_magic(str(path)) and not path.exists():  # the shell has not seen to it, if quoted
+        folder, pattern = _parts(path)
+    else:
+        return None
+    within = (file for file in folder.glob(pattern) if file.is_file())
+    return folder, sorted(file for file in within if not _is_hidden(file, folder))
+
+
+def _searched_in_store(path: Path) -> tuple[Path, list[Path]] | None:
+    is_there = is_folder(called(path))
+    if is_there:
+        folder, pattern = path, "**/*.onnx"
+    elif has_magic(str(path)) and is_there is None:
+        folder, pattern = _parts(path)
+    else:
+        return None
+    url = url_of(folder)
+    if url is None:
+        raise RequestError(f"{called(path)}: a pattern begins behind the bucket or the host")
+    within = (folder / name for name in listed(url, pattern))
+    return folder, [file for file in within if not _is_hidden(file, folder)]
 
 
 def _parts(pattern: Path) -> tuple[Path, str]:
@@ -109,9 +139,8 @@ def _parts(pattern: Path) -> tuple[Path, str]:
     return Path(*parts[:fixed]), str(Path(*parts[fixed:]))
 
 
-def _is_visible(file: Path, folder: Path) -> bool:
-    parts = file.relative_to(folder).parts
-    return file.is_file() and not any(part.startswith(".") for part in parts)
+def _is_hidden(file: Path, folder: Path) -> bool:
+    return any(part.startswith(".") for part in file.relative_to(folder).parts)
 
 
 def _origins(file: Path, folder: Path, directory: Path | None) -> Iterator[Path]:
@@ -121,9 +150,13 @@ def _origins(file: Path, folder: Path, directory: Path | None) -> Iterator[Path]
         yield file.with_name(f"{stem}{file.suffix}")
     if directory is None:
         return
-    real, made = file.resolve(), directory.resolve()
-    if made != folder.resolve() and real.is_relative_to(made):
+    real, made = _real(file), _real(directory)
+    if made != _real(folder) and real.is_relative_to(made):
         yield folder / real.relative_to(made)
+
+
+def _real(path: Path) -> Path:
+    return path if url_of(path) else path.resolve()
 
 
 def for_pipes(sources: Sources, request: Request) -> Request:

@@ -16,7 +16,8 @@ from dataclasses import field
 from pathlib import Path
 from typing import Any, Final
 
-from bnfold.errors import RequestError, first_sentence
+from bnfold.errors import RequestError
+from bnfold.files.objects import Held, held, opened_store, refusals
 from bnfold.frozen import slotted
 
 _URL: Final = re.compile(r"([a-z][a-z0-9+.-]+):/+(.+)", re.DOTALL)
@@ -29,8 +30,6 @@ _REQUEST: Final = 8 << 20
 """Bytes that are asked for at once."""
 
 _ATTEMPTS: Final = 5
-_WHOLE_AT_ONCE: Final = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "az", "memory", "hf"})
-"""Where a file appears when all of it is there; elsewhere it is renamed into place."""
 
 
 def url_of(path: Path) -> str | None:
@@ -54,6 +53,7 @@ class Remote:
     Attributes:
         url: Where it is.
         copy: The local file.
+        held: What the store said of it at the beginning.
         fetched: How many bytes were fetched.
     """
 
@@ -61,8 +61,7 @@ class Remote:
     copy: Path
     _store: Any
     _name: str
-    _size: int = 0
-    _key: str = ""
+    held: Held
     fetched: int = 0
     _have: bytearray = field(default_factory=bytearray)
     _lock: Any = field(default_factory=threading.Lock)
@@ -75,25 +74,15 @@ class Remote:
             RequestError: There is no such file, it cannot be read, or fsspec is not installed.
         """
         store, name = opened_store(url)
-        remote = cls(url, copy, store, name)
-        remote._size, remote._key = remote._state()
-        remote._have = bytearray(-(-remote._size // BLOCK))
+        remote = cls(url, copy, store, name, held(url))
+        remote._have = bytearray(-(-remote.held.size // BLOCK))
         with copy.open("xb") as file:
-            file.truncate(remote._size)
+            file.truncate(remote.held.size)
         return remote
-
-    def _state(self) -> tuple[int, str]:
-        with refusals(self.url):
-            self._store.invalidate_cache()
-            info = self._store.info(self._name)
-        if info.get("type") == "directory" or info.get("size") is None:
-            raise RequestError(f"{self.url}: this is a folder, not a model")
-        marks = (info.get(name) for name in ("ETag", "etag", "mtime", "LastModified", "created"))
-        return int(info["size"]), str([mark for mark in marks if mark is not None])
 
     def need(self, offset: int, length: int) -> None:
         """Fetch what is missing of a range."""
-        first, last = offset // BLOCK, -(-min(offset + length, self._size) // BLOCK)
+        first, last = offset // BLOCK, -(-min(offset + length, self.held.size) // BLOCK)
         if not any(have == 0 for have in self._have[first:last]):
             return
         with self._lock:
@@ -102,11 +91,11 @@ class Remote:
 
     def complete(self) -> None:
         """Fetch all of it."""
-        self.need(0, self._size)
+        self.need(0, self.held.size)
 
     def require_unchanged(self) -> None:
         """Raise `RequestError` if it is another file by now."""
-        if self._state() != (self._size, self._key):
+        if held(self.url) != self.held:
             raise RequestError(f"{self.url}: the file changed while it was being read")
 
     def _missing(self, first: int, last: int) -> Iterator[tuple[int, int]]:
@@ -121,7 +110,7 @@ class Remote:
             first = end
 
     def _fetch(self, first: int, last: int) -> None:
-        begin, end = first * BLOCK, min(last * BLOCK, self._size)
+        begin, end = first * BLOCK, min(last * BLOCK, self.held.size)
         data = self._range(begin, end)
         times = self.copy.stat()
         with self.copy.open("r+b") as file:
@@ -193,51 +182,3 @@ def copies_in(folder: Path) -> list[Remote]:
     """Return the copies in a folder or below it."""
     inside = os.path.realpath(folder)
     return [one for name, one in _COPIES.items() if name.startswith(inside + os.sep)]
-
-
-def upload(file: Path, url: str) -> None:
-    """Put a file into a store, where it appears whole if the store can do so.
-
-    Raises:
-        RequestError: It cannot be written.
-    """
-    store, name = opened_store(url)
-    with refusals(url):
-        if url.partition(":")[0] in _WHOLE_AT_ONCE:
-            store.put_file(str(file), name)
-        else:
-            hidden = f"{name.rpartition('/')[0]}/.{file.name}.bnfold-partial"
-            store.put_file(str(file), hidden)
-            store.mv(hidden, name)
-
-
-def opened_store(url: str) -> tuple[Any, str]:
-    """Return the store of a URL, and how the file is called there.
-
-    Raises:
-        RequestError: fsspec, or what it needs for this kind of store, is not installed.
-    """
-    try:
-        from fsspec.core import url_to_fs
-
-        store, name = url_to_fs(url)
-    except ImportError as error:
-        raise RequestError(
-            f"{url}: this takes fsspec and its driver: pip install 'bnfold[remote]'"
-        ) from error
-    except ValueError as error:
-        raise RequestError(f"{url}: {first_sentence(error)}") from error
-    return store, name
-
-
-@contextmanager
-def refusals(url: str) -> Iterator[None]:
-    """Say in one line what a store refuses; drivers raise what they like."""
-    try:
-        yield
-    except RequestError:
-        raise
-    except FileNotFoundError as error:
-        raise RequestError(f"{url}: No such file or directory") from error
-    except Exception as error:
-        raise RequestError(f"{url}: {first_sentence(error)}") from error

@@ -4,9 +4,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from bnfold.errors import RequestError
+from bnfold.files.leftovers import data_file
 from bnfold.files.opened import open_model
+from bnfold.files.readers import reads
 from bnfold.files.remote import copied, copies_in, url_of
 from bnfold.files.scratch import scratch_folder
+from bnfold.frozen import frozen
 
 
 @contextmanager
@@ -34,6 +38,32 @@ def local_copy(model: Path, folder: Path, step: Callable[[str], None]) -> Iterat
     folder.mkdir()
     with copied(url, folder) as copy:
         yield copy
+
+
+@frozen
+class Place:
+    """Where a model goes that is to be put into a store.
+
+    Attributes:
+        name: What to call it here, so that its data file, which keeps its name, replaces none that
+            the model reads that stands in the store: who has read that one would find other data.
+        left: The data files that bnfold has given to the model in the store.
+    """
+
+    name: str
+    left: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, target: Path, folder: Path) -> "Place":
+        """Look at the model that stands in the store, with a copy in a new folder."""
+        names = [target.name, f"{target.name}.1"]
+        try:
+            with local_copy(target, folder, lambda _: None) as copy:
+                taken = [name for name in names if reads(copy, data_file(copy.with_name(name)))]
+        except RequestError:
+            taken = []  # there is none, or none that could be read
+        free = next((name for name in names if name not in taken), f"{target.name}.2")
+        return cls(free, tuple(data_file(Path(name)).name for name in taken))
 
 
 def fetch_whole(copy: Path) -> None:

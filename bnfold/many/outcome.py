@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from bnfold.files.remote import called
 from bnfold.paths import calling
 from bnfold.reports.report import Entry, Existing, Exit, Failure, Report
 
@@ -44,7 +45,7 @@ class Outcome:
     def entry(self) -> Entry:
         """What a report file says about it."""
         known = self.report or self.existing
-        return known or Failure(str(self.source), self.error, self.exit_code)
+        return known or Failure(called(self.source), self.error, self.exit_code)
 
     @property
     def written(self) -> bool:

@@ -72,7 +72,7 @@ class Task:
 
     def lost(self, why: str) -> Outcome:
         """Return the outcome where nobody can tell what became of it."""
-        text = f"{self.source}: {why}"
+        text = f"{called(self.source)}: {why}"
         return self.as_called(Outcome(self.source, Exit.BAD_REQUEST, error=text, lost=True))
 
     @property
@@ -81,8 +81,7 @@ class Task:
         if self.how.check or not (self.records or self.skip_existing):
             return None
         with suppress(BnfoldError):
-            making = Making.of(self.source, self.target, self.how, self.run)
-            return None if url_of(making.source) or url_of(making.target) else making
+            return Making.of(self.source, self.target, self.how, self.run)
         return None
 
 
@@ -98,12 +97,12 @@ def fold_one(task: Task, step: Callable[[str], None] | None = None) -> Outcome:
         step: Is told what is being done; by default whoever gave the task to this process.
     """
     began = monotonic()
-    outcome = _attempt(task, step or (lambda what: tell(f"{task.source}: {what}")))
+    outcome = _attempt(task, step or (lambda what: tell(f"{called(task.source)}: {what}")))
     return replace(task.as_called(outcome), seconds=monotonic() - began)
 
 
 def _attempt(task: Task, step: Callable[[str], None]) -> Outcome:
-    source = task.source
+    source, name = task.source, called(task.source)
     try:
         return _made(task, step)
     except (VerificationError, ProviderError, TooManyKeptError) as error:
@@ -111,11 +110,11 @@ def _attempt(task: Task, step: Callable[[str], None]) -> Outcome:
     except BnfoldError as error:
         text, trace = str(error), ""
     except OSError as error:
-        text, trace = f"{error.filename or source}: {error.strerror or error}", ""
+        text, trace = f"{error.filename or name}: {error.strerror or error}", ""
     except MemoryError:
-        text, trace = f"{source}: there is not enough memory", ""
+        text, trace = f"{name}: there is not enough memory", ""
     except Exception as error:  # noqa: BLE001 - the other models must not suffer from it
-        text = f"{source}: this is a bug in bnfold, please report it: {error!r} (-v shows where)"
+        text = f"{name}: this is a bug in bnfold, please report it: {error!r} (-v shows where)"
         trace = traceback.format_exc()
     return Outcome(source, Exit.BAD_REQUEST, error=text, trace=trace)
 
@@ -124,24 +123,19 @@ def _made(task: Task, step: Callable[[str], None]) -> Outcome:
     """Fold, unless it was done before."""
     if task.refused:
         raise RequestError(task.refused)
-    if task.skip_existing and any(map(url_of, filter(None, (task.source, task.target)))):
-        raise RequestError(
-            f"{called(task.source)}: what is in a store cannot be skipped: --skip-existing keeps "
-            "its records beside files of this machine"
-        )
     if task.version != __version__:
         raise RequestError(
-            f"{task.source}: the process has bnfold {__version__}, not {task.version}"
+            f"{called(task.source)}: the process has bnfold {__version__}, not {task.version}"
         )
     making = task.making
-    digests: dict[str, str] = {}
+    marks: dict[str, str] = {}
     if making is not None:
         step("looking whether it is there already")
         existing = making.existing(of_this_run=not task.skip_existing)
         if existing is not None:
             return Outcome(task.source, Exit.DONE, existing=existing)
-        digests = making.source_digests()
+        marks = making.source_marks()
     report = fold_with(task.source, task.target, task.how, step)
     if making is not None and report.written:
-        making.note(report, digests)
+        making.note(report, marks)
     return Outcome(task.source, report.exit_code, report)

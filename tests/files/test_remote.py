@@ -1,9 +1,5 @@
 """Models in object stores: a real server on this machine, and a connection that breaks."""
 
-import socket
-import threading
-from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +8,11 @@ import onnx
 import pytest
 from commandline import MODELS, convolution, run_here, write
 from onnx import numpy_helper
+from stores import Cutting, bucket
 
 import bnfold
 from bnfold.files import copy_model, open_model, remote
 from bnfold.files.remote import url_of
-
-fsspec = pytest.importorskip("fsspec", reason="needs fsspec: bnfold[remote]")
-
-
-@pytest.fixture
-def memory() -> Iterator[Any]:
-    """Give fsspec's store in memory, empty."""
-    store = fsspec.filesystem("memory")
-    store.store.clear()
-    yield store
-    store.store.clear()
 
 
 def test_what_is_a_url() -> None:
@@ -65,6 +51,12 @@ def test_out_of_a_store_and_in_place(memory: Any, tmp_path: Path) -> None:
     assert bnfold.verify(source, "memory://m/a.onnx")
 
 
+def test_a_check_in_a_store(memory: Any) -> None:
+    memory.put_file(str(MODELS / "digits.onnx"), "/m/a.onnx")
+    assert len(bnfold.fold_file("memory://m/a.onnx", check=True).folds) == 8
+    assert memory.ls("/m", detail=False) == ["/m/a.onnx"]
+
+
 def test_what_is_refused_is_one_line(memory: Any, tmp_path: Path) -> None:
     memory.pipe_file("/m/bad.onnx", b"no model")
     told = {
@@ -86,73 +78,6 @@ def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 # A real object store
-
-
-class Cutting:
-    """A TCP proxy that cuts each of the first connections after so many bytes of an answer."""
-
-    def __init__(self, port: int, cuts: int, after: int) -> None:
-        self._port, self._cuts, self._after = port, cuts, after
-        self._listening = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listening.getsockname()[1]
-        self.cut = 0
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self._listening.accept()
-            except OSError:
-                return
-            server = socket.create_connection(("127.0.0.1", self._port))
-            threading.Thread(target=self._pass, args=(client, server, None), daemon=True).start()
-            limit = self._after
-            threading.Thread(target=self._pass, args=(server, client, limit), daemon=True).start()
-
-    def _pass(self, one: socket.socket, other: socket.socket, limit: int | None) -> None:
-        passed = 0
-        with suppress(OSError):
-            while data := one.recv(1 << 16):
-                other.sendall(data)
-                passed += len(data)
-                if limit is not None and passed > limit and self.cut < self._cuts:
-                    self.cut += 1
-                    break
-        for side in (one, other):
-            with suppress(OSError):
-                side.shutdown(socket.SHUT_RDWR)
-            side.close()
-
-    def close(self) -> None:
-        self._listening.close()
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[int]:
-    pytest.importorskip("s3fs", reason="needs s3fs: bnfold[remote]")
-    moto = pytest.importorskip("moto.server", reason="needs moto[server]")
-    running = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    running.start()
-    yield running.get_host_and_port()[1]
-    running.stop()
-
-
-@pytest.fixture
-def s3(server: int, monkeypatch: pytest.MonkeyPatch) -> Any:
-    return bucket(server, monkeypatch)
-
-
-def bucket(port: int, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Let `s3://` lead to a port, and give the store with a bucket."""
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "testing")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
-    store_type = fsspec.get_filesystem_class("s3")
-    store_type.clear_instance_cache()
-    store = store_type()
-    store.mkdirs("models", exist_ok=True)
-    return store
 
 
 def large(folder: Path, *, megabytes: int) -> Path:
@@ -206,9 +131,9 @@ def test_a_check_reads_only_what_it_needs(
     assert report.folds
     assert sum(read) < 2 << 20, "of 120 MB"
     read.clear()
-    bnfold.fold_file("s3://models/large.onnx", "s3://models/out.onnx", verify=None, digest=False)
+    bnfold.fold_file("s3://models/large.onnx", "s3://models/new.onnx", verify=None, digest=False)
     assert sum(read) == source.stat().st_size, "each byte once"
-    assert s3.info("models/out.onnx")["size"] > 120 << 20
+    assert s3.info("models/new.onnx")["size"] > 120 << 20
 
 
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
