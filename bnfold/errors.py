@@ -16,8 +16,25 @@ _LONGEST_FOREIGN = 500
 _END_OF_SENTENCE = re.compile(r"(?<!\b[A-Z])[.!?]\s+(?=[A-Z])")
 """Not after an initial."""
 
-_NUMBERED = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ")
-"""How ONNX Runtime begins whatever it says."""
+_PREAMBLES = (
+    r"\[ONNXRuntimeError\] : \d+ : \w+ : ",
+    r"Load model from .*? failed:(?:Load model \S+ failed\. )?",
+    r"Fatal error: ",
+    r"Exception during (?:initialization|loading): ",
+    # A line of its source, and the signature of the function that stands there.
+    r"\S+\.(?:cc|cpp|cu|cuh|h|hpp):\d+ (?:[^()]*::[^()]*\((?:[^()]|\([^()]*\))*\) (?:const )?)?",
+    r"[^.]+ was false\. ",  # a condition in C++, with what it means behind it
+    r"Invalid model\. ",
+)
+"""What ONNX Runtime says before it comes to the point, in this order."""
+
+_AT_NODE = re.compile(
+    r"(?:Non-zero status code returned while running (?P<ran>\w+) node\. Name:'(?P<named>[^']*)' "
+    r"Status Message: |Node ?\((?P<name>[^)]*)\) Op \((?P<type>\w+)\) (?:\[\w+\] )?)"
+)
+"""How it says at which node."""
+
+_ANY_VERSION = "(-1) is not a registered"
 
 
 def printable(text: str) -> str:
@@ -39,12 +56,26 @@ def one_line(message: str) -> str:
 def first_sentence(error: Exception) -> str:
     """Return the first sentence of what another library says, or else what kind of error it is.
 
-    What follows it is advice to programmers, a dump of the node or a trace of C++ code.
+    What ONNX Runtime says before it is left out, but for the node; what follows it is advice to
+    programmers, a dump of the node or a trace of C++ code.
     """
-    text = _NUMBERED.sub("", str(error).strip())
-    line = (text or type(error).__name__).splitlines()[0]
+    text = str(error).strip() or type(error).__name__
+    line, node = _to_the_point(text.splitlines()[0])
     sentence = _END_OF_SENTENCE.split(line, maxsplit=1)[0].strip()
-    return sentence.removesuffix(".")[:_LONGEST_FOREIGN]
+    return f"{node}{sentence.removesuffix('.')}"[:_LONGEST_FOREIGN]
+
+
+def _to_the_point(line: str) -> tuple[str, str]:
+    """Return what is said without its preamble, and at which node, if that is said."""
+    node = ""
+    for preamble in _PREAMBLES:
+        found = _AT_NODE.match(line)
+        if found is not None:
+            named = found["named"] or found["name"]
+            node = f"{found['ran'] or found['type']} node{f' {named!r}' if named else ''}: "
+            line = line[found.end() :]
+        line = re.sub(f"^{preamble}", "", line)
+    return line.replace(_ANY_VERSION, _ANY_VERSION.removeprefix("(-1)")), node
 
 
 class BnfoldError(Exception):

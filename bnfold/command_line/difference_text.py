@@ -11,11 +11,11 @@ _SHORT = 3
 
 
 def difference_lines(found: "Verification", *, verbose: bool) -> Iterator[str]:
-    """Yield where the candidate differs, and which folds around each place hold.
+    """Yield where the candidate differs, and which regions around each place hold.
 
     Args:
         found: What a verification found.
-        verbose: Tell every place, and every fold by name.
+        verbose: Tell every place, and every region by name.
     """
     shown = found.differences if verbose else found.differences[: _SHORT + 1]
     for place, difference in enumerate(shown):
@@ -30,10 +30,10 @@ def difference_lines(found: "Verification", *, verbose: bool) -> Iterator[str]:
 
 
 def _around(before: Sequence[str], behind: Sequence[str], *, verbose: bool) -> Iterator[str]:
-    """Yield how many folds hold before and behind a place, with their names if all is told."""
+    """Yield how many regions hold before and behind a place, with their names if all is told."""
     for names, where in ((before, "before it"), (behind, "behind it")):
         if names:
-            folds = "1 fold" if len(names) == 1 else f"{len(names)} folds"
+            regions = "1 region" if len(names) == 1 else f"{len(names)} regions"
             verb = "holds" if len(names) == 1 else "hold"
             named = f" ({', '.join(names)})" if verbose else ""
-            yield f"{folds} {where} {verb}{named}"
+            yield f"{regions} {where} {verb}{named}"

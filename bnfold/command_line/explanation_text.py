@@ -2,10 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 
+from bnfold.command_line.words import INDENT, coded, named
 from bnfold.reports.explained import AttemptRecord, ExplainedRecord, StepRecord
-from bnfold.reports.records import FoldRecord, KeptRecord, NodeRecord, ObstacleRecord
-
-_INDENT = "  "
+from bnfold.reports.records import FoldRecord, KeptRecord, NodeRecord
 
 _SHORT = 12
 """So many steps of an attempt are told unless all are asked for: the last ones, which decide."""
@@ -45,7 +44,7 @@ def explanation_lines(explained: Sequence[ExplainedRecord], *, verbose: bool) ->
     """
     for record in explained:
         yield f"{_named(record.node)}: {_role(record)}"
-        yield from (_INDENT + line for line in _lines(record, verbose=verbose))
+        yield from (INDENT + line for line in _lines(record, verbose=verbose))
 
 
 def _named(node: NodeRecord) -> str:
@@ -61,13 +60,13 @@ def _role(record: ExplainedRecord) -> str:
         return _ROLES[record.role]
     # What an operator may be, and this node is not: an Add of two tensors is no affine.
     known = _ROLES.get(record.role, _REFUSED)
-    return f"{known} ({record.obstacle.text}, {record.obstacle.reason})"
+    return f"{known} ({coded(record.obstacle)})"
 
 
 def _lines(record: ExplainedRecord, *, verbose: bool) -> Iterator[str]:
     node = record.node
     if len(record.run) > 1:
-        yield f"its run: {_names(record.run)}"
+        yield f"its run: {named(record.run)}"
     for attempt in record.attempts:
         yield from _attempt_lines(attempt, record.run, verbose=verbose)
     for fold in record.folds:
@@ -77,7 +76,7 @@ def _lines(record: ExplainedRecord, *, verbose: bool) -> Iterator[str]:
             yield "so it stays"
             yield from _beside(kept)
         else:
-            yield f"it stands in the way of {_names(kept.nodes)}"
+            yield f"it stands in the way of {named(kept.nodes)}"
     if not (record.attempts or record.folds or record.kept):
         yield _untouched(record)
 
@@ -85,11 +84,7 @@ def _lines(record: ExplainedRecord, *, verbose: bool) -> Iterator[str]:
 def _beside(kept: KeptRecord) -> Iterator[str]:
     """Tell why a branch stays apart from what it is added to."""
     if kept.beside is not None:
-        yield f"beside the branches that it is added to: {_obstacle(kept.beside)}"
-
-
-def _obstacle(obstacle: ObstacleRecord) -> str:
-    return f"{obstacle.text} ({obstacle.reason})"
+        yield f"beside the branches that it is added to: {coded(kept.beside)}"
 
 
 def _untouched(record: ExplainedRecord) -> str:
@@ -106,7 +101,7 @@ def _attempt_lines(
 ) -> Iterator[str]:
     title = [_DIRECTIONS[attempt.how]]
     if attempt.nodes != run or len(run) > 1:
-        title.append(_names(attempt.nodes))
+        title.append(named(attempt.nodes))
     if attempt.is_scale:
         title.append("the scale alone")
     if attempt.times > 1:
@@ -114,13 +109,13 @@ def _attempt_lines(
     yield f"{', '.join(title)}:"
     hidden = 0 if verbose else max(len(attempt.steps) - _SHORT, 0)
     if hidden:
-        yield f"{_INDENT}… {hidden} steps before (-v shows all)"
+        yield f"{INDENT}… {hidden} steps before (-v shows all)"
     for step in attempt.steps[hidden:]:
-        yield f"{_INDENT}{_step(step)}"
+        yield f"{INDENT}{_step(step)}"
     if attempt.refused is None:
-        yield f"{_INDENT}done"
+        yield f"{INDENT}done"
     else:
-        yield f"{_INDENT}refused: {_obstacle(attempt.refused)}"
+        yield f"{INDENT}refused: {coded(attempt.refused)}"
 
 
 def _step(step: StepRecord) -> str:
@@ -129,20 +124,16 @@ def _step(step: StepRecord) -> str:
 
 
 def _outcome(node: NodeRecord, fold: FoldRecord) -> str:
-    into = f" into {_names(fold.into)}" if fold.into else ""
+    into = f" into {named(fold.into)}" if fold.into else ""
     if node in fold.taken:
         others = [one for one in fold.taken if one != node]
         told = {
             "nothing": "so it is dropped",
             "computed": "it is computed, and stored",
-            "merged": f"it is put together with {_names(others)}",
+            "merged": f"it is put together with {named(others)}",
         }
-        together = f", together with {_names(others)}" if others else ""
+        together = f", together with {named(others)}" if others else ""
         return told.get(fold.how, f"so it is folded{into}{together}")
     if node in fold.into:
-        return f"it takes up {_names(fold.taken)}"
-    return f"it lets {_names(fold.taken)} pass{into}"
-
-
-def _names(nodes: Sequence[NodeRecord]) -> str:
-    return ", ".join(map(str, nodes))
+        return f"it takes up {named(fold.taken)}"
+    return f"it lets {named(fold.taken)} pass{into}"

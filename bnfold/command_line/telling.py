@@ -10,7 +10,8 @@ import click
 from bnfold.command_line.brief import Brief
 from bnfold.command_line.foreign import printable_lines
 from bnfold.command_line.progress import Progress
-from bnfold.command_line.text import counted, lifted, report_text, summary, taken
+from bnfold.command_line.text import lifted, report_text, summary, taken
+from bnfold.command_line.words import counted
 from bnfold.errors import BnfoldError, one_line
 from bnfold.files.remote import called
 from bnfold.frozen import frozen

@@ -14,17 +14,16 @@ from bnfold.command_line.brief import Brief
 from bnfold.command_line.difference_text import difference_lines
 from bnfold.command_line.foreign import made_printable
 from bnfold.command_line.gain_text import gain_lines
+from bnfold.command_line.kept_text import kept_lines
+from bnfold.command_line.words import INDENT, counted, indented, named
 from bnfold.reports.cost import Cost
-from bnfold.reports.records import CompositeRecord, FoldRecord, KeptRecord, NodeRecord
+from bnfold.reports.records import CompositeRecord, FoldRecord
 from bnfold.reports.report import Exit, Report
 from bnfold.rules.affine_nodes import NORMALIZATION
 
 if TYPE_CHECKING:
     from bnfold.verification import Probe, ProviderReport, Verification
     from bnfold.verification.comparison import OutputComparison
-
-_SHORT = 6
-"""So many kinds of kept nodes are told unless all are asked for."""
 
 
 _WAYS = {
@@ -43,7 +42,6 @@ _ARROWS = {
     "computed": "→",
     "nothing": "dropped",
 }
-_INDENT = "  "
 
 
 def report_text(report: Report, *, verbose: bool = False, width: int | None = None) -> str:
@@ -78,7 +76,7 @@ def _wrap(line: str, width: int) -> list[str]:
         line.lstrip(),
         max(width, len(margin) + 40),
         initial_indent=margin,
-        subsequent_indent=margin + 2 * _INDENT,
+        subsequent_indent=margin + 2 * INDENT,
         break_long_words=False,
         break_on_hyphens=False,
     )
@@ -90,30 +88,26 @@ def _report_lines(report: Report, *, verbose: bool) -> Iterator[str]:
     if report.statistics is not None:
         from bnfold.command_line.statistics_text import statistics_lines
 
-        yield from _indented(statistics_lines(report.statistics, verbose=verbose))
-    yield from _indented(_done_lines(report, verbose=verbose))
-    yield from _indented(_kept_lines(report.kept, verbose=verbose))
+        yield from indented(statistics_lines(report.statistics, verbose=verbose))
+    yield from indented(_done_lines(report, verbose=verbose))
+    yield from indented(kept_lines(report.kept, verbose=verbose))
     if verbose:
-        yield from _indented(_composite_lines(report.composites))
-    yield from _indented(_side_effects(report))
+        yield from indented(_composite_lines(report.composites))
+    yield from indented(_side_effects(report))
     if report.weights:
         from bnfold.command_line.int8_text import int8_lines
 
-        yield from _indented(int8_lines(report))
+        yield from indented(int8_lines(report))
     if report.explained:
         from bnfold.command_line.explanation_text import explanation_lines
 
-        yield from _indented(explanation_lines(report.explained, verbose=verbose))
+        yield from indented(explanation_lines(report.explained, verbose=verbose))
     if report.verification is not None:
         found = report.verification
         reason = "" if report.error else found.reason
-        yield from _indented(_verification_lines(found, reason, verbose=verbose))
+        yield from indented(_verification_lines(found, reason, verbose=verbose))
     elif report.written and report.changes:
-        yield f"{_INDENT}not verified"
-
-
-def _indented(lines: Iterable[str]) -> Iterator[str]:
-    return (_INDENT + line for line in lines)
+        yield f"{INDENT}not verified"
 
 
 def summary(outcomes: Sequence[Brief]) -> str:
@@ -163,7 +157,7 @@ def _done_lines(report: Report, *, verbose: bool) -> Iterator[str]:
     if "sum" in ways and report.cost_before and report.cost_after:
         yield from _cost_text(report.cost_before, report.cost_after)
     if verbose:
-        yield from _indented(_fold_text(fold) for fold in report.folds)
+        yield from indented(_fold_text(fold) for fold in report.folds)
 
 
 def _cost_text(before: Cost, after: Cost) -> Iterator[str]:
@@ -203,74 +197,9 @@ def lifted(report: Report) -> str:
 
 
 def _fold_text(fold: FoldRecord) -> str:
-    through = f" through {_names(fold.through)}" if fold.through else ""
-    into = f" {_names(fold.into)}" if fold.into else ""
-    return f"{_run_text(fold.taken)} {_ARROWS[fold.how]}{into}{through}"
-
-
-def _run_text(nodes: Sequence[NodeRecord]) -> str:
-    return " + ".join(map(str, nodes))
-
-
-def _names(nodes: Sequence[NodeRecord]) -> str:
-    return ", ".join(map(str, nodes))
-
-
-def _kept_lines(kept: Sequence[KeptRecord], *, verbose: bool) -> Iterator[str]:
-    """Tell what was kept and why: one of each kind, or all."""
-    normalizations = [record for record in kept if record.is_normalization]
-    if normalizations:
-        yield f"{counted(len(normalizations), 'batch normalization')} kept:"
-        yield from _indented(_reasons(normalizations, verbose=verbose))
-    apart = [record for record in kept if record.beside is not None]
-    if apart:
-        yield f"{counted(len(apart), 'branch', 'branches')} kept apart from what they are added to:"
-        yield from _indented(_apart_texts(apart, verbose=verbose))
-    others = [record for record in kept if not record.is_normalization and record.beside is None]
-    if others and verbose:
-        arithmetic = ("run of other per-channel arithmetic", "runs of other per-channel arithmetic")
-        yield f"{counted(len(others), *arithmetic)} kept:"
-        yield from _indented(_reasons(others, verbose=True))
-
-
-def _apart_texts(kept: Sequence[KeptRecord], *, verbose: bool) -> Iterator[str]:
-    shown = kept if verbose else kept[:_SHORT]
-    for record in shown:
-        yield _run_text(record.nodes)
-        if record.beside is not None:
-            yield f"{_INDENT}{record.beside.text}"
-    if len(kept) > len(shown):
-        yield f"and {len(kept) - len(shown)} more (-v shows all)"
-
-
-def _reasons(kept: Sequence[KeptRecord], *, verbose: bool) -> Iterator[str]:
-    alike: dict[object, list[KeptRecord]] = {}
-    for number, record in enumerate(kept):
-        alike.setdefault(number if verbose else _reason_codes(record), []).append(record)
-    groups = list(alike.values())
-    shown = groups if verbose else groups[:_SHORT]
-    for group in shown:
-        yield from _kept_text(group[0])
-        if len(group) > 1:
-            yield f"{_INDENT}and {len(group) - 1} more for the same reasons"
-    hidden = sum(map(len, groups[len(shown) :]))
-    if hidden:
-        yield f"and {hidden} more for other reasons"
-    if len(kept) > len(shown):
-        yield "(-v shows all)"
-
-
-def _reason_codes(record: KeptRecord) -> tuple[str, str]:
-    return record.above.reason, record.below.reason if record.below else ""
-
-
-def _kept_text(record: KeptRecord) -> Iterator[str]:
-    yield _run_text(record.nodes)
-    if record.below is None:
-        yield f"{_INDENT}{record.above.text}"
-        return
-    yield f"{_INDENT}before: {record.above.text}"
-    yield f"{_INDENT}behind: {record.below.text}"
+    through = f" through {named(fold.through)}" if fold.through else ""
+    into = f" {named(fold.into)}" if fold.into else ""
+    return f"{named(fold.taken, ' + ')} {_ARROWS[fold.how]}{into}{through}"
 
 
 def _composite_lines(composites: Sequence[CompositeRecord]) -> Iterator[str]:
@@ -279,7 +208,7 @@ def _composite_lines(composites: Sequence[CompositeRecord]) -> Iterator[str]:
         return
     yield f"{counted(len(composites), 'composite')} left whole, known to runtimes as one operator:"
     for composite in composites:
-        yield f"{_INDENT}{composite.name}: {_run_text(composite.nodes)}"
+        yield f"{INDENT}{composite.name}: {named(composite.nodes, ' + ')}"
 
 
 def _side_effects(report: Report) -> Iterator[str]:
@@ -308,26 +237,26 @@ def _verification_lines(found: "Verification", reason: str, *, verbose: bool) ->
     told = reason if found.verdict != "passed" else ""
     yield f"{verdict}: {told}" if told else verdict
     if found.differences:
-        yield from _indented(difference_lines(found, verbose=verbose))
+        yield from indented(difference_lines(found, verbose=verbose))
     elif found.first_divergence:
-        yield f"{_INDENT}first layer that differs: {found.first_divergence}"
+        yield f"{INDENT}first layer that differs: {found.first_divergence}"
     if found.crash and found.crash not in found.reason:
-        yield f"{_INDENT}{found.crash}"
-    yield from _indented(_proof_lines(found, told, verbose=verbose))
-    yield from _indented(each for each in found.structure.narrowed if each not in told)
+        yield f"{INDENT}{found.crash}"
+    yield from indented(_proof_lines(found, told, verbose=verbose))
+    yield from indented(each for each in found.structure.narrowed if each not in told)
     for provider in found.providers:
         if any(why and why in found.reason for why in (provider.failure, provider.reason)):
             continue
-        lines = _provider_details(provider) if verbose else _provider_lines(provider)
-        yield from _indented(lines)
-        yield from _indented(gain_lines(provider))
+        lines = _provider_details(provider) if verbose else _provider_lines(provider, found.reason)
+        yield from indented(lines)
+        yield from indented(gain_lines(provider))
     missing = [p.name for p in found.providers if p.state == "not in this build"]
     if missing:
-        yield f"{_INDENT}not in this build of ONNX Runtime: {', '.join(missing)}"
+        yield f"{INDENT}not in this build of ONNX Runtime: {', '.join(missing)}"
     if verbose and found.layers:
-        yield f"{_INDENT}layers, in the order of computation:"
+        yield f"{INDENT}layers, in the order of computation:"
         texts = (f"{layer.name}: {layer.numbers()}{_remarks(layer)}" for layer in found.layers)
-        yield from _indented(_indented(texts))
+        yield from indented(indented(texts))
 
 
 def _proof_lines(found: "Verification", told: str, *, verbose: bool) -> Iterator[str]:
@@ -336,16 +265,15 @@ def _proof_lines(found: "Verification", told: str, *, verbose: bool) -> Iterator
     rest = "; all else is identical" if found.structure.proved else ""
     if held:
         worst = max(probe.fraction for probe in held)
-        sought = any(probe.found and probe.verdict == "broken" for probe in found.probes)
-        total = counted(len(found.probes), "region" if sought else "fold")
-        folds = total if len(held) == len(found.probes) else f"{len(held)} of {total}"
+        total = counted(len(found.probes), "region")
+        regions = total if len(held) == len(found.probes) else f"{len(held)} of {total}"
         bound = f"within {worst:.2f} of the rounding bound"
         if bound not in told:
-            yield f"float64 probe: {folds} {bound}{rest}"
+            yield f"float64 probe: {regions} {bound}{rest}"
     elif rest and not found.probes:
         yield "the two models are identical"
     if verbose:
-        yield from _indented(_probe_text(probe) for probe in found.probes)
+        yield from indented(_probe_text(probe) for probe in found.probes)
 
 
 def _probe_text(probe: "Probe") -> str:
@@ -354,11 +282,13 @@ def _probe_text(probe: "Probe") -> str:
     return f"{', '.join(probe.region.outputs)}: {probe.verdict}{measured}{note}"
 
 
-def _provider_lines(provider: "ProviderReport") -> Iterator[str]:
-    """Tell the output that says most."""
+def _provider_lines(provider: "ProviderReport", reason: str) -> Iterator[str]:
+    """Tell the output that says most, unless the verdict's reason tells it."""
     worst = provider.worst
     if worst is None:
         yield from _state(provider)
+        return
+    if worst.verdict == "differs" and f"output {worst.name!r} {worst.numbers()}" in reason:
         return
     names = {output.name for output in provider.outputs}
     again = {n for n in names for one in names if n != one and n.startswith(f"{one} for ")}
@@ -375,7 +305,7 @@ def _provider_details(provider: "ProviderReport") -> Iterator[str]:
         yield f"{provider.name}: ran" + (f" (nodes: {nodes})" if nodes else "")
     for output in provider.outputs:
         at = output.level.removeprefix("ORT_")
-        yield f"{_INDENT}{output.name!r} at {at} {output.numbers()}{_remarks(output)}"
+        yield f"{INDENT}{output.name!r} at {at} {output.numbers()}{_remarks(output)}"
 
 
 def _state(provider: "ProviderReport") -> Iterator[str]:
@@ -394,11 +324,7 @@ def _remarks(output: "OutputComparison") -> str:
         if 0 < output.no_evidence < output.size
         else ""
     )
-    verdict = "" if output.verdict == "agrees" else f": {output.verdict}"
+    said = output.verdict == "agrees" or output.numbers() == output.verdict
+    verdict = "" if said else f": {output.verdict}"
     note = f" ({output.note})" if output.note else ""
     return f"{missing}{verdict}{note}"
-
-
-def counted(number: int, noun: str, plural: str | None = None) -> str:
-    """Return a number with its noun."""
-    return f"{number} {noun if number == 1 else plural or noun + 's'}"

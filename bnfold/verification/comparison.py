@@ -78,7 +78,8 @@ class OutputComparison(Plain):
         """Say it in one line, with the numbers."""
         note = f" ({self.note})" if self.note else ""
         missing = f", {self.no_evidence} of {self.size} no evidence" if self.no_evidence else ""
-        return f"{self.name} at {self.level} {self.numbers()}{missing}: {self.verdict}{note}"
+        verdict = "" if self.numbers() == self.verdict else f": {self.verdict}"
+        return f"{self.name} at {self.level} {self.numbers()}{missing}{verdict}{note}"
 
     def numbers(self) -> str:
         """Say how large the difference is, in proportion to the output and to its noise."""

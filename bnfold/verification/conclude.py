@@ -159,7 +159,7 @@ def _by_the_files(proof: Proof) -> str:
     if not probed:
         return "the models are the same"
     worst = max(probe.fraction for probe in probed)
-    regions = "1 fold is" if len(probed) == 1 else f"{len(probed)} folds are"
+    regions = "1 region is" if len(probed) == 1 else f"{len(probed)} regions are"
     return f"{regions} within {worst:.2f} of the rounding bound and all else is identical"
 
 

@@ -52,7 +52,7 @@ def test_a_fold_takes_few_lines() -> None:
         "net.onnx → net.folded.onnx",
         "  1 of 1 batch normalization folded into the operator before, 2 → 1 nodes",
         "  verification passed",
-        "    float64 probe: 1 fold within 0.21 of the rounding bound; all else is identical",
+        "    float64 probe: 1 region within 0.21 of the rounding bound; all else is identical",
         "    cpu: 'y' differs by 5.0e-07 of its magnitude, " + TWICE,
     ]
 
@@ -63,7 +63,7 @@ def test_all_of_it() -> None:
         "  1 of 1 batch normalization folded into the operator before, 2 → 1 nodes",
         "    BatchNormalization 'bn' ↑ Conv 'conv'",
         "  verification passed",
-        "    float64 probe: 1 fold within 0.21 of the rounding bound; all else is identical",
+        "    float64 probe: 1 region within 0.21 of the rounding bound; all else is identical",
         "      y: held, 0.21",
         "    cpu: ran (nodes: 2 on CPUExecutionProvider)",
         "      'y' at DISABLE_ALL differs by 5.0e-07 of its magnitude, " + TWICE,
@@ -120,12 +120,13 @@ def test_kept_nodes_are_told_once_for_each_kind_of_reason() -> None:
     assert lines(report)[2:] == [
         "  4 batch normalizations kept:",
         "    BatchNormalization 'bn1'",
-        "      before: x: it is graph-input",
-        "      behind: Sigmoid 's': it is not-linear",
+        "      before: x: it is graph-input [graph-input]",
+        "      behind: Sigmoid 's': it is not-linear [not-linear]",
         "      and 2 more for the same reasons",
         "    BatchNormalization 'bn'",
-        "      : it is bad-variance",
+        "      : it is bad-variance [bad-variance]",
         "    (-v shows all)",
+        "  bnfold explain CODE says what a code in brackets means, and what to do",
         "  not verified",
     ]
     verbose = lines(report, verbose=True)
@@ -148,7 +149,7 @@ def test_a_failure_says_what_is_wrong() -> None:
     assert found_lines(found) == [
         "verification failed: the fold at y is wrong",
         "  first layer that differs: y",
-        "  float64 probe: 1 of 2 folds within 0.21 of the rounding bound",
+        "  float64 probe: 1 of 2 regions within 0.21 of the rounding bound",
         (
             "  cpu: 'y' differs by 2.5e-03 of its magnitude, "
             "10,000 × the original's own rounding noise: differs"
@@ -159,7 +160,7 @@ def test_a_failure_says_what_is_wrong() -> None:
     assert "  verification failed" in lines(report), "the caller tells the reason first"
 
 
-def test_differences_are_told_with_the_folds_around_them() -> None:
+def test_differences_are_told_with_the_regions_around_them() -> None:
     first = Difference(
         "y", "Conv", "c", weights=("c.W",), channel=4, original=1.0, candidate=1.5, fraction=2e6,
         before=("a", "b"), behind=("z",),
@@ -169,14 +170,14 @@ def test_differences_are_told_with_the_folds_around_them() -> None:
     found = Verification(Verdict.FAILED, f"y is wrong: {how}", differences=(first, *others))
     assert found_lines(found) == [
         f"verification failed: y is wrong: {how}",
-        "    2 folds before it hold, 1 fold behind it holds",
+        "    2 regions before it hold, 1 region behind it holds",
         "  also tensor 't0' (MaxPool): ceil_mode is 1 instead of 0",
         "  also tensor 't1' (MaxPool): ceil_mode is 1 instead of 0",
         "  also tensor 't2' (MaxPool): ceil_mode is 1 instead of 0",
         "  and 2 more (-v shows all)",
     ]
     verbose = found_lines(found, verbose=True)
-    assert "    2 folds before it hold (a, b), 1 fold behind it holds (z)" in verbose
+    assert "    2 regions before it hold (a, b), 1 region behind it holds (z)" in verbose
     assert "  also tensor 't4' (MaxPool): ceil_mode is 1 instead of 0" in verbose
     untold = found_lines(replace(found, reason="the outputs differ"))
     assert f"  tensor 'y' (Conv 'c'): {how}" in untold

@@ -22,6 +22,7 @@ from bnfold.verification.proof.cone import Cone
 from bnfold.verification.proof.matching import same_bits
 from bnfold.verification.proof.scopes import Scope
 from bnfold.verification.proof.unlike import (
+    casting,
     entering,
     is_alike,
     unlike_attributes,
@@ -158,7 +159,7 @@ class Failure:
         if mine is None:
             return ""
         if not is_alike(mine, theirs):
-            return f"the original has {_article(mine.op_type)} there"
+            return f"the original has {_article(mine.op_type)}{casting(self.old, mine)} there"
         return unlike_inputs(mine, theirs, self.old, self.new)
 
 

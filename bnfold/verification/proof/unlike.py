@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import onnx
@@ -25,6 +26,8 @@ _SAME_ALONG_AXES = {"pads": 0, "strides": 1, "dilations": 1}
 """What each number of an attribute is where a node does not state it."""
 _TOLD_BY_OTHERS = {"kernel_shape", "auto_pad"}
 """Attributes that, where a node does not state them, are told by its weight or by others."""
+_ELEMENT_TYPES = {"to", "dtype", "output_dtype"}
+"""Attributes whose number stands for an element type."""
 
 
 def is_alike(mine: onnx.NodeProto, theirs: onnx.NodeProto) -> bool:
@@ -49,6 +52,19 @@ def unlike_attributes(
                 yield from _unlike_tensors(old, new, one, other)
             else:
                 yield _instead(name, _said(other), _said(one))
+
+
+def casting(scope: Scope, node: onnx.NodeProto) -> str:
+    """Return between which element types a Cast casts, as far as that is told, in words."""
+    made = [scope.producers[name][0] for name in node.input if name in scope.producers]
+    before, after = _cast_to(*made[:1]), _cast_to(node)
+    return (f" from {before}" if before and after else "") + (f" to {after}" if after else "")
+
+
+def _cast_to(*nodes: onnx.NodeProto) -> str:
+    """Return the element type that a Cast makes; nothing of another operator."""
+    casts = (node for node in nodes if node.op_type == "Cast")
+    return next((_said(a) for node in casts for a in node.attribute if a.name == "to"), "")
 
 
 def unlike_inputs(mine: onnx.NodeProto, theirs: onnx.NodeProto, old: Scope, new: Scope) -> str:
@@ -184,15 +200,19 @@ def _said(attribute: onnx.AttributeProto) -> str:
     if attribute.ref_attr_name:
         return f"the function's {attribute.ref_attr_name}"
     value = onnx.helper.get_attribute_value(attribute)
+    if attribute.name in _ELEMENT_TYPES and value in onnx.TensorProto.DataType.values():
+        return str(onnx.TensorProto.DataType.Name(value)).lower()
+    return _value_said(value)
+
+
+def _value_said(value: Any) -> str:  # noqa: ANN401 - whatever an attribute may hold
     if isinstance(value, bytes):
         return repr(value.decode(errors="replace"))
     if isinstance(value, float):
         return f"{value:.6g}"
-    if isinstance(value, int | str):
+    if isinstance(value, str) or not hasattr(value, "__iter__"):
         return str(value)
-    if isinstance(value, Sequence) or hasattr(value, "__iter__"):
-        return str([v.decode(errors="replace") if isinstance(v, bytes) else v for v in value])
-    return str(value)
+    return str([v.decode(errors="replace") if isinstance(v, bytes) else v for v in value])
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -126,7 +126,7 @@ def test_a_normalization_behind_it_is_folded_and_verified(tmp_path: Path, sizes:
     assert (result.code, result.err) == (0, "")
     assert "1 of 1 batch normalization folded into the operator before" in result.text
     assert "verification passed\n" in result.text
-    assert "float64 probe: 1 fold within" in result.text
+    assert "float64 probe: 1 region within" in result.text
     folded = load(tmp_path / "net.folded.onnx")
     (deformed,) = [node for node in folded.graph.node if node.op_type == "DeformConv"]
     assert deformed.input[3]

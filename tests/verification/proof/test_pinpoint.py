@@ -160,6 +160,7 @@ ATTRIBUTES: list[tuple[str, str, str]] = [
     ("Softmax <axis = 1> (x)", "LogSoftmax <axis = 1> (x)", "the original has a Softmax there"),
     ('my.Foo <mode = "a"> (x)', 'my.Foo <mode = "b"> (x)', "mode is 'b' instead of 'a'"),
     ('my.Foo <mode = "a"> (x)', "my.Foo (x)", "mode is left out"),
+    ("Cast <to = 10> (x)", "Cast <to = 11> (x)", "to is double instead of float16"),
     ("my.Foo <t = float[2] {1, 2}> (x)", "my.Foo <t = float[2] {1, 3}> (x)",
      "t is 3 instead of 2 at [1]"),
 ]  # fmt: skip
@@ -214,3 +215,12 @@ def test_nothing_is_told_of_what_is_right(tmp_path: Path) -> None:
     folded, regions = fold(model)
     assert not proved(tmp_path, model, folded).differences
     assert not proved(tmp_path, model, folded, regions).differences
+
+
+def test_a_cast_that_is_missing_is_told_with_its_types(tmp_path: Path) -> None:
+    text = """<ir_version: 10, opset_import: ["" : 19, "my" : 1]> g (float[1,4] x) => (float[1,4] y)
+        {{ h = Cast <to = 17> (x)  q = {0} y = my.Foo (q) }}"""
+    models = [onnx.parser.parse_model(text.format(call)) for call in
+              ("Cast <to = 1> (h)", "Identity (x)")]  # fmt: skip
+    (found,) = differences(tmp_path, *models)
+    assert found.what == "the original has a Cast from float8e4m3fn to float there"
