@@ -156,7 +156,7 @@ class _Allowed:
             return Finding(math.inf, note, place=_place(old, new, int(np.argmax(unequal))))
         if factors is not None:
             old, magnitude = factors.of(old), factors.bound(magnitude)
-            extra = factors.times(np.broadcast_to(extra, old.shape))
+            extra = factors.error(np.broadcast_to(extra, old.shape))
         worst, place = 0.0, 0
         for start in range(0, old.size, _AT_A_TIME):
             part = slice(start, start + _AT_A_TIME)

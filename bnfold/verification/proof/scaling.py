@@ -43,7 +43,7 @@ class Factors:
         Raises:
             EvaluationError: It does not have so many channels.
         """
-        return np.asarray(self.times(array) + self._laid(self.shifts, array.ndim))
+        return self._times(array, self.values) + self._laid(self.shifts, array.ndim)
 
     def bound(self, magnitude: Array) -> Array:
         """Return what the magnitude of an array becomes.
@@ -51,17 +51,20 @@ class Factors:
         Raises:
             EvaluationError: It does not have so many channels.
         """
-        return np.asarray(self.times(magnitude) + np.abs(self._laid(self.shifts, magnitude.ndim)))
+        return self.error(magnitude) + np.abs(self._laid(self.shifts, magnitude.ndim))
 
-    def times(self, array: Array) -> Array:
-        """Return an array times its factors alone.
+    def error(self, size: Array) -> Array:
+        """Return what an error of such a size becomes.
 
         Raises:
             EvaluationError: It does not have so many channels.
         """
-        if array.ndim <= max(self.axis, 0) or array.shape[self.axis] != self.values.size:
-            raise EvaluationError(f"{array.shape} does not have {self.values.size} channels")
-        return np.asarray(array * self._laid(self.values, array.ndim))
+        return self._times(size, np.abs(self.values))
+
+    def _times(self, array: Array, values: Array) -> Array:
+        if array.ndim <= max(self.axis, 0) or array.shape[self.axis] != values.size:
+            raise EvaluationError(f"{array.shape} does not have {values.size} channels")
+        return np.asarray(array * self._laid(values, array.ndim))
 
     def _laid(self, values: Array, rank: int) -> Array:
         shape = [1] * rank

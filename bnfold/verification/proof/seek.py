@@ -117,6 +117,7 @@ class Seeker:
         broken: The tensors whose probes failed although what enters is the same in both models.
         scaled: Tensors of the candidate that are the original's times factors.
         unscaled: What a probe finds of these where it is told nothing of factors.
+        following: Tensors that differ, being computed from these.
         sought: Those that are broken or multiplied, in the order of computation.
     """
 
@@ -139,6 +140,7 @@ class Seeker:
         self.broken: dict[str, Failure]
         self.scaled: dict[tuple[ScopePath, str], Factors]
         self.unscaled: dict[tuple[ScopePath, str], Failure]
+        self.following: set[tuple[ScopePath, str]]
         self.sought: list[str]
 
     def begin(self, matcher: Matcher) -> None:
@@ -146,6 +148,7 @@ class Seeker:
         self.matcher = matcher
         self.found, self.suspects, self.failed_searches = [], [], 0
         self.broken, self.scaled, self.unscaled, self.sought = {}, {}, {}, []
+        self.following = set()
 
     def seek(self, new: Numbered, old: Numbered, name: str) -> str | None:
         """Seek a region around `name`; return what the tensor is called in the original.
@@ -167,7 +170,9 @@ class Seeker:
         # A part that cannot be computed, is of another shape or reads something else tells that
         # names are misleading, or that not all is possible that a probe lets in.
         finding = failed[name].finding
-        if failed[name].alike and isinstance(finding, Finding) and finding.comparable:
+        if self._follows_multiplied(new, name):
+            self.following.add((new.scope.path, name))
+        elif failed[name].alike and isinstance(finding, Finding) and finding.comparable:
             self.broken[name] = self._nearest(new, old, name, failed.values())
             self.sought.append(name)
             if math.isfinite(finding.fraction):
@@ -178,24 +183,30 @@ class Seeker:
         self, new: Numbered, old: Numbered, name: str, failed: "Mapping[str, _Sought]"
     ) -> bool:
         """Tell whether a tensor is one of the original's times factors for its channels."""
-        for called, sought in failed.items():
-            finding = sought.finding
-            if not (sought.alike and isinstance(finding, Finding)):
-                continue
-            for axis, shifted in itertools.product(finding.along, (False, True)):
+        alike = {
+            called: sought.finding.along
+            for called, sought in failed.items()
+            if sought.alike and isinstance(sought.finding, Finding)
+        }
+        # With a shift, it might be any of those that are computed in turn.
+        for shifted, (called, axes) in itertools.product((False, True), alike.items()):
+            for axis in axes:
                 way = Multiplied(along=axis, shifted=shifted)
                 scaled = self._sought(new, old, name, called, (), way)
-                if scaled is not None and scaled.held:
-                    assert isinstance(scaled.finding, Finding)  # noqa: S101 - it has held
-                    assert scaled.finding.factors is not None  # noqa: S101 - they were asked for
-                    nearest = self._nearest(new, old, name, failed.values())
-                    if called != name and not self.matcher.rename(new, name, called):
-                        continue
-                    place = new.scope.path, called
-                    self.scaled[place] = scaled.finding.factors
-                    self.unscaled[place] = replace(nearest, name=called)
-                    self.sought.append(called)
-                    return True
+                if scaled is None or not scaled.held:
+                    continue
+                assert isinstance(scaled.finding, Finding)  # noqa: S101 - it has held
+                assert scaled.finding.factors is not None  # noqa: S101 - they were asked for
+                nearest = self._nearest(new, old, name, failed.values())
+                # Nothing begins at a tensor that is shifted, so it needs no name of the original's.
+                kept = name if scaled.finding.factors.shifts.any() else called
+                if kept != name and not self.matcher.rename(new, name, kept):
+                    continue
+                place = new.scope.path, kept
+                self.scaled[place] = scaled.finding.factors
+                self.unscaled[place] = replace(nearest, name=kept)
+                self.sought.append(kept)
+                return True
         return False
 
     def _nearest(
@@ -226,6 +237,15 @@ class Seeker:
                 self.suspects.append(name)
         found = {name: place for place, name in enumerate(self.sought)}
         self.suspects.sort(key=lambda name: found.get(name, 0))
+
+    def _follows_multiplied(self, new: Numbered, name: str) -> bool:
+        """Tell whether a tensor is what becomes of a multiplied one, so that this one is to blame.
+
+        A Reshape may put its channels where no factors are looked for.
+        """
+        node, _ = new.scope.producers[name]
+        read = {(new.scope.path, n) for n in node.input}
+        return not row_of(node).is_linear and bool(read & (self.scaled.keys() | self.following))
 
     def _is_taken_back(self, new: Numbered, name: str, taken_back: Collection[str]) -> bool:
         """Tell whether all that is computed from a multiplied tensor becomes the original's.
