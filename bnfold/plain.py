@@ -1,4 +1,4 @@
-"""Values told as plain data: what JSON has, and nothing else."""
+"""Data classes as plain data: dictionaries, lists, texts and numbers, as JSON has them."""
 
 import math
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from typing import Any
 
 
 class Plain:
-    """A data class that can be told as plain data."""
+    """A data class that can be written as plain data."""
 
     __slots__ = ()
 

@@ -6,7 +6,7 @@ from bnfold.plain import Plain
 
 
 class Shown(Plain):
-    """A value that is told in a line in a console, and in a small table in a notebook."""
+    """A value that is shown as a line in a console, and as a small table in a notebook."""
 
     __slots__ = ()
 

@@ -1,9 +1,9 @@
-"""What is commonly given in place of an ONNX model, told by how it begins."""
+"""Recognize files that people give in place of an ONNX model, by their first bytes."""
 
 from typing import Final
 
 LONGEST: Final = 64
-"""Bytes that tell it."""
+"""So many bytes are enough to recognize a file."""
 
 _LFS = "this is a Git LFS pointer, not the model; `git lfs pull` fetches it"
 _TORCH = (

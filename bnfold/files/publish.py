@@ -78,8 +78,8 @@ class Pair:
     def _take_places(self, model: Staged) -> None:
         real = model.target
         usual = data_file(real)
-        taken = usual.exists() and reads(real, usual)
-        self.numbers.target = free_data_file(real) if taken else usual
+        in_use = usual.exists() and reads(real, usual)
+        self.numbers.target = free_data_file(real) if in_use else usual
         self.write_model(model, self.numbers.target.name)
         model.sync()
         status = os.fstat(self.numbers.descriptor)

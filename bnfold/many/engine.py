@@ -1,12 +1,12 @@
-"""Having tasks done by an executor, whichever it is, and telling the outcome of each exactly once.
+"""Run tasks on an executor of any kind, and yield the outcome of each exactly once.
 
 An executor is only asked what `concurrent.futures.Executor` promises: to submit a call. Futures
 report through a queue; `concurrent.futures.wait` would hold locks when Ctrl-C comes.
 
 When an executor breaks, as a pool does of which a process is killed, all that is in flight comes
 back, and nobody knows which task is to blame. Where a new executor can be made, these tasks are
-tried there one at a time: one that breaks it alone is told as failed, the others were innocent.
-Where none can, all that is not finished is told as lost.
+tried there one at a time: one that breaks it by itself is reported as failed, the others were
+innocent. Where none can be made, all that is not finished is reported as lost.
 """
 
 from collections import deque
@@ -38,16 +38,16 @@ Event = Future[Outcome] | str
 
 @slotted
 class Engine:
-    """Has tasks done.
+    """Runs tasks on an executor, one call of `outcomes` long.
 
     Attributes:
-        tasks: What to do; they are fetched as there is room for them.
-        executor: Who does it.
+        tasks: The tasks; each is fetched when there is room for it.
+        executor: What runs them; None after it broke.
         renew: Makes another executor when one has broken; None where none can be made.
         owned: Whether executors are to be shut down in the end.
-        events: Where news come in.
-        step: Is told what is being done.
-        settled: Is told each task whose outcome has come.
+        events: The queue to which futures and steps are put.
+        step: Called with each text that says what is being done.
+        settled: Called with each task whose outcome has come.
         ahead: How many tasks may be submitted and not yet done; None for twice as many as there
             are workers.
     """
@@ -119,7 +119,7 @@ class Engine:
         return True
 
     def _hear(self) -> Iterator[Outcome]:
-        """Wait for news; yield an outcome if there is one."""
+        """Wait for the next event; yield an outcome if it is one."""
         event = self.events.get()
         if isinstance(event, str):
             self.step(event)
@@ -171,7 +171,7 @@ class Engine:
         return True
 
     def _lost(self) -> Iterator[Outcome]:
-        """Tell of all that is left that nobody does it."""
+        """Yield an outcome for all that is left: nothing can run it."""
         while self.suspects:
             yield self.suspects.popleft().lost(f"it was not finished: {self.broken}")
         for task in self.tasks:

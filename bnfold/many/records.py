@@ -1,4 +1,4 @@
-"""Records of what was made of what, by which later runs know that it need not be made again.
+"""Records of what was folded, by which a later run knows what it need not fold again.
 
 Beside the target, in a hidden folder, lies a small JSON file for each model: the SHA-256 of the
 source's files, with what options it was folded and by which version, the SHA-256 of the target's

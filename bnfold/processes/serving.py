@@ -1,4 +1,4 @@
-"""The process's side of `bnfold.processes.pool`: it calls what it is told to, until no more comes.
+"""A process of `bnfold.processes.pool`: it carries out the calls that its parent sends.
 
 A message is a pickled function with its arguments; the answer is `("result", value)` or
 `("raised", error)`, and `("step", text)` before it for whatever the function tells on the way.
@@ -19,7 +19,7 @@ _tell: Callable[[str], None] | None = None
 
 
 def tell(text: str) -> None:
-    """Say what is being done, to whoever has given the work; elsewhere nobody is told."""
+    """Tell the parent what is being done; in a process that serves none, do nothing."""
     if _tell is not None:
         _tell(text)
 

@@ -2,8 +2,8 @@
 
 ONNX Runtime can take its process down with it, and some providers hang. So it gets a process of
 its own. The two speak JSON, one message a line; nothing that came from the child is executed or
-unpickled. Every step that the child begins is announced, so that a crash can be told with what
-was going on, and the time limit counts from the last announcement.
+unpickled. Every step that the child begins is announced, so that a crash can be reported with
+what was going on, and the time limit counts from the last announcement.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""Mean and spread of what comes one after the other, without keeping it."""
+"""The mean and the variance of vectors that come one after the other, without storing them."""
 
 from dataclasses import dataclass, field
 

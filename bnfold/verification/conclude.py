@@ -41,7 +41,7 @@ def conclude(
     verdict, reason = _weigh(proof, providers, None if blameless else crash, options, strict=strict)
     if blameless and verdict is not Verdict.FAILED:
         verdict, reason = _not_run(proof, crash)
-    proved = proof.structure.proved
+    some_shapes = proof.seen_shapes_only or not proof.structure.proved
     asked = {name.lower().removesuffix("executionprovider") for name in options.providers}
     failed = [
         f"{report.name}: {report.state}" + (f" ({report.reason})" if report.reason else "")
@@ -58,7 +58,7 @@ def conclude(
         "; ".join(failed) or None,
         crash,
         tuple(layers),
-        _in_words(fed) if verdict.ok and proof.free and not (proved and proof.general) else (),
+        _in_words(fed) if verdict.ok and proof.free and some_shapes else (),
         () if verdict.ok else proof.differences,
         tuple(fed),
     )
@@ -86,8 +86,8 @@ def _weigh(
     if failure:
         return Verdict.FAILED, failure
     if proof.broken:
-        told = "" if proof.broken.split(":")[0] in proof.structure.reason else _by_the_files(proof)
-        return Verdict.INCONCLUSIVE, f"tensor {proof.broken}" + (f"; {told}" if told else "")
+        more = "" if proof.broken.split(":")[0] in proof.structure.reason else _by_the_files(proof)
+        return Verdict.INCONCLUSIVE, f"tensor {proof.broken}" + (f"; {more}" if more else "")
     ran = [report for report in providers if report.outputs]
     agrees = bool(ran) and all(report.verdict is OutputVerdict.AGREES for report in ran)
     if proof.structure.proved and agrees:
@@ -114,9 +114,9 @@ def _failure(
     if by_files:
         return by_files
     if proof.structure.narrowed and not options.allow_narrowed:
-        told = proof.structure.narrowed[0]
-        how = next((f": {d.how}" for d in proof.differences if repr(d.tensor) in told), "")
-        return f"{told}{how} (--allow-narrowed accepts that)"
+        narrowed = proof.structure.narrowed[0]
+        how = next((f": {d.how}" for d in proof.differences if repr(d.tensor) in narrowed), "")
+        return f"{narrowed}{how} (--allow-narrowed accepts that)"
     for report in providers:
         if report.verdict is OutputVerdict.DIFFERS and (report.outputs or report.failure):
             return f"on {report.name} {report.failure or _differs(report)}{_first(proof)}"

@@ -122,7 +122,7 @@ class Verifier:
             answered = worker.answer()["times"]
         except ChildDiedError:  # it is a help, and the verdict stands without
             return tuple(providers)
-        times = {short_name(told["provider"]): told["levels"] for told in answered}
+        times = {short_name(answer["provider"]): answer["levels"] for answer in answered}
         return tuple(_with_times(report, times.get(report.name, {})) for report in providers)
 
     def _proof(
@@ -167,7 +167,7 @@ class Verifier:
                 if not proof.structure.proved:
                     break
             if proof.structure.proved:
-                return replace(proof, general=False)
+                return proof
             if _held(proof) <= _held(before):
                 break
         return proof
@@ -206,8 +206,8 @@ def _held(proof: Proof) -> int:
 
 def _with_times(report: ProviderReport, levels: dict[str, Any]) -> ProviderReport:
     timings = {
-        level: Timing(told["runs"], Times(**told["before"]), Times(**told["after"]))
-        for level, told in levels.items()
+        level: Timing(each["runs"], Times(**each["before"]), Times(**each["after"]))
+        for level, each in levels.items()
     }
     executed = (replace(each, timing=timings.get(each.level)) for each in report.executed)
     return replace(report, executed=tuple(executed))
@@ -222,7 +222,7 @@ def _provider_report(data: dict[str, Any]) -> ProviderReport:
         data["linear_nodes"],
         tuple(decode(output) for output in data["outputs"]),
         data["failure"],
-        tuple(Executed(**told) for told in data["executed"]),
+        tuple(Executed(**each) for each in data["executed"]),
     )
 
 

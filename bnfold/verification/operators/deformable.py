@@ -1,4 +1,4 @@
-"""DeformConv in float64, written from its specification: a convolution that reads where told.
+"""DeformConv in float64, written from its specification: its offsets say where it reads.
 
 Every element of a kernel reads the input at a place of its own, beside the grid, by linear
 interpolation between the elements around it; beyond the input there are zeros. So it is linear in

@@ -10,7 +10,7 @@ Shapes = Sequence[tuple[int, ...] | None]
 """The shapes of the constant inputs, in their order; None for one that is left out or varies."""
 Demand = Callable[[int, Shapes, Attributes, int | None], Shape | None]
 """Returns the shape of the input at an index, from the shapes of the constant inputs, the
-attributes and the rank of that input, where it is known; None where not even the rank is told."""
+attributes and the rank of that input, where it is known; None where not even the rank is known."""
 
 _MATRIX = 2  # axes
 

@@ -17,9 +17,9 @@ from bnfold.verification.operators.node import (
 )
 
 _LEGACY_BROADCAST = 7  # the opset from which operands broadcast as in numpy
-_MODE_BY_OUTPUTS, _MODE_BY_ATTRIBUTE = 7, 14  # the opsets from which they tell of training
+_MODE_BY_OUTPUTS, _MODE_BY_ATTRIBUTE = 7, 14  # the opsets from which these say whether it trains
 _CLIP_INPUTS = 11  # the opset from which the bounds of a Clip are inputs
-_PAD_INPUTS = 11  # the opset from which a Pad is told by inputs how much
+_PAD_INPUTS = 11  # the opset from which the pads of a Pad are an input
 
 
 def shape(call: Call) -> Array:

@@ -20,7 +20,7 @@ LARGEST = 1 << 24
 
 
 class OtherMapError(Exception):
-    """This is no linear map, or none that is looked at here."""
+    """A tensor is no linear map of those that enter, or none of the form that this module has."""
 
 
 @frozen
@@ -40,15 +40,15 @@ class Way:
 
 @frozen(eq=False)
 class Kernel:
-    """A kernel and its magnitude: what its numbers would be if all that is added had one sign.
+    """A kernel, and the magnitudes of its numbers: sums of absolute values instead of sums.
 
     Attributes:
         values: (groups, outputs, inputs, taps…). A map of every channel to itself, for which
             `alone` holds, is (channels, 1, 1, taps…), or (1, 1, 1, taps…) for any number of them.
         sizes: The magnitudes, likewise.
         begin: How far along each spatial axis the first tap stands before its position.
-        alone: Every channel is mapped to itself.
-        cropped: Elements of the tensor are left out.
+        alone: Whether every channel is mapped to itself, and to no other.
+        cropped: Whether elements at the ends of the tensor are left out.
     """
 
     values: Array
@@ -59,7 +59,7 @@ class Kernel:
 
     @property
     def is_point(self) -> bool:
-        """Whether it takes every element by itself."""
+        """Whether it maps every element to itself, times a number for its channel."""
         return self.alone and all(size == 1 for size in self.values.shape[3:])
 
     def times(self, factor: Array) -> "Kernel":

@@ -71,12 +71,12 @@ class Row:
 
     Attributes:
         kind: What it does, roughly.
-        magnitude: How a magnitude goes through it; without, a fold that goes through it cannot be
-            proved.
-        kernel: Computes it; without, onnx's reference evaluator does.
-        weight: How its weight lies, if it is linear.
-        linear_map: What it makes of linear maps; without, its output is a tensor of its own where
-            sums of weights are compared.
+        magnitude: Computes the magnitudes of its outputs; without one, a fold that goes through the
+            operator cannot be proved.
+        kernel: Computes its output in float64; without one, onnx's reference evaluator does.
+        weight: How the axes of its weight are to be read, if it is linear.
+        linear_map: Writes its output as a linear map, given its operands as such; without one, the
+            comparison of summed weights (`proof.summation`) begins anew behind the operator.
         demand: Which shapes it demands of its inputs, where it demands any.
         window: How its window goes over the input, if it has one.
         separates_channels: No channel is lost in it or mixed with another.
@@ -89,13 +89,14 @@ class Row:
         counts_elements: It counts elements along axes, as a Slice does.
         parameters: Inputs that say where it bends, or what it fills with, and are no weights.
         casts: It rounds to another type, of which nothing shows in float64.
-        decides: It makes another index, box or truth value of a difference in the last digit.
+        decides: A difference in the last digit of its input can change an index, a truth value or a
+            number of elements in its output.
         neutral: The constant that as its second operand gives back the first.
         commutes: Its two operands may change places.
         changed_in: Opsets that declare it as before, and let it compute something else in some
             cases.
-        choice: Which of its outputs holds the indices that it has chosen, if the margin of the
-            choice can be told.
+        choice: Which of its outputs holds the indices that it has chosen, if the margin of that
+            choice can be computed.
     """
 
     kind: Kind = Kind.UNKNOWN

@@ -1,4 +1,4 @@
-"""How the weight of a linear operator lies: as (groups, outputs, inputs, taps)."""
+"""Weights of linear operators, brought into one layout: (groups, outputs, inputs, taps)."""
 
 import math
 from collections.abc import Callable
@@ -13,7 +13,7 @@ class Weight:
     """A linear operator's weight.
 
     Attributes:
-        spelling: Operators that are one and the same, differently spelt, have one spelling.
+        spelling: One name for operators that can be written as one another: Gemm and MatMul.
         laid_out: Returns a weight as (groups, outputs, inputs, taps), given what the node states
             and which of its inputs the weight is; None where it is not of that form.
     """

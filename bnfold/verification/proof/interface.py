@@ -123,8 +123,8 @@ def with_inputs_of(original: onnx.ModelProto, candidate: onnx.ModelProto) -> onn
     """Return the original as it is for the inputs that the candidate takes."""
     model = onnx.ModelProto()
     model.CopyFrom(original)
-    taken = {value.name: value for value in candidate.graph.input}
+    accepted = {value.name: value for value in candidate.graph.input}
     for value in model.graph.input:
-        if value.name in taken:
-            value.type.CopyFrom(taken[value.name].type)
+        if value.name in accepted:
+            value.type.CopyFrom(accepted[value.name].type)
     return model

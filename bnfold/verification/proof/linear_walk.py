@@ -1,4 +1,4 @@
-"""Telling what a cone computes as linear maps of what enters it; see `operators.linear_map`."""
+"""Write what a cone computes as linear maps of the tensors that enter (`operators.linear_map`)."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
@@ -16,7 +16,7 @@ _MATRIX = 2  # axes
 
 
 def results(cone: Cone, constants: Mapping[str, Array]) -> list[tuple[str, Map]]:
-    """Return what a cone computes as linear maps, up to what is none, and then on from there.
+    """Return linear maps that a cone consists of: up to each operator that is none, and from there.
 
     Args:
         cone: The cone.
@@ -48,7 +48,7 @@ class _Walk:
         yield "", self._maps[self._cone.output]
 
     def _cut_before(self, node: onnx.NodeProto) -> Iterator[tuple[str, Map]]:
-        """Let what enters a node be tensors of their own, or else what it makes."""
+        """Go on with a new tensor in place of what enters a node, or else of what it makes."""
         varying = [name for name in node.input if name in self._maps]
         yield from ((node.op_type, self._maps[name]) for name in varying)
         if row_of(node).weight is not None and len(varying) == 1:

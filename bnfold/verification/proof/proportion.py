@@ -1,4 +1,4 @@
-"""Every single weight of a fold: it is the original's, times what its row and its column take.
+"""Compare every single weight with the original's, up to a factor for its output and its input.
 
 A probe sees a sum of thousands of weights at a time, and a small one can hide among them. But a
 fold only ever multiplies: along the outputs of a linear operator, along its inputs, or both,
@@ -9,9 +9,9 @@ for output p, input q and tap t of a kernel, group by group. What a and b are ne
 ratio W' / W must be the same all along an output's weights, or else, where inputs may have been
 multiplied too, of rank one.
 
-Each W' has been rounded, so two ratios of the same numbers differ by two roundings at most; what is
-told by another ratio is off by one more. Below the smallest normal number nothing is known of a
-ratio.
+Each W' has been rounded, so two ratios that should be equal differ by two roundings at most. A
+factor that follows from another one by a ratio is off by one rounding more. A number below the
+smallest normal one has too few digits for a ratio.
 """
 
 import math
@@ -39,8 +39,9 @@ class Rounding:
     """What a weight may be off by.
 
     Attributes:
-        relative: Of itself.
-        absolute: Besides, where it is below the smallest normal number and so has fewer digits.
+        relative: As a fraction of the weight.
+        absolute: What comes on top where the weight is below the smallest normal number, and so has
+            fewer digits.
         tiny: The smallest normal number.
     """
 
@@ -157,16 +158,16 @@ class _Linear:
     """A linear operator with a constant weight.
 
     Attributes:
-        node: It.
-        lies: How its weight lies.
-        index: Which of its inputs that is.
-        below: The leaves that its input is computed from.
+        node: The node.
+        layout: How the weight's axes are to be read.
+        index: Which of the node's inputs is the weight.
+        leaves: The leaves of the cone that its other input is computed from.
     """
 
     node: onnx.NodeProto
-    lies: Weight
+    layout: Weight
     index: int
-    below: tuple[str, ...]
+    leaves: tuple[str, ...]
 
     @property
     def weight(self) -> str:
@@ -183,15 +184,19 @@ class _Linear:
     @property
     def kind(self) -> tuple[object, ...]:
         """What must be alike; a Gemm is a MatMul in another spelling."""
-        return self.below, self.lies.spelling, _groups(self.node)
+        return self.leaves, self.layout.spelling, _groups(self.node)
 
 
 def _pairs(old: Cone, new: Cone) -> Iterator[tuple[_Linear, _Linear]]:
-    """Yield the linear operators that correspond, if all of them do: by what they are read from."""
+    """Yield the linear operators of both regions in pairs, if all of them have a counterpart.
+
+    Counterparts depend on the same leaves. Where several do, and the outputs of both regions have
+    the same names, names decide; else the order of computation does.
+    """
     mine, theirs = _linear_nodes(old), _linear_nodes(new)
     if {found.output for found in mine} == {found.output for found in theirs}:
         mine, theirs = (
-            sorted(found, key=lambda f: (f.below, f.output)) for found in (mine, theirs)
+            sorted(found, key=lambda f: (f.leaves, f.output)) for found in (mine, theirs)
         )
     if [found.kind for found in mine] == [found.kind for found in theirs]:
         yield from zip(mine, theirs, strict=True)
@@ -199,25 +204,25 @@ def _pairs(old: Cone, new: Cone) -> Iterator[tuple[_Linear, _Linear]]:
 
 def _linear_nodes(cone: Cone) -> list[_Linear]:
     """Return the linear operators, those of the same leaves in their order."""
-    below = {leaf: {leaf} for leaf in cone.leaves}
+    behind = {leaf: {leaf} for leaf in cone.leaves}
     for node in cone.passing:
-        leaves = set[str]().union(*(below.get(name, ()) for name in node.input))
-        below |= dict.fromkeys(node.output, leaves)
+        leaves = set[str]().union(*(behind.get(name, ()) for name in node.input))
+        behind |= dict.fromkeys(node.output, leaves)
     found = [
-        _Linear(node, lies, index, tuple(sorted(below[node.output[0]])))
-        for node, lies, index in _with_weights(cone)
+        _Linear(node, layout, index, tuple(sorted(behind[node.output[0]])))
+        for node, layout, index in _with_weights(cone)
     ]
-    return sorted(found, key=lambda linear: linear.below)
+    return sorted(found, key=lambda linear: linear.leaves)
 
 
 def _with_weights(cone: Cone) -> Iterator[tuple[onnx.NodeProto, Weight, int]]:
-    """Yield the linear operators with a constant weight: how it lies, and which input it is."""
+    """Yield the linear operators with a constant weight: its layout, and which input it is."""
     for node in cone.passing:
-        lies = row_of(node).weight
-        if lies is not None:
+        layout = row_of(node).weight
+        if layout is not None:
             constant = [i for i, n in enumerate(node.input[:2]) if cone.scope.is_constant(n)]
             if len(constant) == 1:
-                yield node, lies, constant[0]
+                yield node, layout, constant[0]
 
 
 def _groups(node: onnx.NodeProto) -> int:
@@ -229,7 +234,7 @@ def _laid_out(linear: _Linear, values: Mapping[str, Array]) -> Array | None:
     weight = values.get(linear.weight)
     if weight is None or weight.dtype.kind != "f":
         return None
-    return linear.lies.laid_out(weight, attributes_of(linear.node), linear.index)
+    return linear.layout.laid_out(weight, attributes_of(linear.node), linear.index)
 
 
 def worst_of(
@@ -265,7 +270,10 @@ def _finite(before: Array, after: Array) -> tuple[Array, Array]:
 
 
 def _along_rows(before: Array, after: Array, rounding: Rounding, *, stop: bool) -> float:
-    """Return how far each output's weights are from one multiple; `stop` where that is above 1."""
+    """Return how far each output's weights are from one multiple of the original's.
+
+    With `stop`, return as soon as that is more than is allowed: more than 1.
+    """
     worst = 0.0
     step = max(1, _AT_A_TIME // max(1, math.prod(before.shape[1:])))
     for start in range(0, before.shape[0], step):
@@ -291,8 +299,9 @@ def _along_rows(before: Array, after: Array, rounding: Rounding, *, stop: bool) 
 def _of_rank_one(before: Array, after: Array, rounding: Rounding) -> float:
     """Return how far weights (outputs, inputs, taps) are from a[p] b[q] times the original's.
 
-    The ratio at a tap's largest weight is a[p] b[q]. One output is given a factor of 1, and from
-    then on what is known of one side tells the other; each step adds the error of a ratio.
+    The ratio at the tap with the largest weight is a[p] b[q]. One output's factor is set to 1. The
+    ratios of its weights then are the factors of their inputs, which give the factors of further
+    outputs, and so on. Each of these steps adds the error of a ratio.
     """
     place = np.argmax(np.abs(after), axis=-1)[..., None]
     one, other = (np.take_along_axis(array, place, -1)[..., 0] for array in (before, after))
@@ -316,9 +325,9 @@ class _Side:
 
     Attributes:
         value: The factors; NaN where they are unknown.
-        steps: How many ratios each was told by.
-        origin: The row whose factor was set to 1 for it; those of different origin tell nothing
-            about what they have in common.
+        steps: How many ratios led to each.
+        origin: The row whose factor was set to 1 for it. A weight whose two factors have different
+            origins can not be compared.
     """
 
     value: Array
@@ -344,7 +353,7 @@ def _factors(ratio: Array, known: Array) -> tuple[_Side, _Side]:
 
 
 def _learn(mine: _Side, theirs: _Side, ratio: Array, known: Array) -> bool:
-    """Learn factors of one side from those of the other; return whether there were any."""
+    """Compute unknown factors of one side from those of the other; return whether any were."""
     telling = known & np.isnan(mine.value)[:, None] & ~np.isnan(theirs.value)
     rows = np.flatnonzero(telling.any(axis=1))
     if not rows.size:

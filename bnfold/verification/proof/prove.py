@@ -67,7 +67,8 @@ class Proof:
         broken: Why a probe failed whose inputs are the same in both models; empty if none did.
         differences: Where the two models are known to differ, the first first.
         free: Whether the inputs may have several shapes.
-        general: Whether the proof holds for all shapes of the inputs.
+        seen_shapes_only: Whether it was found with the shapes that tensors had when the original
+            ran; of others it says nothing then.
     """
 
     structure: Structure
@@ -79,7 +80,7 @@ class Proof:
     interface: str = ""
     broken: str = ""
     free: bool = False
-    general: bool = True
+    seen_shapes_only: bool = False
     differences: tuple[Difference, ...] = ()
 
 
@@ -151,6 +152,7 @@ class _Prover:
             fed = first.proto
         known, self.integers = known_shapes(fed)
         self.known = known
+        self.shapes_seen = bool(shapes)
         self.prober = Prober({**known, **shapes}, seed, free=has_free_lengths(fed.graph))
         self.interface = unlike_interface(
             first.proto.graph, second.proto.graph, by_name=options.match_outputs_by_name
@@ -171,7 +173,7 @@ class _Prover:
         named = tuple(self._named_probe(region, structure) for region in self.regions)
         proof = Proof(
             structure, (*named, *self.seeker.found), taps=self.taps, unsure=self._asked(structure),
-            interface=self.interface, free=self.prober.free,
+            interface=self.interface, free=self.prober.free, seen_shapes_only=self.shapes_seen,
         )  # fmt: skip
         broken = self.seeker.broken
         if structure.proved and not broken and not self.prober.narrowed:

@@ -27,11 +27,12 @@ _RANKS = (4, 3, 2, 5, 1, 0)
 _TARGETS = (6, 12, 24, 48, 96, 1 << 20)
 """Lengths to which the longest spatial axis is cut down, in the order of trying."""
 _TOGETHER = 64
-"""Indices of the longest axis that have nonzero elements in the same sparse sample, at most …"""
+"""In a sparse sample at most so many indices of the longest axis have a nonzero element …"""
 _SPARSE = (2, 32)
-"""… as long as there are no fewer and no more sparse samples than these."""
+"""… unless that takes more sparse samples than 32; there are 2 at least."""
 _CHEAP = 1 << 13
-"""Elements in all sparse samples; up to there they are made more, until each has but one."""
+"""As long as all sparse samples have no more elements than this together there are more of them,
+until each has one nonzero element."""
 _OTHERS = 5
 """Samples that are not sparse."""
 _KEPT = 1 << 16
@@ -41,10 +42,11 @@ _HUGE = (63.0, 126.0)
 
 
 _INDICES = 4.0
-"""Integers of many bits are smaller than this: they may be indices, or amounts."""
+"""Integers of 32 and 64 bits are smaller than this: they may be indices, or numbers of elements."""
 _SCATTER = 1009.0
+"""A sample is multiplied by this before its fraction is dropped, so that few integers repeat."""
 _NEAR = 61.0
-"""So near to the ends of their range most integers of few bits are."""
+"""Two thirds of the integers of 8 and 16 bits lie this near to an end of their range."""
 
 
 def trials(
@@ -246,7 +248,7 @@ def _scattered(rng: np.random.Generator, shape: tuple[int, ...], indices: Array)
 
 
 def as_integers(sample: Array, dtype: np.dtype[np.generic]) -> Array:
-    """Return a sample as integers: from all ends of narrow types, else such as index something.
+    """Return a sample as integers: of narrow types near both ends of the range, else small ones.
 
     Zero stays zero. Arithmetic with 8 or 16 bits wraps around, which floating point does not.
     """

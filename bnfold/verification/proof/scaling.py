@@ -3,7 +3,7 @@
 Cross-layer equalization multiplies the channels of a tensor and divides what reads them, through a
 Relu where the factors are positive. The tensors between may keep their names. Such a tensor is not
 the original's, and not wrong either, as long as all that is computed from it takes the factors back
-exactly. What they are nobody says; they show in what a probe computes.
+exactly. No file states the factors: they are found by comparing what a probe computes.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,9 +18,10 @@ from bnfold.verification.operators.node import EvaluationError
 _AXES = (1, -1)
 """Where channels are: behind the batch, or last."""
 _STEPS = 8
-"""In so many steps it is told how much of the magnitude of a number is left."""
+"""What share of its magnitude is left of a number is rounded to eighths: among elements of which
+a like share is left, the largest gives the factor."""
 _NEAR = 0.01
-"""A part of the largest element, by which arrays differ at most that may be multiples."""
+"""Multiples of each other differ by no more than this part of the largest element."""
 
 
 @frozen
@@ -30,7 +31,7 @@ class Factors:
     Attributes:
         axis: 1 or −1.
         values: One for each channel, float64.
-        shifts: What is added then.
+        shifts: What is added to each channel after that, float64.
     """
 
     axis: int
@@ -74,12 +75,12 @@ class Factors:
 
 @frozen
 class Multiplied:
-    """What of a candidate's region is the original's times factors.
+    """Which tensors at the border of a candidate's region are the original's times factors.
 
     Attributes:
-        entering: By which the tensors that enter are multiplied.
-        along: The axis along which the output may be multiplied; None where it may not.
-        shifted: It may be shifted, too.
+        entering: The factors of tensors that enter, by name.
+        along: The axis along which the output may be multiplied; None where it may not be.
+        shifted: Whether the output may be shifted, too.
     """
 
     entering: Mapping[str, Factors] = field(default_factory=dict)
@@ -134,17 +135,18 @@ def factors_between(
     near = there = np.zeros((len(known[0].old), 1))
     if shifted:  # where nothing enters, nothing but the shift is seen
         near, there = _element(known, lambda sample: -sample.size)
-    far, beyond = _element(known, lambda sample: _telling(sample.old - near, sample.size))
+    far, beyond = _element(known, lambda sample: _score(sample.old - near, sample.size))
     values = np.where(far != near, (beyond - there) / (far - near), 1.0)[:, 0]
     shifts = there[:, 0] - values * near[:, 0]
     finite = np.isfinite(values) & np.isfinite(shifts)
     return Factors(axis, values, shifts) if finite.all() else None
 
 
-def _telling(values: Array, sizes: Array) -> Array:
-    """Return how well the numbers of a channel tell its factor: in steps, and the large ones best.
+def _score(values: Array, sizes: Array) -> Array:
+    """Return how well each number of a channel shows the channel's factor.
 
     Where terms have cancelled one another, their roundings are large beside what is left of them.
+    So the share of the magnitude that is left counts first, in `_STEPS`, and then the size.
     """
     values = np.abs(values)
     steps = np.round(_STEPS * values / sizes)

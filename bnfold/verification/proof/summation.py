@@ -1,10 +1,10 @@
-"""Every coefficient of a sum: branches that are one operator now are the sum of what they were.
+"""Compare every weight of an operator with the sum of the branches that it stands for.
 
 A probe sees a sum of thousands of weights at a time, and the factors that `proportion` looks for
-say nothing of what is a sum. So both models are told as linear maps, in float64, and the kernels
-are compared number by number. Where behind the sum there is nothing that multiplies or adds
-constants, they must be the same, and the biases too; else, as in `proportion`, but for a factor for
-each output and each input.
+say nothing of a sum. So both regions are written as linear maps of what enters, in float64, and the
+kernels are compared number by number. They must be the same, and the biases too, where nothing
+behind the sum multiplies by constants or adds any. Elsewhere they may differ by a factor for each
+output and each input, as in `proportion`.
 """
 
 import math
@@ -24,8 +24,8 @@ _NOISE = 2.0**-48
 """What float64 may be off by, relative to the magnitude of a sum."""
 
 _EACH = 4
-"""Times the error of one fold that the numbers of a sum may have, where each was made in float32
-and then they were added up in float32."""
+"""A number of a sum may have so many times the error of one fold where each of its terms was
+rounded to float32 before they were added up in float32."""
 
 
 @np.errstate(all="ignore")

@@ -43,7 +43,7 @@ from bnfold.verification.runs.userdata import load_inputs
 from bnfold.verification.verdict import ProviderState
 
 _JITTERS = 2
-_UNTOLD = 3
+_MORE_INPUTS = 3
 """Further inputs that are tried where outputs are empty or the same everywhere."""
 
 Attempts = Iterable[list[Feed]]
@@ -165,7 +165,7 @@ class Originals:
             return self.run(self.path, DISABLE_ALL, provider, "the original", notes=True)
         first: CannotRunError | None = None
         likeliest: tuple[Run, Sequence[Feed]] | None = None
-        untold = 0
+        uninformative = 0
         for feeds in attempts:
             more = self._of_other_sizes(feeds[0])
             try:
@@ -185,14 +185,14 @@ class Originals:
                 continue
             if likeliest is None or _telling(result) > _telling(likeliest[0]):
                 likeliest = result, feeds
-            untold += 1
-            if _telling(likeliest[0]) == 1 or untold > _UNTOLD:
+            uninformative += 1
+            if _telling(likeliest[0]) == 1 or uninformative > _MORE_INPUTS:
                 break
         if likeliest is None:
             raise self._advised(first)
         result, self.feeds = likeliest
-        if result.taken is not None:
-            self.feeds = [*self.feeds, result.taken]
+        if result.also_run is not None:
+            self.feeds = [*self.feeds, result.also_run]
             self.labels = ["", f" for {_described(self.feeds)}"]
         return result
 

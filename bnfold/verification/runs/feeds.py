@@ -72,17 +72,17 @@ def of_other_sizes(
         seed: Seed of all values.
     """
     given = _given_sizes(specs, shapes)
-    taken = _taken_sizes(specs, feed)
+    usual = _sizes_of(specs, feed)
     batch = _batch(specs)
-    free = [symbol for symbol in taken if symbol not in given]
+    free = [symbol for symbol in usual if symbol not in given]
     for several, odd in ((True, True), (True, False), (False, True)):
-        sizes = dict(taken)
+        sizes = dict(usual)
         for symbol in free:
             if symbol in batch:
                 sizes[symbol] += several
             elif odd:
                 sizes[symbol] = _odd(sizes[symbol])
-        if sizes != taken and all(_volume(spec, sizes) <= _VOLUME for spec in specs):
+        if sizes != usual and all(_volume(spec, sizes) <= _VOLUME for spec in specs):
             rng = np.random.default_rng(seed)
             yield {spec.name: _value(spec, sizes, rng, "any") for spec in specs}
 
@@ -92,7 +92,7 @@ def _odd(size: int) -> int:
     return size + 3 - size % 2
 
 
-def _taken_sizes(specs: Sequence[InputSpec], feed: Mapping[str, Any]) -> dict[str, int]:
+def _sizes_of(specs: Sequence[InputSpec], feed: Mapping[str, Any]) -> dict[str, int]:
     """Return the sizes of the symbolic dimensions."""
     return {
         dim: int(size)

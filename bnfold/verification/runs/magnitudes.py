@@ -67,5 +67,5 @@ def groups(values: Array) -> list[Group]:
             left &= ~above
     if not found:
         return whole
-    taken = np.logical_or.reduce([group.where for group in found])
-    return [Group(np.asarray(~taken), mask=False), *reversed(found)]
+    covered = np.logical_or.reduce([group.where for group in found])
+    return [Group(np.asarray(~covered), mask=False), *reversed(found)]

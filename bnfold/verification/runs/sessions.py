@@ -58,7 +58,7 @@ class Run:
         linear_nodes: The same for the linear operators only.
         executed: Number of nodes that were executed for the first feed, by operator.
         seconds: How long it took to load the model, and to run it for the first time.
-        taken: The feed that was run as well, of those that might be.
+        also_run: The first of the further feeds that the model took; None if it took none.
         session: The session, to run it again, where it was profiled and takes little memory.
     """
 
@@ -68,7 +68,7 @@ class Run:
     linear_nodes: dict[str, int] = field(default_factory=dict)
     executed: dict[str, int] = field(default_factory=dict)
     seconds: tuple[float, float] = (0.0, 0.0)
-    taken: Feed | None = None
+    also_run: Feed | None = None
     session: "InferenceSession | None" = None
 
 
@@ -180,15 +180,15 @@ def run(
         outputs += [_run_once(session, feed, names) for feed in feeds[1:]]
     except Exception as error:  # noqa: BLE001 - likewise
         raise CannotRunError(first_sentence(error)) from None
-    taken = None
+    also_run = None
     for feed in more:
         with contextlib.suppress(Exception):
             outputs.append(_run_once(session, feed, names))
-            taken = feed
+            also_run = feed
             break
     described = _described(session, outputs, executed, (loaded - started, ran - loaded))
     little = profile is not None and not overrides and _resident() - resident <= LITTLE
-    result = replace(described, taken=taken, session=session if little else None)
+    result = replace(described, also_run=also_run, session=session if little else None)
     del session, values  # in this order: the session reads the values
     return result
 
