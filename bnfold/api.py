@@ -134,20 +134,27 @@ def _require_statistics_options(given: object) -> None:
         raise TypeError(f"statistics takes StatisticsOptions, or None for none, not {given!r}")
 
 
-def options_of(report: Mapping[str, Any]) -> FileKeywords:
+def options_of(
+    report: Mapping[str, Any],
+    inputs: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
+) -> FileKeywords:
     """Return the options with which a model was folded, to repeat it: `fold_file` takes them.
 
     Args:
         report: The report, as JSON or `Report.to_dict` tells it.
+        inputs: The inputs of the verification, where they were arrays: a report holds their
+            digests only.
 
     Raises:
-        RequestError: It is no report of a folded model, or does not tell the options.
+        RequestError: It is no report of a folded model, or does not tell the options; or the
+            inputs are not those of that run.
     """
     told = report.get("options") if "source" in report else None
     if told is None:
         raise RequestError("this is no report of folding a model that tells with what options")
     verify, statistics = told["verify"], told["statistics"]
-    keywords = {**told, "verify": None if verify is None else VerifyOptions.from_dict(verify)}
+    verified = None if verify is None else VerifyOptions.from_dict(verify, inputs)
+    keywords = {**told, "verify": verified}
     if statistics is not None:
         from bnfold.statistics.options import StatisticsOptions
 

@@ -1,14 +1,19 @@
 """Models, and inputs, that are in memory rather than in files."""
 
 import json
+import signal
+import subprocess
+import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import ml_dtypes
 import numpy as np
 import onnx
 import pytest
-from commandline import MODELS, convolution, files, load, normalizations
+from commandline import ENVIRONMENT, MODELS, convolution, files, load, normalizations
 
 import bnfold
 
@@ -136,3 +141,166 @@ def test_what_is_no_model_is_told_by_its_type(tmp_path: Path) -> None:
         bnfold.verify(convolution(), convolution(), options=nothing)
     with pytest.raises(TypeError, match="statistics takes StatisticsOptions, or None"):
         bnfold.fold_file("net.onnx", statistics="data")  # type: ignore[arg-type]
+
+
+DIGITS = MODELS / "digits.onnx"
+
+
+def digits(count: int) -> dict[str, np.ndarray[Any, Any]]:
+    with np.load(MODELS / "digits_test.npz") as data:
+        return {"image": data["image"][:count]}
+
+
+@pytest.mark.parametrize(
+    ("inputs", "shapes"),
+    [
+        (digits(5), [5]),
+        ([digits(2), digits(3)], [2, 3]),
+        ({"image": digits(4)["image"].astype(">f4")}, [4]),
+        ({"image": digits(4)["image"].transpose(2, 3, 0, 1).copy().transpose(2, 3, 0, 1)}, [4]),
+    ],
+)
+def test_inputs_may_be_arrays(inputs: Any, shapes: list[int], scratch: Path) -> None:
+    options = bnfold.VerifyOptions(inputs=inputs, providers=("cpu",), time=0)
+    found = bnfold.fold(load(DIGITS)).verify(options=options)
+    assert found.verdict == "passed"
+    assert [list(fed["image"]) for fed in found.input_shapes] == [[n, 1, 8, 8] for n in shapes]
+    assert files(scratch) == set()
+
+
+def test_arrays_verify_what_the_same_numbers_in_a_file_do(tmp_path: Path) -> None:
+    np.savez(tmp_path / "data.npz", image=digits(6)["image"])
+    found = [
+        bnfold.verify(DIGITS, DIGITS, options=bnfold.VerifyOptions(inputs=inputs, time=0))
+        for inputs in (digits(6), str(tmp_path / "data.npz"))
+    ]
+    first, second = ([o.to_dict() for p in each.providers for o in p.outputs] for each in found)
+    assert first == second != []
+
+
+def network(kind: int, given: onnx.TypeProto, node: onnx.NodeProto) -> onnx.ModelProto:
+    """Return a model of one node from one input to one output of a tensor type."""
+    made = onnx.helper.make_tensor_value_info("y", kind, None)
+    graph = onnx.helper.make_graph([node], "g", [onnx.helper.make_value_info("x", given)], [made])
+    opsets = [onnx.helper.make_opsetid("", 18)]
+    return onnx.helper.make_model(graph, opset_imports=opsets, ir_version=9)
+
+
+def test_sequences_and_texts_are_fed() -> None:
+    tensor = onnx.helper.make_tensor_type_proto(onnx.TensorProto.FLOAT, ["n"])
+    joining = onnx.helper.make_node("ConcatFromSequence", ["x"], ["y"], axis=0)
+    sequence = onnx.helper.make_sequence_type_proto(tensor)
+    arrays = [np.ones(2, np.float32), np.arange(3, dtype=np.float32)]
+    text = onnx.helper.make_tensor_type_proto(onnx.TensorProto.STRING, ["n"])
+    same = onnx.helper.make_node("Identity", ["x"], ["y"])
+    words = np.asarray(["one", "another"], dtype=object)
+    for model, given in (
+        (network(onnx.TensorProto.FLOAT, sequence, joining), arrays),
+        (network(onnx.TensorProto.STRING, text, same), words),
+    ):
+        options = bnfold.VerifyOptions(inputs={"x": given}, providers=("cpu",), time=0)
+        found = bnfold.verify(model, model, options=options)
+        assert [provider.state for provider in found.providers] == ["ran"], found
+        assert found
+        assert found.input_shapes == ({"x": (2,)},)
+    with pytest.raises(bnfold.RequestError, match="the model takes one array, and no list for 'x'"):
+        bnfold.verify(model, model, options=bnfold.VerifyOptions(inputs={"x": arrays}))
+
+
+@pytest.mark.parametrize(
+    ("inputs", "told"),
+    [
+        (3, "inputs takes a path, a mapping of arrays .*, or a list of such, not int"),
+        (np.zeros(3), "or a list of such, not ndarray"),
+        ([np.zeros(3)], "or a list of such, not a list that holds ndarray"),
+        ({"x": 1.5}, r"inputs\['x'\] takes an array, .* not float: numpy\.asarray makes one"),
+        ({"x": [1.0]}, r"inputs\['x'\] takes an array, .* not float"),
+        ({0: np.zeros(3)}, "inputs are named by strings, not int"),
+    ],
+)
+def test_what_is_no_input_is_told_by_its_type(inputs: Any, told: str) -> None:
+    with pytest.raises(TypeError, match=told):
+        bnfold.VerifyOptions(inputs=inputs)
+
+
+def test_arrays_that_do_not_fit_are_told() -> None:
+    image = digits(1)["image"]
+    refused = {
+        "the model has no input 'pixels'; it has image": {"pixels": image},
+        "the inputs: lacks the input 'image'": {},
+        "'image' is float64, where the model takes float32": {"image": image.astype(float)},
+        r"'image' is of shape \[8, 8\], where the model takes \[": {"image": image[0, 0]},
+    }
+    for told, inputs in refused.items():
+        with pytest.raises(bnfold.RequestError, match=told):
+            bnfold.verify(DIGITS, DIGITS, options=bnfold.VerifyOptions(inputs=inputs))
+
+
+def test_what_cannot_be_fed_from_python_is_told() -> None:
+    given = {"x": np.zeros(3, ml_dtypes.bfloat16)}
+    told = r"inputs\['x'\] is of bfloat16, which ONNX Runtime cannot be fed from Python"
+    with pytest.raises(bnfold.RequestError, match=told):
+        bnfold.VerifyOptions(inputs=given)
+    with pytest.raises(bnfold.RequestError, match="is an empty list"):
+        bnfold.VerifyOptions(inputs=[])
+    kind = onnx.TensorProto.BFLOAT16
+    model = network(
+        kind,
+        onnx.helper.make_tensor_type_proto(kind, [3]),
+        onnx.helper.make_node("Identity", ["x"], ["y"]),
+    )
+    options = bnfold.VerifyOptions(inputs={"x": np.zeros(3, np.float32)})
+    told = "'x' is float32, where the model takes bfloat16, which ONNX Runtime cannot be fed"
+    with pytest.raises(bnfold.RequestError, match=told):
+        bnfold.verify(model, model, options=options)
+
+
+def test_options_with_arrays_are_compared_by_their_numbers() -> None:
+    some, same = (bnfold.VerifyOptions(inputs=digits(2)) for _ in range(2))
+    assert some == same
+    assert hash(some) == hash(same)
+    assert some != bnfold.VerifyOptions(inputs={"image": digits(2)["image"] + 1})
+    assert some != bnfold.VerifyOptions()
+    assert some != "inputs"
+
+
+def test_a_run_with_arrays_is_repeated_from_its_report(tmp_path: Path) -> None:
+    options = bnfold.VerifyOptions(inputs=digits(3), seed=5)
+    report = bnfold.fold_file(load(DIGITS), tmp_path / "first.onnx", verify=options)
+    told = json.loads(json.dumps(report.to_dict()))
+    (fed,) = told["options"]["verify"]["inputs"]
+    assert (fed["image"]["dtype"], fed["image"]["shape"]) == ("float32", [3, 1, 8, 8])
+    keywords = bnfold.options_of(told, inputs=digits(3))
+    assert keywords["verify"] == options
+    again = bnfold.fold_file(load(DIGITS), tmp_path / "again.onnx", **keywords)
+    assert again.options == report.options
+    with pytest.raises(bnfold.RequestError, match="the inputs were arrays, which are not told"):
+        bnfold.options_of(told)
+    with pytest.raises(bnfold.RequestError, match="these inputs are others"):
+        bnfold.options_of(told, inputs=digits(2))
+    report.to_html(tmp_path / "report.html")
+    assert "3, 1, 8, 8" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_nothing_is_left_of_arrays_when_the_process_is_killed(scratch: Path) -> None:
+    code = (
+        "import os, signal, sys, numpy as np, bnfold\n"
+        "def killed(step):\n"
+        "    if 'running' in step:\n"
+        "        sys.stdout.write(' '.join(os.listdir(sys.argv[2])))\n"
+        "        sys.stdout.flush()\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "inputs = {'image': np.zeros((1, 1, 8, 8), np.float32)}\n"
+        "options = bnfold.VerifyOptions(inputs=inputs)\n"
+        "bnfold.verify(sys.argv[1], sys.argv[1], options=options, step=killed)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, DIGITS, scratch],
+        env={**ENVIRONMENT, "TMPDIR": str(scratch)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert done.stdout.startswith("bnfold-")
+    until = time.monotonic() + 60
+    while list(scratch.glob("bnfold-*")) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not list(scratch.glob("bnfold-*"))

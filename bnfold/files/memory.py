@@ -42,8 +42,8 @@ class HeldTensor:
 
     @property
     def size(self) -> int:
-        """How many bytes there are, about."""
-        return int(self.tensor.ByteSize())  # with its name; `raw_data` would be copied
+        """How many bytes there are."""
+        return byte_count(self.tensor)  # `raw_data` would be copied
 
     def read(self, offset: int, length: int) -> memoryview:
         """Return `length` bytes from `offset` on."""
@@ -108,7 +108,7 @@ class Copier:
     def _copy_message(self, source: Message, target: Message) -> None:
         if isinstance(source, onnx.TensorProto):
             self._copy_tensor(source, target)
-        elif isinstance(source, _ON_THE_WAY) and source.ByteSize() >= BULKY:
+        elif isinstance(source, _ON_THE_WAY) and _is_bulky(source):
             self._copy_fields(source, target)
         else:
             target.CopyFrom(source)
@@ -132,6 +132,14 @@ class Copier:
         explicit = source.HasField("data_location")
         Reference(f"{HELD}{len(self.held)}", 0, length, explicit=explicit).put(target)
         self.held.append(HeldTensor(source))
+
+
+def _is_bulky(message: Message) -> bool:
+    """Return whether a message is too large to be copied whole; protobuf serialises it to tell."""
+    try:
+        return int(message.ByteSize()) >= BULKY
+    except EncodeError:  # it has more than 2 GB, or is nested too deep, which is seen on the way
+        return True
 
 
 def _encode(unknown: UnknownFieldSet) -> Iterator[bytes]:

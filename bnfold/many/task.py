@@ -48,8 +48,8 @@ class Task:
     def from_anywhere(self) -> "Task":
         """Return the same task for a process that has another current folder."""
         verify, statistics = self.how.verify, self.how.statistics
-        if verify is not None and verify.inputs is not None:
-            verify = replace(verify, inputs=Path(verify.inputs).absolute())
+        if verify is not None and verify.inputs_path is not None:
+            verify = replace(verify, inputs=verify.inputs_path.absolute())
         if statistics is not None and statistics.data is not None:
             statistics = replace(statistics, data=Path(statistics.data).absolute())
         return replace(

@@ -1,12 +1,16 @@
 """What a caller may choose about a verification."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bnfold.errors import RequestError
 from bnfold.plain import Plain, fields_of
+
+if TYPE_CHECKING:
+    from bnfold.verification.arrays import Feeds
 
 _LONGEST = 10_000_000
 """Seconds, a third of a year; systems do not wait much longer at once."""
@@ -16,7 +20,7 @@ _BYTES_PER_SECOND = 1 << 22
 _NODES_PER_SECOND = 1 << 7
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class VerifyOptions(Plain):
     """How to verify.
 
@@ -24,7 +28,9 @@ class VerifyOptions(Plain):
         providers: Execution providers by short name (`cpu`, `cuda`, `openvino`, ...), in any
             case. Empty means the CPU, and CUDA where it really works.
         inputs: The user's own inputs: .npz, .npy, a folder with `input_*.pb` or with
-            `test_data_set_*` folders, or Polygraphy's JSON. None means generated ones.
+            `test_data_set_*` folders, or Polygraphy's JSON. Or arrays: a mapping of arrays by the
+            inputs' names, or a list of such, one for each run; a sequence is a list of arrays.
+            None means generated ones.
         shapes: Shapes of generated inputs, by input name; the rest is solved.
         thorough: Measure rounding noise with a float64 reference and one-ulp jitter, and tell
             the error of every layer.
@@ -38,7 +44,7 @@ class VerifyOptions(Plain):
     """
 
     providers: tuple[str, ...] = ()
-    inputs: str | Path | None = None
+    inputs: str | Path | Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     thorough: bool = False
     seed: int = 0
@@ -52,7 +58,12 @@ class VerifyOptions(Plain):
 
         Raises:
             RequestError: A value cannot be used.
+            TypeError: The inputs are neither a path nor arrays by name.
         """
+        if not isinstance(self.inputs, str | PathLike | None):
+            from bnfold.verification.arrays import as_feeds
+
+            object.__setattr__(self, "inputs", as_feeds(self.inputs))
         if isinstance(self.providers, str):
             raise RequestError(f"providers is a tuple of names, not {self.providers!r}")
         if not 0 <= self.seed < _LARGEST_SEED:
@@ -67,16 +78,68 @@ class VerifyOptions(Plain):
                 f"and at most {_LONGEST}"
             )
 
+    def __eq__(self, other: object) -> bool:
+        """Return whether they say the same; arrays are the same if all their numbers are."""
+        if not isinstance(other, VerifyOptions):
+            return NotImplemented
+        return self.to_dict() == other.to_dict()
+
+    def __hash__(self) -> int:
+        """Return a number that is the same for options that say the same."""
+        return hash((self.seed, self.thorough, self.timeout, self.time))
+
+    @property
+    def arrays(self) -> "Feeds | None":
+        """The inputs, if they are arrays."""
+        return self.inputs if isinstance(self.inputs, tuple) else None
+
+    @property
+    def inputs_path(self) -> Path | None:
+        """Where the inputs are, if they are in files."""
+        return Path(self.inputs) if isinstance(self.inputs, str | PathLike) else None
+
     def to_dict(self) -> dict[str, Any]:
-        """Return the options as plain JSON-able data; the inputs can be found from any folder."""
-        inputs = None if self.inputs is None else str(Path(self.inputs).absolute())
-        return {**fields_of(self), "inputs": inputs}
+        """Return the options as plain JSON-able data.
+
+        Paths are found from any folder; of arrays the dtypes, shapes and digests are told.
+        """
+        rest = fields_of(replace(self, inputs=None))
+        return {**rest, "inputs": self._inputs_told()}
+
+    def _inputs_told(self) -> str | list[dict[str, Any]] | None:
+        if self.arrays is not None:
+            from bnfold.verification.arrays import described
+
+            return described(self.arrays)
+        return None if self.inputs_path is None else str(self.inputs_path.absolute())
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> "VerifyOptions":
-        """Return the options that `to_dict` gave."""
+    def from_dict(
+        cls,
+        data: Mapping[str, Any],
+        inputs: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
+    ) -> "VerifyOptions":
+        """Return the options that `to_dict` gave.
+
+        Args:
+            data: The options, as plain data.
+            inputs: The inputs, where they were arrays, of which plain data hold digests only.
+
+        Raises:
+            RequestError: They are needed and not given, or they are others.
+        """
         shapes = {name: tuple(shape) for name, shape in data["shapes"].items()}
-        return cls(**{**data, "providers": tuple(data["providers"]), "shapes": shapes})
+        providers = tuple(data["providers"])
+        made = cls(**{**data, "providers": providers, "shapes": shapes, "inputs": None})
+        told = data["inputs"]
+        if not isinstance(told, list):
+            return replace(made, inputs=told)
+        if inputs is None:
+            raise RequestError("the inputs were arrays, which are not told: give them as inputs=")
+        made = replace(made, inputs=inputs)
+        if made.to_dict()["inputs"] != told:
+            raise RequestError("these inputs are others than those that were given then")
+        return made
 
 
 def enough_time(size: int, nodes: int) -> float:

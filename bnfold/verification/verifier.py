@@ -14,6 +14,7 @@ from bnfold.files.scratch import scratch_folder
 from bnfold.files.walk import node_count
 from bnfold.processes.worker import ChildDiedError, Worker
 from bnfold.region import Region
+from bnfold.verification.arrays import write
 from bnfold.verification.comparison import OutputComparison, OutputVerdict, decode
 from bnfold.verification.conclude import conclude
 from bnfold.verification.gain import Executed, Times, Timing
@@ -60,13 +61,15 @@ class Verifier:
             with open_model(self._original) as opened:
                 seconds = enough_time(opened.size, node_count(opened.proto))
         options = replace(self._options, timeout=seconds)
+        given = options.arrays
         with contextlib.ExitStack() as stack:
             folder = stack.enter_context(scratch_folder())
             self._worker = Worker(_CHILD, seconds, self._step)
             stack.callback(self._worker.close)
+            plain = (options if given is None else replace(options, inputs=None)).to_dict()
             self._worker.send(
-                "original", path=str(self._original.absolute()), options=options.to_dict(),
-                folder=str(folder),
+                "original", path=str(self._original.absolute()), options=plain,
+                folder=str(folder), arrays=None if given is None else write(given, folder),
             )  # fmt: skip
             self._exits = stack.pop_all()
         return self

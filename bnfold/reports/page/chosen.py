@@ -39,7 +39,7 @@ def _part(name: str, value: Data | None) -> Iterator[tuple[str, str]]:
 
 def _told(value: object) -> str:
     if isinstance(value, list):
-        return ", ".join(map(str, value))
+        return ", ".join(map(_told, value))
     if isinstance(value, dict):
         return "; ".join(f"{name} {_told(item)}" for name, item in value.items())
     return str(value)

@@ -19,7 +19,7 @@ from bnfold.verification.options import VerifyOptions, enough_time
 from bnfold.verification.proof.drawing import random_outputs
 from bnfold.verification.runs.compare import is_telling
 from bnfold.verification.runs.feeds import generated, of_other_sizes
-from bnfold.verification.runs.inputs import Feed, InputSpec, input_specs, shape_text
+from bnfold.verification.runs.inputs import Feed, InputSpec, input_specs, shape_of, shape_text
 from bnfold.verification.runs.jitter import jittered_feeds, jittered_weights
 from bnfold.verification.runs.loadable import runnable
 from bnfold.verification.runs.providers import (
@@ -39,7 +39,7 @@ from bnfold.verification.runs.sessions import (
     run,
 )
 from bnfold.verification.runs.trial import Trial
-from bnfold.verification.runs.userdata import load_inputs
+from bnfold.verification.runs.userdata import fed_arrays, load_inputs
 from bnfold.verification.verdict import ProviderState
 
 _JITTERS = 2
@@ -130,9 +130,12 @@ class Originals:
     def _attempts(self, model: onnx.ModelProto) -> Attempts:
         """Return lists of feeds to try until the original takes one."""
         self._specs = specs = input_specs(model)
-        if self.options.inputs is not None:
+        if self.options.arrays is not None:
+            return [fed_arrays(self.options.arrays, specs)]
+        path = self.options.inputs_path
+        if path is not None:
             names = [output.name for output in model.graph.output]
-            fed, self.expected = load_inputs(Path(self.options.inputs), specs, names)
+            fed, self.expected = load_inputs(path, specs, names)
             return [fed]
         return generated(specs, self.options.shapes, seed=self.options.seed, count=1)
 
@@ -285,7 +288,7 @@ def _telling(run: Run) -> float:
 
 def _described(feeds: Sequence[Feed]) -> str:
     """Return the shape of the first input that is of another in the last feed."""
-    shapes = [{name: np.shape(value) for name, value in feed.items()} for feed in feeds]
+    shapes = [{name: shape_of(value) for name, value in feed.items()} for feed in feeds]
     name = next((n for n in shapes[-1] if shapes[-1][n] != shapes[0].get(n)), "")
     return f"{name} {list(shapes[-1].get(name, ()))}"
 

@@ -13,8 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from bnfold.files import opened
 from bnfold.verification.comparison import OutputComparison, Outputs, OutputVerdict, encode
 from bnfold.verification.gain import Timing
@@ -30,6 +28,7 @@ from bnfold.verification.runs.compare import (
 )
 from bnfold.verification.runs.decisions import judge_flips
 from bnfold.verification.runs.float64 import true_outputs
+from bnfold.verification.runs.inputs import shape_of
 from bnfold.verification.runs.layers import compare_layers, shapes_inside
 from bnfold.verification.runs.loadable import runnable
 from bnfold.verification.runs.providers import caught_stderr, resolve, short_name
@@ -73,7 +72,7 @@ class Bench:
         return {
             "providers": [self._compared(candidate, baseline) for baseline in baselines],
             "fed": [
-                {name: np.shape(value) for name, value in feed.items()}
+                {name: shape_of(value) for name, value in feed.items()}
                 for feed in self.originals.feeds
             ],
         }
@@ -254,7 +253,7 @@ class Bench:
         self.announce("looking at the shapes of the original's tensors")
         found: list[dict[str, tuple[int, ...]]] = []
         for feed in feeds:
-            found.append({name: np.shape(feed[name]) for name in names if name in feed})
+            found.append({name: shape_of(feed[name]) for name in names if name in feed})
             with contextlib.suppress(CannotRunError):
                 found[-1] |= shapes_inside(self.path, rest, provider, feed)
         return {"shapes": found}

@@ -1,9 +1,11 @@
 """The child process that runs both models; its commands are the methods of `Service`."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from bnfold.processes.child import Announce, serve
+from bnfold.verification.arrays import read
 from bnfold.verification.options import VerifyOptions
 from bnfold.verification.runs.bench import Bench
 
@@ -22,9 +24,16 @@ class Service:
             raise RuntimeError("there is no original to compare with")
         return self._bench
 
-    def original(self, path: str, options: dict[str, Any], folder: str) -> dict[str, Any]:
-        """Load and run the original; ONNX Runtime may write into the folder."""
+    def original(
+        self, path: str, options: dict[str, Any], folder: str, arrays: list[dict[str, Any]] | None
+    ) -> dict[str, Any]:
+        """Load and run the original; ONNX Runtime may write into the folder.
+
+        Arrays that the user gave lie in files of these names.
+        """
         chosen = VerifyOptions.from_dict(options)
+        if arrays is not None:
+            chosen = replace(chosen, inputs=read(arrays))
         self._bench = Bench(Path(path), chosen, self._announce, Path(folder))
         return self._bench.start()
 

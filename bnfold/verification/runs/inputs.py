@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import onnx
 
 from bnfold.errors import RequestError
@@ -81,6 +82,14 @@ def _spec(value: onnx.ValueInfoProto) -> InputSpec:
         return InputSpec(value.name, tensor.elem_type, None, sequence)
     dims = tuple(_dim(dim, f"{value.name}[{axis}]") for axis, dim in enumerate(tensor.shape.dim))
     return InputSpec(value.name, tensor.elem_type, dims, sequence)
+
+
+def shape_of(value: Any) -> tuple[int, ...]:  # noqa: ANN401 - an array, or a list of such
+    """Return the shape of an input; of a sequence its length, and the shape of what is alike."""
+    if not isinstance(value, list):
+        return np.shape(value)
+    shapes = {np.shape(array) for array in value}
+    return (len(value), *(shapes.pop() if len(shapes) == 1 else ()))
 
 
 def shape_text(dims: Sequence[Dim]) -> str:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from bnfold.errors import RequestError, first_sentence
 from bnfold.files.stores import open_regular
+from bnfold.verification.arrays import KINDS, Feeds
 from bnfold.verification.comparison import Outputs
 from bnfold.verification.runs.inputs import Feed, InputSpec, shape_text
 
@@ -137,8 +138,33 @@ def _encoded(value: object) -> NDArray[Any]:
     return array
 
 
-def fitted(feed: Feed, specs: Sequence[InputSpec], path: Path) -> Feed:
+def fed_arrays(feeds: Feeds, specs: Sequence[InputSpec]) -> list[Feed]:
+    """Return arrays that the user gave by the inputs' names.
+
+    Raises:
+        RequestError: One is missing, of another type or shape, or for no input.
+    """
+    by_name = {spec.name: spec for spec in specs}
+    for name, value in (item for feed in feeds for item in feed.items()):
+        if name not in by_name:
+            raise RequestError(f"the model has no input {name!r}; it has {', '.join(by_name)}")
+        if isinstance(value, list) != by_name[name].sequence:
+            told = "a list of arrays" if by_name[name].sequence else "one array, and no list"
+            raise RequestError(f"{_GIVEN}: the model takes {told} for {name!r}")
+    return [fitted(feed, specs, _GIVEN) for feed in feeds]
+
+
+_GIVEN = "the inputs"
+"""What arrays are called that are in no file."""
+
+
+def fitted(feed: Feed, specs: Sequence[InputSpec], where: Path | str) -> Feed:
     """Return the model's inputs out of `feed`; unnamed arrays are taken by position.
+
+    Args:
+        feed: The arrays by name.
+        specs: The model's inputs.
+        where: The file that they are from, or what else to call them in texts of errors.
 
     Raises:
         RequestError: One is missing, or of another type or shape.
@@ -148,10 +174,10 @@ def fitted(feed: Feed, specs: Sequence[InputSpec], path: Path) -> Feed:
         feed = dict(zip(names, feed.values(), strict=False))
     missing = [name for name in names if name not in feed]
     if missing:
-        raise RequestError(f"{path}: lacks the input {missing[0]!r}")
+        raise RequestError(f"{where}: lacks the input {missing[0]!r}")
     for spec in specs:
-        _check_dtype(spec, feed[spec.name], path)
-        _check_shape(spec, feed[spec.name], path)
+        _check_dtype(spec, feed[spec.name], where)
+        _check_shape(spec, feed[spec.name], where)
     return {name: feed[name] for name in names}
 
 
@@ -168,7 +194,7 @@ def why(error: Exception) -> str:
     )
 
 
-def _check_shape(spec: InputSpec, value: object, path: Path) -> None:
+def _check_shape(spec: InputSpec, value: object, where: Path | str) -> None:
     if spec.sequence or spec.dims is None:
         return
     shape = np.shape(np.asarray(value))
@@ -177,16 +203,18 @@ def _check_shape(spec: InputSpec, value: object, path: Path) -> None:
     )
     if not fits:
         raise RequestError(
-            f"{path}: {spec.name!r} is of shape {shape_text(shape)}, where the model takes "
+            f"{where}: {spec.name!r} is of shape {shape_text(shape)}, where the model takes "
             f"{shape_text(spec.dims)}"
         )
 
 
-def _check_dtype(spec: InputSpec, value: object, path: Path) -> None:
+def _check_dtype(spec: InputSpec, value: object, where: Path | str) -> None:
     if spec.sequence or spec.elem_type == onnx.TensorProto.STRING:
         return
     wanted = onnx.helper.tensor_dtype_to_np_dtype(spec.elem_type)
     if np.asarray(value).dtype != wanted:
+        never = "" if wanted.kind in KINDS else ", which ONNX Runtime cannot be fed from Python"
         raise RequestError(
-            f"{path}: {spec.name!r} is {np.asarray(value).dtype}, where the model takes {wanted}"
+            f"{where}: {spec.name!r} is {np.asarray(value).dtype}, where the model takes {wanted}"
+            f"{never}"
         )
