@@ -2,12 +2,16 @@
 
 from pathlib import Path
 
+import numpy as np
 import onnx
 import onnxruntime
 import pytest
 from handfold import network
-from realmodels import MODELS
+from onnx import numpy_helper
+from proving import proved
+from realmodels import MODELS, committed
 
+import bnfold
 from bnfold.files.opened import open_model
 from bnfold.verification import Verdict, VerifyOptions, verify
 
@@ -56,3 +60,29 @@ def test_another_tool_s_fold_is_proved_by_its_names(tmp_path: Path) -> None:
     bias = next(t for t in other.graph.initializer if t.name == conv.input[2])
     bias.raw_data = bytes(len(bias.raw_data))
     assert verify(model, other, options=CPU).verdict is Verdict.FAILED
+
+
+PROVED_BY_FILES = (
+    "levit", "mixnet_dynamo", "rearranged", "rearranged_dynamo", "repvgg_raw", "unet_raw",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PROVED_BY_FILES)
+def test_folds_are_proved_by_those_who_know_nothing_of_them(tmp_path: Path, name: str) -> None:
+    """Tensors inside keep names and have other numbers, and biases are computed from types."""
+    model = onnx.ModelProto.FromString(committed(name).read_bytes())
+    proof = proved(tmp_path, model, bnfold.fold(model).model)
+    assert proof.structure.proved, proof.structure.reason
+    assert not proof.broken
+
+
+def test_a_bias_that_is_computed_from_a_type_hides_no_weight(tmp_path: Path) -> None:
+    model = onnx.ModelProto.FromString(committed("repvgg_raw").read_bytes())
+    wrong = bnfold.fold(model).model
+    stored = max((t for t in wrong.graph.initializer if len(t.dims) == 4), key=lambda t: t.dims[1])
+    weight = numpy_helper.to_array(stored).copy()
+    place = np.unravel_index(np.argsort(np.abs(weight), axis=None)[weight.size // 8], weight.shape)
+    weight[place] *= 1.00003
+    stored.CopyFrom(numpy_helper.from_array(weight, stored.name))
+    proof = proved(tmp_path, model, wrong)
+    assert not proof.structure.proved or proof.broken

@@ -88,6 +88,7 @@ class Row:
         keeps_axes: It moves elements along an axis, from none to another.
         counts_elements: It counts elements along axes, as a Slice does.
         parameters: Inputs that say where it bends, or what it fills with, and are no weights.
+        of_type_alone: The input of which nothing but the type of its elements counts, if any.
         casts: It rounds to another type, of which nothing shows in float64.
         decides: A difference in the last digit of its input can change an index, a truth value or a
             number of elements in its output.
@@ -115,6 +116,7 @@ class Row:
     keeps_axes: bool = False
     counts_elements: bool = False
     parameters: tuple[int, ...] = ()
+    of_type_alone: int | None = None
     casts: bool = False
     decides: bool = False
     neutral: float | None = None
@@ -142,6 +144,12 @@ class Row:
         """Whether its output consists of the numbers that enter, or of such in their place."""
         moves = self.kind is Kind.MOVEMENT and self.separates_channels
         return moves or self.is_elementwise
+
+    def elements_of(self, node: onnx.NodeProto) -> list[str]:
+        """Return the inputs of a node of whose elements something may reach its output."""
+        if self.sees_shape_only:
+            return []
+        return [name for i, name in enumerate(node.input) if i != self.of_type_alone]
 
     @property
     def sees_shape_only(self) -> bool:
@@ -307,7 +315,7 @@ TABLE: Mapping[str, Row] = {
     "CastLike": Row(
         Kind.AFFINE, magnitude.alike,
         _of_inputs(lambda inputs: elementwise.cast(needed(inputs, 0), needed(inputs, 1).dtype)),
-        separates_channels=True, casts=True,
+        separates_channels=True, of_type_alone=1, casts=True,
     ),
     # elementwise, but no affine
     "Relu": _activation(

@@ -1,6 +1,6 @@
 """Computing a cone in float64: its constants, its output, and the output's magnitude."""
 
-from collections import Counter
+from collections import ChainMap, Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Generic, TypeVar
 
@@ -22,7 +22,7 @@ class Weights:
     """The constants of a cone, in float64.
 
     Attributes:
-        values: The constants by name.
+        values: The constants by name, and what is computed from them and types alone.
         dtypes: Their dtypes in the file.
     """
 
@@ -46,7 +46,27 @@ def weights_of(cone: Cone) -> Weights:
         values[name], dtype = cone.scope.wide_constant(name)
         if is_float(np.empty(0, dtype)):
             dtypes[dtype] = None
-    return Weights(values, tuple(dtypes))
+    return Weights(values | _settled(cone, values), tuple(dtypes))
+
+
+def _settled(cone: Cone, constants: Mapping[str, Array]) -> dict[str, Array]:
+    """Return what a cone computes from constants alone, or from them and the types of tensors.
+
+    PyTorch's exporter writes a bias of zeros as Expand of CastLike.
+    """
+    made_so: dict[str, Array] = {}
+    known = ChainMap(made_so, dict(constants))
+    for index in cone.nodes:
+        node = cone.scope.nodes[index]
+        reads = [name for name in row_of(node).elements_of(node) if name]
+        if index in cone.of_shapes and reads and all(name in known for name in reads):
+            values = [known.get(name, _OF_SOME_TYPE) if name else None for name in node.input]
+            made = _from_shapes(cone.scope, node, values, made_so)
+            made_so |= dict(zip(filter(None, node.output), made, strict=False))
+    return {name: wide(array) for name, array in made_so.items()}
+
+
+_OF_SOME_TYPE = np.zeros(0)
 
 
 def lifted(weights: Weights, originals: Weights, tiny: float) -> dict[str, Tracked] | None:
@@ -181,6 +201,11 @@ def _computed(cone: Cone, tensors: dict[str, _T], way: _Way[_T]) -> _T:
     return tensors[cone.output]
 
 
+def _is_stored(scope: Scope, name: str, value: Array | None) -> bool:
+    """Tell whether a value was made float64: of what varies, shape or type alone count."""
+    return value is not None and value.dtype.kind == "f" and scope.is_constant(name)
+
+
 def _from_shapes(
     scope: Scope,
     node: onnx.NodeProto,
@@ -196,7 +221,7 @@ def _from_shapes(
         return run_node(node, scope.opsets, values)
     inputs = [
         as_stated[name] if name in as_stated
-        else scope.constant(name) if value is not None and value.dtype.kind == "f"
+        else scope.constant(name) if _is_stored(scope, name, value)
         else value
         for name, value in zip(node.input, values, strict=True)
     ]  # fmt: skip

@@ -74,7 +74,7 @@ def _of_shapes(scope: Scope, ordered: Sequence[int], varying: set[str]) -> froze
     of_shapes: set[int] = set()
     for index in ordered:
         node = scope.nodes[index]
-        if row_of(node).sees_shape_only or varying.isdisjoint(node.input):
+        if varying.isdisjoint(row_of(node).elements_of(node)):
             of_shapes.add(index)
         else:
             varying.update(node.output)
@@ -88,5 +88,5 @@ def _passed(scope: Scope, ordered: Sequence[int], output: str) -> frozenset[int]
         node = scope.nodes[index]
         if not wanted.isdisjoint(node.output):
             passed.add(index)
-            wanted.update(() if row_of(node).sees_shape_only else node.input)
+            wanted.update(row_of(node).elements_of(node))
     return frozenset(passed)

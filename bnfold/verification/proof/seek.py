@@ -160,6 +160,8 @@ class Seeker:
         failed: dict[str, _Sought] = {}
         for called, through in self._readings(new, old, name):
             sought = self._sought(new, old, name, called, through)
+            if sought is not None and not (sought.held or sought.alike):
+                sought = self._farther(new, old, name, called, sought) or sought
             if sought is not None and sought.held:
                 return self._held(new, sought, name, called)
             if sought is not None:
@@ -426,6 +428,18 @@ class Seeker:
             sought = replace(sought, finding=finding)
         return sought
 
+    def _farther(
+        self, new: Numbered, old: Numbered, name: str, called: str, nearer: "_Sought"
+    ) -> "_Sought | None":
+        """Probe a region that begins farther back, where the candidate's begins too late.
+
+        What it has early may be what the original makes of this tensor in the end. None in vain.
+        """
+        before, after = ({*cone.leaves} for cone in nearer.cones)
+        early = {leaf for leaf in after - before if _is_later(old.scope, leaf, called)}
+        sought = self._sought(new, old, name, called, early) if early else None
+        return sought if sought is not None and sought.held and sought.alike else None
+
     def _cones(
         self,
         new: Numbered,
@@ -444,6 +458,12 @@ class Seeker:
     def _is_never_negative(self, old: Numbered, name: str) -> bool:
         made = old.scope.producers.get(name)
         return made is not None and row_of(made[0]).never_negative
+
+
+def _is_later(scope: Scope, name: str, other: str) -> bool:
+    """Tell whether a tensor is computed after another, as the nodes are listed."""
+    made, before = (scope.producers.get(each) for each in (name, other))
+    return bool(made and before and scope.places[id(made[0])] > scope.places[id(before[0])])
 
 
 def _following(scope: Scope, name: str, other: Scope) -> str | None:
