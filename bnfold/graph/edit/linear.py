@@ -18,7 +18,7 @@ from bnfold.graph.edit.summed import SummedRewriter
 from bnfold.graph.facts.graph import Graph
 from bnfold.graph.facts.quantized import find_quantized
 from bnfold.graph.index.view import NONE, Edge
-from bnfold.graph.plan.absorbed import Absorbed
+from bnfold.graph.plan.absorbed import Absorbed, Parted
 from bnfold.rules.affine import F64, any_nonzero
 from bnfold.rules.operator import Shape
 from bnfold.rules.stated import INPUTS_SINCE
@@ -58,8 +58,8 @@ class LinearRewriter(Rewriter):
             return
         weight = self._view.nodes[edit.node].inputs[edit.layout.weight]
         dtype = self._dtype(weight) if edge is None else self._bias_of(edge).dtype
-        new = self._rounded(edit.node, self._summed.bias(edit), dtype)
-        self._place_bias(edit, edge, Literal(_laid(edit, new)))
+        new = self._rounded(edit.node, self._new_bias(edit, None), dtype)
+        self._place_bias(edit, edge, Literal(new))
 
     def _scale(self, edit: Absorbed, weight: int, factor: F64) -> None:
         """Multiply a weight: through its scales where it is quantized."""
@@ -110,21 +110,34 @@ class LinearRewriter(Rewriter):
             and self._quantized.requantize_bias(edge, edit.out_scale)
         ):
             return
-        added = np.zeros(edit.layout.out_channels)
+        dtype = self._dtype(weight) if old is None else old.dtype
+        recipe = Literal(self._rounded(edit.node, self._new_bias(edit, old), dtype))
+        self._place_bias(edit, edge, recipe)
+
+    def _new_bias(self, edit: Absorbed, old: NDArray[np.generic] | None) -> F64:
+        """Return s (gain b + W r) + t, laid along the output channels."""
+        if edit.summed is not None:
+            return _laid(edit, self._summed.bias(edit))
+        shift = edit.out_shift
         if any_nonzero(edit.in_shift):
+            weight = self._view.nodes[edit.node].inputs[edit.layout.weight]
             numbers = self._constants.value(weight)
             self._require_finite(edit.node, weight, numbers)
-            added = edit.layout.response(numbers, edit.in_shift)
-        scale, shift = (
-            _laid(edit, edit.out_scale),
-            _laid(edit, edit.out_scale * added + edit.out_shift),
-        )
-        dtype = self._dtype(weight) if old is None else old.dtype
-        new = (
-            shift if old is None else scale * edit.layout.bias_gain * old.astype(np.float64) + shift
-        )
-        recipe = Literal(self._rounded(edit.node, new, dtype))
-        self._place_bias(edit, edge, recipe)
+            shift = edit.out_scale * edit.layout.response(numbers, edit.in_shift) + shift
+        laid = _laid(edit, shift)
+        if old is None:
+            return laid
+        own: F64 = edit.layout.bias_gain * old.astype(np.float64)
+        return _laid(edit, edit.out_scale) * own + laid
+
+    def part(self, parted: Parted) -> None:
+        """Give an Add that was a bias what it adds now, along other axes than the channels."""
+        edge = self._bias_edge(parted.state)
+        if edge is None or parted.through is None:
+            return
+        old = self._bias_of(edge)
+        new = parted.through.apply(self._new_bias(parted.state, old))
+        self._place_bias(parted.state, edge, Literal(self._rounded(edge[0], new, old.dtype)))
 
     def _bias_edge(self, edit: Absorbed) -> Edge | None:
         """Return the (node, input index) at which the bias is read, if there is one."""

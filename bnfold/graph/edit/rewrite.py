@@ -63,6 +63,8 @@ def rewrite(opened: OpenedModel, graph: Graph, plan: Plan, *, lift: bool = False
     passed = PassedRewriter(opened, graph, editor)
     for absorbed in plan.linear.values():
         linear.rewrite(absorbed)
+    for parted in plan.parted.values():
+        linear.part(parted)
     for run in plan.runs:
         runs.rewrite(run)
     for edge, affine in plan.constants.items():

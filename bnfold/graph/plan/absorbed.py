@@ -112,6 +112,18 @@ class Absorbed:
         scale, shift = self.in_scale * q, self.in_scale * r + self.in_shift
         return replace(self, in_scale=scale, in_shift=shift, pad=self._pad_for(scale, shift))
 
+    def without_bias(self) -> "Absorbed":
+        """Return the state of the node once its bias is no longer its own."""
+        nothing = Absorbed.nothing(self.node, self.layout, None)
+        summed = None if self.summed is None else replace(self.summed, biased=False)
+        return replace(
+            self,
+            out_shift=nothing.out_shift,
+            in_shift=nothing.in_shift,
+            bias_node=None,
+            summed=summed,
+        )
+
     def _pad_for(self, scale: F64, shift: F64) -> float | None:
         """Return the value v with scale · v + shift = 0 on every channel, if one is needed."""
         if not any_nonzero(shift) or self.layout.border is Border.NOTHING:
@@ -146,3 +158,21 @@ class Absorbed:
         """How many nodes have to be added for it."""
         bias = self.has_shift and self.layout.bias is None and self.bias_node is None
         return (self.pad is not None) + (bias and self.layout.with_bias is None)
+
+
+@frozen(eq=False)
+class Parted:
+    """A bias that is put through what passes its node, an affine along other axes than channels.
+
+    Attributes:
+        state: What the linear node had absorbed by then; its bias node holds all of that.
+        through: What the bias has been put through since; None at first.
+    """
+
+    state: Absorbed
+    through: Affine | None = None
+
+    def then(self, affine: Affine) -> "Parted":
+        """Return it after one more affine."""
+        through = affine if self.through is None else self.through.then(affine)
+        return replace(self, through=through)

@@ -77,7 +77,12 @@ def _require_parameters(draft: Draft, node: Node, state: Absorbed) -> None:
 
 
 def _require_bias(draft: Draft, node: Node, state: Absorbed) -> None:
-    """Refuse a bias that would have to change and is not constant, or does not fit."""
+    """Refuse a bias that would have to change and is not constant, or does not fit.
+
+    One that is no longer the node's own takes no shift up.
+    """
+    if state.has_shift and node.number in draft.parted:
+        raise Refusal(Reason.NO_GAIN, "its bias varies along other axes")
     index = state.layout.bias
     if index is None or index >= len(node.inputs) or node.inputs[index] == NONE:
         return

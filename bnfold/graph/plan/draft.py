@@ -15,7 +15,7 @@ from bnfold.graph.facts.lattice import keep_exact
 from bnfold.graph.facts.roles import find_roles
 from bnfold.graph.index.view import NONE, Edge, Node
 from bnfold.graph.options import EVERYTHING, FoldOptions
-from bnfold.graph.plan.absorbed import Absorbed
+from bnfold.graph.plan.absorbed import Absorbed, Parted
 from bnfold.graph.plan.budget import Budget
 from bnfold.graph.plan.plan import Fold, How
 from bnfold.graph.plan.precision import Precision
@@ -58,6 +58,8 @@ class Draft:
         self.removed: set[int] = set()
         self.names: dict[int, str] = {}
         self.constants: dict[Edge, Affine] = {}
+        self.parted: dict[int, Parted] = {}
+        self._linear_of_parted: dict[int, int] = {}
         self.stated: dict[int, tuple[float, ...]] = {}
         self.sums: dict[int, tuple[int, ...]] = {}
         self.outputs = {t.number: t.outputs for t in self.view.tensors if t.outputs}
@@ -119,7 +121,7 @@ class Draft:
         maker = self.view.tensors[tensor].producer
         if maker in self.roles.linear and maker not in self.bias_nodes:
             return maker if self.view.nodes[maker].outputs[0] == tensor else None
-        return self._linear_of_bias.get(maker)
+        return self.linear_of_bias.get(maker)
 
     def linear_output(self, node: int) -> int:
         """Return the output of a linear node with its bias."""
@@ -159,7 +161,7 @@ class Draft:
             found[number] = reader
         for reader in found.values():
             del self.roles.affine[reader]
-        self._linear_of_bias = {reader: number for number, reader in found.items()}
+        self.linear_of_bias = {reader: number for number, reader in found.items()}
         return found
 
     def _adds_its_constant(self, node: int, affine: Affine) -> bool:
@@ -248,18 +250,44 @@ class Draft:
             run = self.runs[number]
             run.after = affine if run.after is None else run.after.then(affine)
             into.extend(run.nodes)
+        for node in proposal.parted:
+            self._part(node)
         for edge, affine in proposal.constants.items():
-            earlier = self.constants.get(edge)
-            self.constants[edge] = affine if earlier is None else earlier.then(affine)
+            self._put_through(edge, affine)
         self.stated.update(proposal.stated)
         self.changed |= proposal.changed
         for number in proposal.widened:
             self._widen(number)
+        for number, affine in proposal.rescaled.items():
+            self.runs[number].become(affine)
         for number, affine in proposal.left.items():
             self.runs[number].become(affine)
             taken.extend(self.runs[number].nodes)
         through = tuple(sorted(proposal.through))
         self.folds.append(Fold(tuple(taken), tuple(into), through, proposal.how))
+
+    def _part(self, linear: int) -> None:
+        """Let the Add behind a linear node be its bias no longer, but one that affines pass.
+
+        What the bias is by then goes through those. The linear node has none from now on.
+        """
+        state = self.state(linear)
+        node = self.bias_nodes.pop(linear)
+        del self.linear_of_bias[node]
+        self.roles.carry[node] = self.roles.also_carry[node]
+        self._linear_of_parted[node] = linear
+        self.parted[linear] = Parted(state)
+        if linear in self.absorbed:
+            self.absorbed[linear] = state.without_bias()
+
+    def _put_through(self, edge: Edge, affine: Affine) -> None:
+        """Let a constant operand become an affine of it."""
+        linear = self._linear_of_parted.get(edge[0])
+        if linear is not None:
+            self.parted[linear] = self.parted[linear].then(affine)
+            return
+        earlier = self.constants.get(edge)
+        self.constants[edge] = affine if earlier is None else earlier.then(affine)
 
     def _widen(self, number: int) -> None:
         """Let the nodes of a run be passed by affines from now on; those are in no run any more.

@@ -11,7 +11,7 @@ from enum import Enum
 from bnfold.frozen import frozen
 from bnfold.graph.facts.composites import Composite
 from bnfold.graph.index.view import Edge
-from bnfold.graph.plan.absorbed import Absorbed
+from bnfold.graph.plan.absorbed import Absorbed, Parted
 from bnfold.reasons import Obstacle, Reason
 from bnfold.region import Region
 from bnfold.rules.affine import Affine
@@ -99,6 +99,7 @@ class Plan:
         names: The name that a tensor gets, where that changes.
         changed: Tensors that hold other numbers; those that get another name may not.
         constants: For (node, input index) of a constant, the affine that it is put through.
+        parted: Biases that are put through what passes them, by the linear node of each.
         stated: The new numbers that a node states itself, as a Pad its value, by node.
         computed: Where a constant is read that is computed now and stored.
         sums: The signs of what a sum still adds up, 0 for what it reads no longer, by node.
@@ -115,6 +116,7 @@ class Plan:
     names: Mapping[int, str] = field(default_factory=dict)
     changed: frozenset[int] = frozenset()
     constants: Mapping[Edge, Affine] = field(default_factory=dict)
+    parted: Mapping[int, Parted] = field(default_factory=dict)
     stated: Mapping[int, Numbers] = field(default_factory=dict)
     computed: tuple[Edge, ...] = ()
     sums: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
@@ -131,7 +133,8 @@ class Plan:
     def touched(self) -> frozenset[int]:
         """The nodes whose numbers change."""
         runs = {node for run in self.runs for node in run.nodes}
-        return frozenset({*self.linear, *runs, *self.stated, *(n for n, _ in self.constants)})
+        constants = (node for node, _ in self.constants)
+        return frozenset({*self.linear, *runs, *self.stated, *self.parted, *constants})
 
     @property
     def changes(self) -> bool:

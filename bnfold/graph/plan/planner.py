@@ -148,6 +148,7 @@ class Planner:
             names=draft.names,
             changed=frozenset(draft.changed),
             constants=draft.constants,
+            parted=draft.parted,
             stated=draft.stated,
             sums=draft.sums,
             computed=tuple(dict.fromkeys(edge for edges in computed.values() for edge in edges)),
@@ -234,10 +235,12 @@ class Planner:
             yield Way(How.NOTHING, whole, partial(Search.drop, run=run))
         for count in (size, *reversed(parts)):
             yield Way(How.OUTPUT, (0, count), partial(Search.sink, run=run, count=count))
-        if self._normalizations(run.nodes):
+        if self._normalizations(run.nodes) or (parts and not run.prefix(1).has_scale):
             yield Way(How.OUTPUT, whole, partial(Search.sink_scale, run=run), is_scale=True)
         for start in (0, *parts):
             yield Way(How.INPUT, (start, size), partial(Search.hoist, run=run, start=start))
+        if parts and not run.suffix(size - 1).has_scale and run.total.has_scale:
+            yield Way(How.INPUT, whole, partial(Search.hoist_scale, run=run), is_scale=True)
 
     def _check_gain(self, proposal: Proposal) -> None:
         """Refuse a fold that leaves as many nodes, unless a normalization goes into a weight.

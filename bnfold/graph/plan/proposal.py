@@ -28,6 +28,8 @@ class Proposal:
         changed: Tensors that hold other numbers from then on.
         widened: Runs that the fold passes; together with it they vary along two axes.
         left: What runs are from now on, of which only the scale goes.
+        rescaled: What runs are from now on, which a scale passes.
+        parted: Linear nodes whose bias is from now on an Add that affines pass.
     """
 
     how: How
@@ -42,11 +44,14 @@ class Proposal:
     changed: set[int] = field(default_factory=set)
     widened: set[int] = field(default_factory=set)
     left: dict[int, Affine] = field(default_factory=dict)
+    rescaled: dict[int, Affine] = field(default_factory=dict)
+    parted: set[int] = field(default_factory=set)
 
     @property
     def size(self) -> int:
         """How many values are held for it."""
-        affines = (*self.before.values(), *self.after.values(), *self.constants.values())
+        kinds = (self.before, self.after, self.constants, self.left, self.rescaled)
+        affines = (affine for kind in kinds for affine in kind.values())
         return sum(a.size for a in affines) + sum(state.size for state in self.linear.values())
 
 

@@ -37,6 +37,7 @@ from bnfold.graph.plan.likeliest import likeliest_first
 from bnfold.graph.plan.plan import How
 from bnfold.graph.plan.proposal import Proposal
 from bnfold.graph.plan.run import Run, can_follow
+from bnfold.graph.plan.spelling import nodes_needed
 from bnfold.graph.plan.stated import require_storable
 from bnfold.limits import AFFINES
 from bnfold.reasons import Reason, Refusal
@@ -80,13 +81,35 @@ class Search:
         return self.proposal
 
     def sink_scale(self, run: Run) -> Proposal:
-        """Return what folds the scale of a run upwards and leaves its shift where it is."""
+        """Return what folds the scale of a run upwards and leaves its shift: (s x) + t.
+
+        A first node that adds can hold the shift, and the others go. Otherwise the run is one Add.
+        """
         total = run.total
         self._start(run)
         if not (total.has_scale and total.has_shift):
             raise Refusal(Reason.NO_GAIN)
-        self.proposal.left[run.number] = Affine.of(np.ones_like(total.scale), total.shift)
+        begins_with_shift = len(run.nodes) > 1 and not run.prefix(1).has_scale
+        where = self.proposal.rescaled if begins_with_shift else self.proposal.left
+        where[run.number] = _shift_alone(total)
+        if begins_with_shift:
+            self.proposal.removed[run.number] = (1, len(run.nodes))
+            self.proposal.through.add(run.nodes[0])
         self._assign(self._draft.run_input(run), total.scale_only())
+        self._settle()
+        return self.proposal
+
+    def hoist_scale(self, run: Run) -> Proposal:
+        """Return what folds the scale of a run downwards and leaves a shift: s (x + t / s).
+
+        The last node adds, and holds the shift.
+        """
+        scale = run.total.scale_only()
+        self._start(run)
+        self.proposal.removed[run.number] = (0, len(run.nodes) - 1)
+        self.proposal.through.add(run.nodes[-1])
+        self.proposal.rescaled[run.number] = _shift_alone(run.total.then(scale.inverse()))
+        self._assign(self._draft.run_output(run), scale, made=True)
         self._settle()
         return self.proposal
 
@@ -183,13 +206,18 @@ class Search:
         maker = self._view.producer(tensor)
         if maker is None:
             raise Refusal(Reason.GRAPH_INPUT, at=draft.label(tensor))
-        if linear is not None and not self._passes_by(maker.number, affine, inwards=False):
+        if linear is not None and not self._passes_by(linear, affine, inwards=False):
             self._absorb_output(linear, affine)
             return
+        if linear is not None and linear != maker.number:
+            self.proposal.parted.add(linear)
         run = draft.run_of.get(maker.number)
         if run is not None and not draft.runs[run].total.is_identity:
             if run in self.proposal.removed:
                 raise Refusal(Reason.BRANCHES_DISAGREE, at=maker.label)
+            if self._passes_run(draft.runs[run], affine):
+                self._assign(draft.run_input(draft.runs[run]), affine)
+                return
             if not self._widens(run, draft.runs[run].total, affine):
                 self.proposal.after[run] = affine
                 self._tracer.step(maker.number, Did.MERGED)
@@ -211,6 +239,24 @@ class Search:
         axis = layout.in_axis if inwards else layout.out_axis
         return axis % affine.rank not in affine.axes
 
+    def _passes_run(self, run: Run, affine: Affine) -> bool:
+        """Whether a scale passes a run without room for it, and note what the run becomes.
+
+        Such is an Add: s (x + t) = s x + s t.
+        """
+        total, sinks = run.total, self.proposal.how is How.OUTPUT
+        first, second = (total, affine) if sinks else (affine, total)
+        if affine.has_shift or not can_follow(first, second):
+            return False
+        merged = first.then(second)
+        if nodes_needed(self._draft.graph, run.nodes, merged) <= len(run.nodes):
+            return False
+        shift = (affine if sinks else affine.inverse()).apply(total.shift)
+        self.proposal.rescaled[run.number] = Affine.of(total.scale, shift)
+        self.proposal.through.update(run.nodes)
+        self._tracer.step(run.nodes[0], Did.PASSED_UP if sinks else Did.PASSED_DOWN)
+        return True
+
     def _widens(self, run: int, first: Affine, second: Affine) -> bool:
         """Whether an affine passes a run that it cannot be merged with, and note that it does.
 
@@ -228,7 +274,8 @@ class Search:
 
     def _row(self, node: int) -> CarryRow | None:
         """Return the row by which an affine passes a node, if it does."""
-        if self._draft.run_of.get(node) in self.proposal.widened:
+        widened = self._draft.run_of.get(node) in self.proposal.widened
+        if widened or self._draft.linear_of_bias.get(node) in self.proposal.parted:
             return self._draft.roles.also_carry[node]
         return self._draft.roles.carry.get(node)
 
@@ -348,6 +395,10 @@ class Search:
     def _is_carrier(self, node: int, affine: Affine) -> bool:
         if node in self._draft.roles.linear:
             return self._passes_by(node, affine, inwards=True)
+        partner = self._draft.linear_of_bias.get(node)
+        if partner is not None:
+            self.proposal.parted.add(partner)
+            return True
         run = self._draft.run_of.get(node)
         if run is None:
             return node in self._draft.roles.carry
@@ -380,11 +431,14 @@ class Search:
 
     def _meet_run(self, run: Run, affine: Affine) -> None:
         """Sinking: remove a run that begins with the same affine. Hoisting: merge it with A."""
+        if run.number in self.proposal.left or run.number in self.proposal.rescaled:
+            return
         if self.proposal.how is How.INPUT:
+            if self._passes_run(run, affine):
+                self._assign(self._draft.run_output(run), affine, made=True)
+                return
             self.proposal.before[run.number] = affine
             self._tracer.step(run.nodes[0], Did.MERGED)
-            return
-        if run.number in self.proposal.left:
             return
         agreeing = [
             count
@@ -503,6 +557,10 @@ class Search:
             if source in seen:
                 raise Refusal(Reason.GRAPH_OUTPUT, at=self._draft.label(output))
             seen.add(source)
+
+
+def _shift_alone(affine: Affine) -> Affine:
+    return Affine.of(np.ones_like(affine.scale), affine.shift)
 
 
 def _alike(some: Mapping[int, Affine], others: Mapping[int, Affine]) -> bool:
