@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bnfold.command_line.brief import Brief
+from bnfold.command_line.change_text import change_lines
 from bnfold.command_line.difference_text import difference_lines
 from bnfold.command_line.foreign import made_printable
 from bnfold.command_line.gain_text import gain_lines
@@ -108,6 +109,8 @@ def _report_lines(report: Report, *, verbose: bool) -> Iterator[str]:
         yield from indented(_verification_lines(found, reason, verbose=verbose))
     elif report.written and report.changes:
         yield f"{INDENT}not verified"
+    if not report.explained:
+        yield from indented(change_lines(report, verbose=verbose))
 
 
 def summary(outcomes: Sequence[Brief]) -> str:

@@ -37,6 +37,7 @@ FOUND = Verification(
     Verdict.PASSED, "all is well", (CPU,), (PROBE,), Structure(proved=True, identical=1)
 )
 TWICE = "2 × the original's own rounding noise"
+CHANGES = ["  before → after", "    all nodes  2 → 1", "  written: net.folded.onnx"]
 
 
 def lines(report: Report, *, verbose: bool = False) -> list[str]:
@@ -54,6 +55,7 @@ def test_a_fold_takes_few_lines() -> None:
         "  verification passed",
         "    float64 probe: 1 region within 0.21 of the rounding bound; all else is identical",
         "    cpu: 'y' differs by 5.0e-07 of its magnitude, " + TWICE,
+        *CHANGES,
     ]
 
 
@@ -67,6 +69,7 @@ def test_all_of_it() -> None:
         "      y: held, 0.21",
         "    cpu: ran (nodes: 2 on CPUExecutionProvider)",
         "      'y' at DISABLE_ALL differs by 5.0e-07 of its magnitude, " + TWICE,
+        *CHANGES,
     ]
 
 
@@ -87,12 +90,15 @@ def test_headlines(changes: dict[str, object], headline: str) -> None:
 
 
 def test_without_verification_that_is_said() -> None:
-    assert lines(REPORT)[-1] == "  not verified"
+    assert lines(REPORT)[2:] == ["  not verified", *CHANGES]
 
 
 def test_nothing_to_fold() -> None:
     nothing = replace(REPORT, folds=(), before=Counts(2, 0))
-    assert lines(nothing)[1:] == ["  no batch normalization to fold; the model was copied as it is"]
+    assert lines(nothing)[1:] == [
+        "  no batch normalization to fold; the model was copied as it is",
+        "  written: net.folded.onnx",
+    ]
     kept = replace(REPORT, folds=(), written=False)
     assert lines(kept)[1:] == ["  nothing to fold"]
 
@@ -128,6 +134,7 @@ def test_kept_nodes_are_told_once_for_each_kind_of_reason() -> None:
         "    (-v shows all)",
         "  bnfold explain CODE says what a code in brackets means, and what to do",
         "  not verified",
+        *CHANGES,
     ]
     verbose = lines(report, verbose=True)
     for name in ("bn1", "bn2", "bn3"):
