@@ -25,10 +25,11 @@ from bnfold.paths import as_path, calling
 from bnfold.plain import fields_of, to_plain
 from bnfold.region import Region
 from bnfold.reports.cost import cost_of
+from bnfold.reports.file_record import FileRecord
 from bnfold.reports.network import Network, network_of
 from bnfold.reports.records import Counts, composite_records, fold_records, kept_records
 from bnfold.reports.refused import ProviderError, TooManyKeptError, VerificationError
-from bnfold.reports.report import Exit, FileRecord, Report, Seconds
+from bnfold.reports.report import Exit, Report, Seconds
 from bnfold.reports.weights import WeightRecord, weight_records
 from bnfold.rules.composites import checked_names
 from bnfold.verification import VerifyOptions

@@ -6,8 +6,9 @@ import pytest
 
 import bnfold
 from bnfold.errors import first_sentence
+from bnfold.reports.file_record import FileRecord
 from bnfold.reports.records import Counts
-from bnfold.reports.report import FileRecord, Report
+from bnfold.reports.report import Report
 
 REPORT = Report(
     FileRecord("net.onnx"), None, written=False, before=Counts(2, 1), after=Counts(1, 0)

@@ -202,7 +202,7 @@ def fold(models: Sequence[Path], **options: Any) -> None:  # noqa: ANN401 - clic
                 require_explainable,
             )
             from bnfold.command_line.telling import Accounts, Telling
-            from bnfold.reports.report import ReportFile, is_page
+            from bnfold.reports.report_file import ReportFile, is_page
 
         resume_collecting()
         how = file_options(

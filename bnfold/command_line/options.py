@@ -201,7 +201,7 @@ def check_together(options: dict[str, Any]) -> None:
 
 def check_report(options: dict[str, Any], models: Sequence[Path]) -> None:
     """Refuse a report that cannot be written, or would overwrite what is used."""
-    from bnfold.reports.report import check_report_path
+    from bnfold.reports.report_file import check_report_path
 
     inputs = options["inputs"]
     check_report_path(options["report"], models if inputs is None else [*models, inputs])

@@ -17,7 +17,8 @@ from bnfold.files.remote import called
 from bnfold.frozen import frozen
 from bnfold.many.outcome import Outcome
 from bnfold.reports.records import Counts
-from bnfold.reports.report import Exit, Report, ReportFile
+from bnfold.reports.report import Exit, Report
+from bnfold.reports.report_file import ReportFile
 
 _WIDEST = 48
 """Characters of a name beyond which lines are not aligned any more."""

@@ -56,7 +56,9 @@ def verify(original: Path, candidate: Path, **options: Any) -> None:  # noqa: AN
         from bnfold.command_line.progress import progress
         from bnfold.command_line.telling import width
         from bnfold.command_line.text import verification_text
-        from bnfold.reports.report import Comparison, FileRecord, Seconds, write_reports
+        from bnfold.reports.file_record import FileRecord
+        from bnfold.reports.report import Comparison, Seconds
+        from bnfold.reports.report_file import write_reports
 
         resume_collecting()
         if options["report"] is not None:

@@ -28,8 +28,9 @@ from bnfold.files.remote_models import local_copy
 from bnfold.files.scratch import scratch_folder
 from bnfold.frozen import frozen
 from bnfold.plain import to_plain
+from bnfold.reports.file_record import FileRecord
 from bnfold.reports.records import Counts
-from bnfold.reports.report import Existing, FileRecord, Report
+from bnfold.reports.report import Existing, Report
 from bnfold.verification import VerifyOptions
 from bnfold.version import __version__
 

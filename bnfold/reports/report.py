@@ -4,41 +4,30 @@ What the `to_dict` methods give is documented in docs/report.md, described by
 docs/report.schema.json and versioned by `SCHEMA_VERSION`: within a version fields are only added.
 """
 
-import json
-import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from bnfold.errors import RequestError
-from bnfold.files import open_model
-from bnfold.files.atomic import os_errors_as_requests, real_target
-from bnfold.files.pieces import sha256_of
-from bnfold.files.publish import write_whole
-from bnfold.files.readers import reads
-from bnfold.files.remote import called, url_of
 from bnfold.paths import as_path
 from bnfold.plain import Plain, fields_of
 from bnfold.reports.cost import Cost
+from bnfold.reports.file_record import FileRecord
 from bnfold.reports.network import Network
 from bnfold.reports.records import CompositeRecord, Counts, FoldRecord, KeptRecord
+from bnfold.reports.report_file import check_report_path, is_page, write_reports
+from bnfold.reports.versions import installed_versions
 from bnfold.reports.weights import WeightRecord
 from bnfold.shown import Shown
-from bnfold.version import __version__
 
 if TYPE_CHECKING:
-    from bnfold.files import OpenedModel
     from bnfold.reports.explained import ExplainedRecord
     from bnfold.statistics.estimate import Estimate
     from bnfold.verification import Verification
 
 SCHEMA_VERSION = 1
-
-_HTML = frozenset({".html", ".htm"})
-_LINES = ".jsonl"
-_RUNTIMES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml")
 
 
 class Exit(IntEnum):
@@ -50,69 +39,6 @@ class Exit(IntEnum):
     NOT_VERIFIED = 3  # the folded model does not compute what the original computes
     NO_PROVIDER = 4  # a provider that was asked for cannot run
     TOO_MANY_KEPT = 5  # more batch normalizations remain than the request allows
-
-
-@dataclass(frozen=True, slots=True)
-class DataFile(Plain):
-    """A file in which a model has numbers.
-
-    Attributes:
-        location: Its name, as the model writes it: relative to the model's folder.
-        size: Its size in bytes.
-    """
-
-    location: str
-    size: int
-
-
-@dataclass(frozen=True, slots=True)
-class FileRecord(Plain):
-    """A model file.
-
-    Attributes:
-        path: Where it is, or is to be; of a source that is no file, what it is.
-        sha256: The digest of its bytes; None where it was not asked for or nothing was written.
-        size: Its size in bytes; None where nothing was written.
-        data_files: The files beside it in which it has numbers.
-    """
-
-    path: str
-    sha256: str | None = None
-    size: int | None = None
-    data_files: tuple[DataFile, ...] = ()
-
-    @property
-    def whole_size(self) -> int | None:
-        """Its size with its data files, in bytes; None where nothing was written."""
-        return None if self.size is None else self.size + sum(f.size for f in self.data_files)
-
-    @classmethod
-    def of(cls, path: Path, *, digest: bool) -> "FileRecord":
-        """Return the record of a file that exists; of one in a store, what it is called."""
-        if url_of(path):
-            return cls(called(path))
-        with open_model(path) as opened:
-            return cls.of_opened(opened, path, digest=digest)
-
-    @classmethod
-    def of_opened(cls, opened: "OpenedModel", path: Path, *, digest: bool) -> "FileRecord":
-        """Return the record of a model's file as it was opened; it may be replaced by now."""
-        if opened.file is None:
-            return cls.of(path, digest=digest)
-        data = {} if opened.data is None else opened.data.by_location
-        beside = tuple(DataFile(location, store.size) for location, store in sorted(data.items()))
-        sha = sha256_of(opened.file) if digest else None
-        return cls(str(path), sha, opened.file.size, beside)
-
-    @classmethod
-    def from_dict(cls, told: Mapping[str, Any]) -> "FileRecord":
-        """Return the record that `to_dict` told."""
-        data_files = tuple(DataFile(**file) for file in told.get("data_files", ()))
-        return cls(told["path"], told["sha256"], told["size"], data_files)
-
-    def calling(self, files: Mapping[str, str]) -> "FileRecord":
-        """Return the record of a file that is called otherwise, if it is one of these."""
-        return replace(self, path=files.get(self.path, self.path))
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,25 +73,28 @@ class Report(Shown):
         target: The model that was, or would have been, written; None where only a check was
             asked for.
         written: Whether it was written.
-        before: Counts of the source.
-        after: Counts of the folded model.
-        folds: What went, and where.
-        kept: What stayed, and why.
-        composites: What stayed whole, because runtimes know it as one operator.
-        unlisted: Initializers that are no longer listed as graph inputs.
-        notes: What else had to change, in words.
-        adds: How many nodes are an Add now, or are followed by one that was not there.
-        inlined: Local functions that were inlined because a fold goes across their boundary.
-        left_files: Data files of a model that was replaced in place, which it reads no longer.
+        before: Counts of the source's nodes.
+        after: Counts of the folded model's nodes.
+        folds: The folds: which nodes were removed, and which nodes took them up.
+        kept: The nodes that could have been folded and were not, each with the reason.
+        composites: The groups of nodes that stayed whole, as runtimes know each as one operator.
+        unlisted: The initializers that the source listed as graph inputs and the folded model
+            does not.
+        notes: Sentences about everything else that had to change.
+        adds: How many nodes became an Add, or are followed by an Add that was not there before.
+        inlined: The local functions that were inlined because a fold goes across their boundary.
+        left_files: The data files that a model read before it was replaced in place, and does not
+            read any more.
         verification: What the verification found; None where there was none.
         checked_only: Whether only a check was asked for.
-        statistics: What was estimated from data before folding; None where nothing was.
+        statistics: The statistics that were estimated from data before folding; None without data.
         max_kept: How many batch normalizations may remain; None for any number.
-        cost_before: What the source costs; None where that is not told.
-        cost_after: What the folded model costs, likewise.
-        explained: What was tried for the nodes that were asked for.
-        weights: What folding does to weights; None where that is not told.
-        lifted: How many constants that nodes held are initializers now.
+        cost_before: How much the source computes and stores; None where that was not counted.
+        cost_after: How much the folded model does, likewise.
+        explained: What planning tried for the nodes that the caller asked about.
+        weights: What each changed weight loses as int8, before and after; None where that was not
+            measured.
+        lifted: How many constants that Constant nodes held became initializers.
         seconds: How long it took.
         options: How it was folded and verified, as plain data; `bnfold.options_of` makes of it
             what `fold_file` takes.
@@ -206,7 +135,7 @@ class Report(Shown):
 
     @property
     def exit_code(self) -> Exit:
-        """The exit code that says it in a number."""
+        """The exit code of the command line for this outcome."""
         if self.keeps_too_many:
             return Exit.TOO_MANY_KEPT
         if self.checked_only:
@@ -235,7 +164,7 @@ class Report(Shown):
     def told(self) -> dict[str, str]:
         """Return what was done, and the verdict."""
         before, after = self.before, self.after
-        told = {
+        lines = {
             "source": self.source.path,
             "target": "" if self.target is None else self.target.path,
             "written": "yes" if self.written else "no",
@@ -244,7 +173,7 @@ class Report(Shown):
             "kept": str(len(self.kept)),
             "verification": "none" if self.verification is None else str(self.verification.verdict),
         }
-        return {name: text for name, text in told.items() if text}
+        return {name: text for name, text in lines.items() if text}
 
     def to_html(self, path: str | Path) -> None:
         """Write the report as a page; takes the extra `bnfold[html]`.
@@ -260,11 +189,11 @@ class Report(Shown):
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as plain JSON-able data, see docs/report.md."""
-        told = fields_of(self)
-        del told["checked_only"], told["network"]
-        told["unlisted_inputs"] = told.pop("unlisted")
-        told["inlined_functions"] = told.pop("inlined")
-        return _entry(self, told)
+        data = fields_of(self)
+        del data["checked_only"], data["network"]
+        data["unlisted_inputs"] = data.pop("unlisted")
+        data["inlined_functions"] = data.pop("inlined")
+        return _entry(self, data)
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,7 +216,7 @@ class Comparison(Plain):
 
     @property
     def exit_code(self) -> Exit:
-        """The exit code that says it in a number."""
+        """The exit code of the command line for this outcome."""
         return _exit_code(self.verification)
 
     @property
@@ -307,7 +236,7 @@ class Failure(Plain):
     Attributes:
         source: Where it is.
         error: Why, in one sentence.
-        exit_code: The exit code that says it in a number.
+        exit_code: The exit code of the command line for this outcome.
     """
 
     source: str
@@ -328,7 +257,7 @@ class Existing(Plain):
         target: The model.
         before: Counts of the source.
         after: Counts of the folded model.
-        told: The report of when it was made, as plain data.
+        told: The report of the run that made it, as plain data.
         written: Whether this very run made it: a process did whose answer was lost.
     """
 
@@ -357,119 +286,6 @@ Entry = Report | Comparison | Failure | Existing
 """What a report file holds, once for each model."""
 
 
-def check_report_path(path: Path, used: Iterable[Path] = ()) -> None:
-    """Make sure, before any work is done, that a report can be written to a path.
-
-    Args:
-        path: The path.
-        used: What is read and written besides; none of it may be the report, nor may the data
-            files of a model among it.
-
-    Raises:
-        RequestError: It cannot, or HTML needs the extra `bnfold[html]`.
-    """
-    if path.suffix.lower() not in {".json", _LINES, *_HTML}:
-        raise RequestError(f"{path}: a report is written to a .json, .jsonl or .html file")
-    with os_errors_as_requests(path):
-        real = real_target(path)
-        if not os.access(real.parent, os.W_OK):
-            raise RequestError(f"{path}: cannot be written")
-        for file in used:
-            if os.path.realpath(file) == os.path.realpath(real) or _is_same(real, file):
-                raise RequestError(f"{path}: this file is used, a report would overwrite it")
-            if real.exists() and reads(file, real):
-                raise RequestError(f"{path}: this is data of {file}, a report would overwrite it")
-    if is_page(path):
-        from bnfold.reports.page import require_jinja
-
-        require_jinja()
-
-
-def is_page(path: Path) -> bool:
-    """Whether a report that is written to a path is a page."""
-    return path.suffix.lower() in _HTML
-
-
-def _is_same(one: Path, other: Path) -> bool:
-    try:
-        return one.samefile(other)
-    except OSError:  # one is not there, or cannot be
-        return False
-
-
-class ReportFile:
-    """A report file, to which what was done is added as it is done.
-
-    In JSON lines (`.jsonl`) each entry is a line that is written at once. JSON and HTML are written
-    as a whole when the file is closed; in JSON, one model is an object, several are a list.
-    """
-
-    def __init__(self, path: Path, *, several: bool = False) -> None:
-        """Begin.
-
-        Args:
-            path: The path; its suffix tells the form.
-            several: Write a list even of one entry.
-
-        Raises:
-            OSError: The file cannot be written.
-        """
-        self._path = path
-        self._several = several
-        self._entries: list[Entry] = []
-        self._lines = path.suffix.lower() == _LINES
-        if self._lines:
-            path.write_text("", encoding="utf-8")
-
-    def add(self, entry: Entry) -> None:
-        """Add an entry."""
-        if not self._lines:
-            self._entries.append(entry)
-            return
-        line = json.dumps(entry.to_dict(), ensure_ascii=False) + "\n"
-        with self._path.open("ab") as file:
-            file.write(line.encode("utf-8", "backslashreplace"))
-
-    def close(self) -> None:
-        """Write what is still to be written.
-
-        Raises:
-            RequestError: HTML needs the extra `bnfold[html]`, or the file cannot be written.
-        """
-        if not self._lines:
-            write_reports(self._path, self._entries, several=self._several)
-
-
-def write_reports(path: Path, entries: Sequence[Entry], *, several: bool = False) -> None:
-    """Write what was done: HTML to a path that ends so, else JSON.
-
-    In JSON, one model is an object, several are a list of objects.
-
-    Raises:
-        RequestError: HTML needs the extra `bnfold[html]`, or the file cannot be written.
-    """
-    several = several or len(entries) != 1
-    data = [entry.to_dict() for entry in entries]
-    if is_page(path):
-        from bnfold.reports.page import render
-
-        networks = [entry.network if isinstance(entry, Report) else None for entry in entries]
-        text = render(data, networks)
-    else:
-        text = json.dumps(data if several else data[0], indent=2, ensure_ascii=False) + "\n"
-    write_whole(path, text.encode("utf-8", "backslashreplace"))
-
-
-def installed_versions() -> dict[str, str]:
-    """Return the versions of bnfold and of what decides its results."""
-    versions = {"bnfold": __version__}
-    for name in ("onnx", "onnx-graphsurgeon", "numpy"):
-        versions[name] = _version(name) or "unknown"
-    found = (_version(name) for name in _RUNTIMES)
-    versions["onnxruntime"] = next((v for v in found if v), "not installed")
-    return versions
-
-
 def _exit_code(verification: "Verification") -> Exit:
     if not verification.verdict.ok:
         return Exit.NOT_VERIFIED
@@ -483,20 +299,11 @@ def _error(verification: "Verification") -> str | None:
     return f"asked for by name but cannot run: {failed}" if failed else None
 
 
-def _entry(entry: "Entry", told: dict[str, Any]) -> dict[str, Any]:
+def _entry(entry: "Entry", data: dict[str, Any]) -> dict[str, Any]:
     return {
         "schema_version": SCHEMA_VERSION,
         "exit_code": int(entry.exit_code),
         "error": entry.error,
-        **told,
+        **data,
         "versions": installed_versions(),
     }
-
-
-def _version(name: str) -> str | None:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None

@@ -9,8 +9,9 @@ from commandline import MODELS, model_in, run_here
 
 import bnfold
 from bnfold.command_line.int8_text import int8_lines
+from bnfold.reports.file_record import FileRecord
 from bnfold.reports.records import Counts, NodeRecord
-from bnfold.reports.report import FileRecord, Report
+from bnfold.reports.report import Report
 from bnfold.reports.weights import Int8Record, WeightRecord
 
 

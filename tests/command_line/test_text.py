@@ -10,8 +10,9 @@ from commandline import MODELS, model_in
 import bnfold
 from bnfold.command_line.text import report_text, verification_text
 from bnfold.region import Region
+from bnfold.reports.file_record import FileRecord
 from bnfold.reports.records import Counts, FoldRecord, KeptRecord, NodeRecord, ObstacleRecord
-from bnfold.reports.report import FileRecord, Report
+from bnfold.reports.report import Report
 from bnfold.verification import Probe, ProviderReport, Structure, Verdict, Verification
 from bnfold.verification.comparison import OutputComparison, OutputVerdict
 from bnfold.verification.difference import Difference

@@ -1,34 +1,20 @@
 """Reports: what they hold, the schema, and the document that explains it."""
 
-import errno
 import hashlib
 import json
-import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import jsonschema
-import onnx
-import pytest
-from click.testing import CliRunner
-from commandline import MODELS, ROOT, convolution, load, model_in, run, tampered, write
+from commandline import ROOT, model_in, run, tampered
 
 import bnfold
-from bnfold.command_line.fold import fold
-from bnfold.files.publish import write_whole
 from bnfold.reasons import Reason
-from bnfold.reports.report import (
-    SCHEMA_VERSION,
-    Failure,
-    FileRecord,
-    Report,
-    check_report_path,
-    installed_versions,
-    write_reports,
-)
+from bnfold.reports.report import SCHEMA_VERSION, Report
+from bnfold.reports.versions import installed_versions
 from bnfold.verification import Verdict, VerifyOptions
 
 SCHEMA = json.loads((ROOT / "docs" / "report.schema.json").read_text(encoding="utf-8"))
@@ -142,100 +128,3 @@ def test_versions_are_told() -> None:
     versions = installed_versions()
     assert versions["bnfold"] == bnfold.__version__
     assert all(re.match(r"\d+\.\d+", version) for version in versions.values()), versions
-
-
-@pytest.mark.parametrize("name", ["r.txt", "r", "model.onnx", "r.json.bak"])
-def test_a_report_has_a_known_suffix(tmp_path: Path, name: str) -> None:
-    with pytest.raises(bnfold.RequestError, match=r"\.json, \.jsonl or \.html"):
-        check_report_path(tmp_path / name)
-
-
-def test_a_report_needs_its_folder(tmp_path: Path) -> None:
-    with pytest.raises(bnfold.RequestError, match="does not exist"):
-        check_report_path(tmp_path / "nowhere" / "r.json")
-    (tmp_path / "r.json").mkdir()
-    with pytest.raises(bnfold.RequestError, match="this is a folder"):
-        check_report_path(tmp_path / "r.json")
-    with pytest.raises(bnfold.RequestError, match="this is a folder"):
-        write_reports(tmp_path / "r.json", [Failure("net.onnx", "no")])
-
-
-def test_names_that_are_no_text_can_be_written(tmp_path: Path) -> None:
-    write_reports(tmp_path / "r.json", [Failure("net\udcff.onnx", "γ ≠ ε")])
-    data = json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))
-    assert data["source"]["path"] == "net\udcff.onnx"
-    assert data["error"] == "γ ≠ ε"
-
-
-def test_digests_are_made_when_asked_for(tmp_path: Path) -> None:
-    source = write(convolution(), tmp_path / "net.onnx")
-    assert FileRecord.of(source, digest=False).sha256 is None
-    report = bnfold.fold_file(source, verify=None, digest=False)
-    assert report.source.sha256 is None
-    assert report.source.size == source.stat().st_size
-    assert load(tmp_path / "net.folded.onnx").graph.node
-
-
-@pytest.mark.parametrize("victim", ["source", "link", "target"])
-def test_a_report_does_not_overwrite_a_model(tmp_path: Path, victim: str) -> None:
-    source = model_in(tmp_path, as_name="net.json")
-    (tmp_path / "link.json").symlink_to(source)
-    before = source.read_bytes()
-    names = {"source": "net.json", "link": "link.json", "target": "out.json"}
-    result = run("net.json", "-o", "out.json", "--report", names[victim], cwd=tmp_path)
-    assert result.code == 2
-    assert "a report would overwrite it" in result.err
-    assert source.read_bytes() == before
-    assert not (tmp_path / "out.json").exists()
-
-
-@pytest.mark.parametrize("words", [("net.onnx",), ("verify", "net.onnx", "net.onnx")])
-def test_a_report_overwrites_nothing_that_is_read(words: Sequence[str], tmp_path: Path) -> None:
-    model = onnx.load(MODELS / "digits.onnx")  # noqa: TID251 - to be saved in another form
-    onnx.save(  # noqa: TID251
-        model, tmp_path / "net.onnx", save_as_external_data=True, location="w.json"
-    )
-    (tmp_path / "inputs.json").write_text("[]")
-    before = (tmp_path / "w.json").read_bytes()
-    data = run(*words, "--report", "w.json", cwd=tmp_path)
-    assert data.code == 2
-    assert "w.json: this is data of net.onnx, a report would overwrite it" in data.err
-    inputs = run(*words, "--inputs", "inputs.json", "--report", "inputs.json", cwd=tmp_path)
-    assert inputs.code == 2
-    assert "inputs.json: this file is used, a report would overwrite it" in inputs.err
-    assert (tmp_path / "w.json").read_bytes() == before
-    assert (tmp_path / "inputs.json").read_text() == "[]"
-
-
-def test_the_source_of_a_report_is_what_was_read(tmp_path: Path) -> None:
-    source = model_in(tmp_path)
-    data = source.read_bytes()
-    report = bnfold.fold_file(source, in_place=True, verify=None)
-    assert report.source.size == len(data)
-    assert report.source.sha256 == hashlib.sha256(data).hexdigest()
-    assert report.target is not None
-    assert report.target.sha256 == hashlib.sha256(source.read_bytes()).hexdigest()
-
-
-def test_a_report_that_cannot_be_written_at_the_end_says_what_was(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    source, path = model_in(tmp_path), tmp_path / "r.json"
-    path.write_text("the old one", encoding="utf-8")
-
-    def refuse(descriptor: int, data: object) -> int:
-        del descriptor, data
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    def write_on_a_full_disk(path: Path, data: bytes) -> None:
-        with monkeypatch.context() as full:
-            full.setattr("bnfold.files.transfer.os.write", refuse)
-            write_whole(path, data)
-
-    monkeypatch.setattr("bnfold.reports.report.write_whole", write_on_a_full_disk)
-    words = [str(source), "--no-verify", "--report", str(path)]
-    result = CliRunner().invoke(fold, words)
-    assert result.exit_code == 2
-    assert "No space left on device; the model was written" in result.output
-    assert path.read_text(encoding="utf-8") == "the old one"
-    assert (tmp_path / "digits.folded.onnx").exists()

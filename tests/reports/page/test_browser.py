@@ -9,7 +9,8 @@ import pytest
 from commandline import convolution, model_in, write
 
 import bnfold
-from bnfold.reports.report import Entry, Failure, write_reports
+from bnfold.reports.report import Entry, Failure
+from bnfold.reports.report_file import write_reports
 from bnfold.verification import VerifyOptions
 
 playwright = pytest.importorskip(

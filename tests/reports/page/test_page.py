@@ -15,6 +15,7 @@ from bnfold.reasons import Reason
 from bnfold.remedies import EXPLANATIONS
 from bnfold.reports.page import render, require_jinja
 from bnfold.reports.page.entry import EntryView, Weight
+from bnfold.reports.report_file import check_report_path
 from bnfold.verification import VerifyOptions
 
 
@@ -107,7 +108,7 @@ def test_without_jinja_the_way_out_is_told(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(bnfold.RequestError, match=r"pip install 'bnfold\[html\]'"):
         require_jinja()
     with pytest.raises(bnfold.RequestError, match="html"):
-        bnfold.reports.report.check_report_path(tmp_path / "r.html")
+        check_report_path(tmp_path / "r.html")
     assert files(tmp_path) == set()
 
 

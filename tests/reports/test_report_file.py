@@ -1,0 +1,96 @@
+"""Report files: what they may be called, what they overwrite, and what they hold."""
+
+import errno
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import onnx
+import pytest
+from click.testing import CliRunner
+from commandline import MODELS, model_in, run
+
+import bnfold
+from bnfold.command_line.fold import fold
+from bnfold.files.publish import write_whole
+from bnfold.reports.report import Failure
+from bnfold.reports.report_file import check_report_path, write_reports
+
+
+@pytest.mark.parametrize("name", ["r.txt", "r", "model.onnx", "r.json.bak"])
+def test_a_report_has_a_known_suffix(tmp_path: Path, name: str) -> None:
+    with pytest.raises(bnfold.RequestError, match=r"\.json, \.jsonl or \.html"):
+        check_report_path(tmp_path / name)
+
+
+def test_a_report_needs_its_folder(tmp_path: Path) -> None:
+    with pytest.raises(bnfold.RequestError, match="does not exist"):
+        check_report_path(tmp_path / "nowhere" / "r.json")
+    (tmp_path / "r.json").mkdir()
+    with pytest.raises(bnfold.RequestError, match="this is a folder"):
+        check_report_path(tmp_path / "r.json")
+    with pytest.raises(bnfold.RequestError, match="this is a folder"):
+        write_reports(tmp_path / "r.json", [Failure("net.onnx", "no")])
+
+
+def test_names_that_are_no_text_can_be_written(tmp_path: Path) -> None:
+    write_reports(tmp_path / "r.json", [Failure("net\udcff.onnx", "γ ≠ ε")])
+    data = json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))
+    assert data["source"]["path"] == "net\udcff.onnx"
+    assert data["error"] == "γ ≠ ε"
+
+
+@pytest.mark.parametrize("victim", ["source", "link", "target"])
+def test_a_report_does_not_overwrite_a_model(tmp_path: Path, victim: str) -> None:
+    source = model_in(tmp_path, as_name="net.json")
+    (tmp_path / "link.json").symlink_to(source)
+    before = source.read_bytes()
+    names = {"source": "net.json", "link": "link.json", "target": "out.json"}
+    result = run("net.json", "-o", "out.json", "--report", names[victim], cwd=tmp_path)
+    assert result.code == 2
+    assert "a report would overwrite it" in result.err
+    assert source.read_bytes() == before
+    assert not (tmp_path / "out.json").exists()
+
+
+@pytest.mark.parametrize("words", [("net.onnx",), ("verify", "net.onnx", "net.onnx")])
+def test_a_report_overwrites_nothing_that_is_read(words: Sequence[str], tmp_path: Path) -> None:
+    model = onnx.load(MODELS / "digits.onnx")  # noqa: TID251 - to be saved in another form
+    onnx.save(  # noqa: TID251
+        model, tmp_path / "net.onnx", save_as_external_data=True, location="w.json"
+    )
+    (tmp_path / "inputs.json").write_text("[]")
+    before = (tmp_path / "w.json").read_bytes()
+    data = run(*words, "--report", "w.json", cwd=tmp_path)
+    assert data.code == 2
+    assert "w.json: this is data of net.onnx, a report would overwrite it" in data.err
+    inputs = run(*words, "--inputs", "inputs.json", "--report", "inputs.json", cwd=tmp_path)
+    assert inputs.code == 2
+    assert "inputs.json: this file is used, a report would overwrite it" in inputs.err
+    assert (tmp_path / "w.json").read_bytes() == before
+    assert (tmp_path / "inputs.json").read_text() == "[]"
+
+
+def test_a_report_that_cannot_be_written_at_the_end_says_what_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, path = model_in(tmp_path), tmp_path / "r.json"
+    path.write_text("the old one", encoding="utf-8")
+
+    def refuse(descriptor: int, data: object) -> int:
+        del descriptor, data
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def write_on_a_full_disk(path: Path, data: bytes) -> None:
+        with monkeypatch.context() as full:
+            full.setattr("bnfold.files.transfer.os.write", refuse)
+            write_whole(path, data)
+
+    monkeypatch.setattr("bnfold.reports.report_file.write_whole", write_on_a_full_disk)
+    words = [str(source), "--no-verify", "--report", str(path)]
+    result = CliRunner().invoke(fold, words)
+    assert result.exit_code == 2
+    assert "No space left on device; the model was written" in result.output
+    assert path.read_text(encoding="utf-8") == "the old one"
+    assert (tmp_path / "digits.folded.onnx").exists()
