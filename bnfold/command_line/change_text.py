@@ -5,8 +5,9 @@ from collections.abc import Iterator
 
 from bnfold.command_line.words import counted, indented
 from bnfold.errors import one_line
+from bnfold.reports.file_record import FileRecord
 from bnfold.reports.page.numbers import size
-from bnfold.reports.report import FileRecord, Report, Seconds
+from bnfold.reports.report import Report, Seconds
 
 _SHORT = 6
 """So many operators are told, those first that changed most, unless all are asked for."""

@@ -8,8 +8,9 @@ from commandline import MODELS, model_in, run
 
 import bnfold
 from bnfold.command_line.change_text import change_lines
+from bnfold.reports.file_record import DataFile, FileRecord
 from bnfold.reports.records import Counts, FoldRecord, NodeRecord
-from bnfold.reports.report import DataFile, FileRecord, Report, Seconds
+from bnfold.reports.report import Report, Seconds
 
 FOLD = FoldRecord("output", (NodeRecord("BatchNormalization", "bn", "y"),), (), ())
 REPORT = Report(
