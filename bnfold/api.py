@@ -311,6 +311,8 @@ def _fold_remote(
 ) -> Report:
     """Fold a file that is read from or written to an object store, in a temporary folder."""
     chosen = source if how.in_place else target or default_target(source)
+    if called(chosen) == called(source) and not how.in_place:
+        raise RequestError(_same(called(chosen)))
     with scratch_folder() as folder:
         aim, left = chosen, tuple[str, ...]()
         if url_of(chosen):
@@ -401,8 +403,12 @@ def _target(source: Path, target: Path | None, *, in_place: bool) -> Path:
         return source
     chosen = default_target(source) if target is None else target
     if source.exists() and chosen.exists() and chosen.samefile(source):
-        raise RequestError(f"{chosen}: this is the input; in_place (--in-place) replaces it")
+        raise RequestError(_same(str(chosen)))
     return chosen
+
+
+def _same(target: str) -> str:
+    return f"{target}: this is the input; in_place (--in-place) replaces it"
 
 
 @contextmanager

@@ -34,6 +34,8 @@ def test_a_report_and_its_verification(tmp_path: Path) -> None:
     assert not absent
     assert not absent.ok
     assert absent.verdict.ok
+    assert str(absent).endswith("; asked for by name, but did not run: cuda: not in this build")
+    assert "did not run" not in str(found)
 
 
 def test_names_are_only_text(tmp_path: Path) -> None:

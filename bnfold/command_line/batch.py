@@ -9,6 +9,7 @@ from pathlib import Path
 from shutil import copyfileobj
 from time import monotonic
 
+from bnfold.command_line.pipes import STDIN, spoken, spooled
 from bnfold.command_line.sources import PIPE, Request, Sources, find_targets, for_pipes
 from bnfold.files.scratch import scratch_folder
 from bnfold.frozen import slotted
@@ -59,7 +60,7 @@ def run_all(
     ]
     if len(work) == 1 and (isinstance(hands, int) or PIPE in (work[0].source, work[0].target)):
         (task,) = work
-        return iter([_run(task, lambda what: step(f"{task.source}: {what}"))])
+        return iter([_run(task, lambda what: step(f"{spoken(task.source)}: {what}"))])
     return _several(work, hands, skip_existing=skip_existing, step=step)
 
 
@@ -115,9 +116,7 @@ def _run_in(folder: Path, task: Task) -> Outcome:
     source, target = task.source, task.target
     real_source, real_target = source, target
     if source == PIPE:
-        real_source = folder / "stdin.onnx"
-        with real_source.open("wb") as file:
-            copyfileobj(sys.stdin.buffer, file)
+        real_source = spooled(folder)
     if target == PIPE:
         real_target = folder / "stdout.onnx"
     outcome = fold_one(replace(task, source=real_source, target=real_target))
@@ -127,7 +126,7 @@ def _run_in(folder: Path, task: Task) -> Outcome:
         sys.stdout.buffer.flush()
     known = {real_source: source, real_target or real_source: target or source}
     said = {
-        str(folder / "stdin.onnx"): "standard input",
+        str(folder / "stdin.onnx"): STDIN,
         str(folder / "stdout.onnx"): "standard output",
     }
     return replace(outcome.renamed(known, said), target=target)

@@ -1,9 +1,10 @@
 """`bnfold verify`: comparing any two models."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -22,12 +23,15 @@ from bnfold.command_line.options import (
 from bnfold.errors import one_line
 from bnfold.processes.signals import interrupts_held_back
 
+if TYPE_CHECKING:
+    from bnfold.reports.report import Comparison
+
 
 @click.command(
     name="bnfold verify", cls=Command, context_settings={"help_option_names": ["-h", "--help"]}
 )
-@click.argument("original", type=PathType())
-@click.argument("candidate", type=PathType())
+@click.argument("original", type=PathType(or_pipe=True))
+@click.argument("candidate", type=PathType(or_pipe=True))
 @with_verify_options
 @click.option(
     "--allow-narrowed",
@@ -46,34 +50,24 @@ from bnfold.processes.signals import interrupts_held_back
 def verify(original: Path, candidate: Path, **options: Any) -> None:  # noqa: ANN401
     """Verify that CANDIDATE computes what ORIGINAL computes, whoever made it.
 
+    One of the two may be -, which is standard input.
+
     Exit codes: 0 it does, 2 bad request or file, 3 it does not or nothing shows that it does,
     4 a provider that was asked for cannot run.
     """
     with one_line_errors(verbose=options["verbose"]):
         check_together(options)
         with interrupts_held_back():
-            from bnfold.api import verify as verify_models
-        from bnfold.command_line.progress import progress
+            from bnfold.command_line.pipes import spoken
         from bnfold.command_line.telling import width
         from bnfold.command_line.text import verification_text
-        from bnfold.reports.file_record import FileRecord
-        from bnfold.reports.report import Comparison, Seconds
         from bnfold.reports.report_file import write_reports
 
         resume_collecting()
         if options["report"] is not None:
             check_report(options, [original, candidate])
-        how, began = verify_options(options), monotonic()
-        with progress(quiet=options["quiet"]) as shown:
-            shown.show("verifying")
-            found = verify_models(original, candidate, step=shown.show, options=how)
-        comparison = Comparison(
-            FileRecord.of(original, digest=True),
-            FileRecord.of(candidate, digest=True),
-            found,
-            Seconds(verify=monotonic() - began),
-            how.to_dict(),
-        )
+        comparison = _comparison(original, candidate, options)
+        found = comparison.verification
         if options["report"] is not None:
             write_reports(options["report"], [comparison])
         if not options["quiet"]:
@@ -81,5 +75,28 @@ def verify(original: Path, candidate: Path, **options: Any) -> None:  # noqa: AN
             text = verification_text(found, verbose=options["verbose"], width=width(err=failed))
             click.echo(text, err=failed)
         if comparison.error and (options["quiet"] or found.verdict.ok):
-            click.echo(f"bnfold: {one_line(f'{candidate}: {comparison.error}')}", err=True)
+            click.echo(f"bnfold: {one_line(f'{spoken(candidate)}: {comparison.error}')}", err=True)
         sys.exit(comparison.exit_code)
+
+
+def _comparison(original: Path, candidate: Path, options: dict[str, Any]) -> "Comparison":
+    """Verify; one of the models may come through a pipe, and either from a store."""
+    from bnfold.api import verify as verify_models
+    from bnfold.command_line.pipes import as_files
+    from bnfold.command_line.progress import progress
+    from bnfold.files.remote import called
+    from bnfold.reports.file_record import FileRecord
+    from bnfold.reports.report import Comparison, Seconds
+
+    how, began = verify_options(options), monotonic()
+    named = (original, candidate)
+    with as_files(named) as files:
+        with progress(quiet=options["quiet"]) as shown:
+            shown.show("verifying")
+            found = verify_models(*files, step=shown.show, options=how)
+        seconds = Seconds(verify=monotonic() - began)
+        first, second = (
+            replace(FileRecord.of(file, digest=True), path=called(name))
+            for file, name in zip(files, named, strict=True)
+        )
+        return Comparison(first, second, found, seconds, how.to_dict())

@@ -187,7 +187,7 @@ class Verification(Shown):
         return self.verdict.ok and self.asked_provider_failed is None
 
     def __bool__(self) -> bool:
-        """Return `ok`."""
+        """Return `ok`: the verdict is good, and holds wherever it was asked for by name."""
         return self.ok
 
     def told(self) -> dict[str, str]:
@@ -206,5 +206,7 @@ class Verification(Shown):
         return {"verdict": str(self.verdict), "ok": self.ok, **fields_of(self)}
 
     def __str__(self) -> str:
-        """Say it in one sentence."""
-        return f"{self.verdict}: {self.reason}"
+        """Say it in one sentence, and what keeps it from being `ok` where the verdict is good."""
+        failed = self.asked_provider_failed
+        more = f"; asked for by name, but did not run: {failed}" if failed else ""
+        return f"{self.verdict}: {self.reason}{more}"
