@@ -17,6 +17,7 @@ class Brief:
         written: Whether a model was written.
         existing: Whether it was there already.
         kept: How many batch normalizations the folded model has.
+        in_training: Whether nodes stayed because they are in training mode.
     """
 
     source: Path
@@ -24,9 +25,14 @@ class Brief:
     written: bool
     existing: bool
     kept: int
+    in_training: bool = False
 
     @classmethod
     def of(cls, outcome: Outcome) -> "Brief":
         """Return the outcome in short."""
         existing = outcome.existing is not None
-        return cls(outcome.source, outcome.exit_code, outcome.written, existing, outcome.kept)
+        kept = outcome.report.kept if outcome.report is not None else ()
+        in_training = any(record.in_training for record in kept)
+        return cls(
+            outcome.source, outcome.exit_code, outcome.written, existing, outcome.kept, in_training
+        )

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from rich.status import Status
 
 
+_SPINNER = 3
+"""Columns that are not for the text: what turns, a space, and the last one, left free."""
+
+
 class Progress:
     """A line that changes while the work goes on; other text is printed above it."""
 
@@ -24,7 +28,9 @@ class Progress:
         if self._status is not None:
             from rich.text import Text
 
-            self._status.update(Text(f"{one_line(text)} …", no_wrap=True, overflow="ellipsis"))
+            line = Text(f"{one_line(text)} …")
+            line.truncate(max(self._status.console.width - _SPINNER, 1), overflow="ellipsis")
+            self._status.update(line)
 
     @contextmanager
     def aside(self) -> Iterator[None]:

@@ -2,7 +2,7 @@
 
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import click
@@ -11,7 +11,7 @@ from bnfold.command_line.brief import Brief
 from bnfold.command_line.foreign import printable_lines
 from bnfold.command_line.progress import Progress
 from bnfold.command_line.text import lifted, report_text, summary, taken
-from bnfold.command_line.words import counted
+from bnfold.command_line.words import counted, wrapped
 from bnfold.errors import BnfoldError, one_line
 from bnfold.files.remote import called
 from bnfold.frozen import frozen
@@ -75,15 +75,22 @@ class Telling:
         """Print what became of several models: which failed, which kept something, how many."""
         if self.quiet or len(self.models) == 1:
             return
+        click.echo(wrapped(self._sums(outcomes, passed_over), width(err=False)))
+
+    def _sums(self, outcomes: Sequence[Brief], passed_over: int) -> Iterator[str]:
         failed = [o.source for o in outcomes if o.exit_code not in (Exit.DONE, Exit.FOLDABLE)]
         if failed:
-            click.echo(f"failed: {_names(failed)}")
+            yield f"failed: {_names(failed)}"
         keeping = [f"{one_line(called(o.source))} ({o.kept})" for o in outcomes if o.kept]
         if keeping:
-            click.echo(f"batch normalizations kept: {', '.join(keeping)}")
+            yield f"batch normalizations kept: {', '.join(keeping)}"
+        training = [o.source for o in outcomes if o.in_training]
+        if training:
+            told = f"warning: in training mode: {_names(training)}; bnfold explain training-mode"
+            yield click.style(told, fg="yellow")
         if passed_over:
-            click.echo(f"passed over: {counted(passed_over, 'folded model')} of an earlier run")
-        click.echo(summary(outcomes))
+            yield f"passed over: {counted(passed_over, 'folded model')} of an earlier run"
+        yield summary(outcomes)
 
     def _line(self, outcome: Outcome, before: Counts, after: Counts, verdict: str) -> str:
         name = one_line(called(outcome.source))
@@ -95,7 +102,11 @@ class Telling:
             f"{verdict:<17}",
             f"{outcome.seconds:.1f} s",
         ]
-        return "  ".join(parts)
+        line, columns = "  ".join(parts), width(err=False)
+        if columns is None or len(line) <= columns:
+            return line
+        told = ", ".join(" ".join(part.split()) for part in parts[1:])
+        return wrapped([name, f"  {told}"], columns)
 
 
 class Accounts:
@@ -145,6 +156,8 @@ def _names(paths: Sequence[Path]) -> str:
 
 
 def _verdict(report: Report) -> str:
+    if not report.changes and any(record.in_training for record in report.kept):
+        return "training mode"
     if report.checked_only:
         return "can be folded" if report.changes else "nothing to fold"
     if report.verification is not None:

@@ -3,9 +3,8 @@
 Colours are written with `click.style`; `click.echo` takes them out again where no terminal reads.
 """
 
-import textwrap
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -16,7 +15,7 @@ from bnfold.command_line.difference_text import difference_lines
 from bnfold.command_line.foreign import made_printable
 from bnfold.command_line.gain_text import gain_lines
 from bnfold.command_line.kept_text import kept_lines
-from bnfold.command_line.words import INDENT, counted, indented, named
+from bnfold.command_line.words import INDENT, counted, indented, named, wrapped
 from bnfold.reports.cost import Cost
 from bnfold.reports.records import CompositeRecord, FoldRecord
 from bnfold.reports.report import Exit, Report
@@ -53,7 +52,7 @@ def report_text(report: Report, *, verbose: bool = False, width: int | None = No
         verbose: Tell every fold, every node kept and every output.
         width: Where to wrap lines; None not to.
     """
-    return _wrapped(_report_lines(made_printable(report), verbose=verbose), width)
+    return wrapped(_report_lines(made_printable(report), verbose=verbose), width)
 
 
 def verification_text(
@@ -61,27 +60,7 @@ def verification_text(
 ) -> str:
     """Return what a verification found, in lines."""
     found = made_printable(found)
-    return _wrapped(_verification_lines(found, found.reason, verbose=verbose), width)
-
-
-def _wrapped(lines: Iterable[str], width: int | None) -> str:
-    if width is None:
-        return "\n".join(lines)
-    return "\n".join(part for line in lines for part in _wrap(line, width))
-
-
-def _wrap(line: str, width: int) -> list[str]:
-    """Wrap a line, the further parts indented a little more; names stay whole."""
-    margin = line[: len(line) - len(line.lstrip())]
-    parts = textwrap.wrap(
-        line.lstrip(),
-        max(width, len(margin) + 40),
-        initial_indent=margin,
-        subsequent_indent=margin + 2 * INDENT,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
-    return parts or [""]
+    return wrapped(_verification_lines(found, found.reason, verbose=verbose), width)
 
 
 def _report_lines(report: Report, *, verbose: bool) -> Iterator[str]:
@@ -143,7 +122,15 @@ def _headline(report: Report) -> str:
 
 
 def _done_lines(report: Report, *, verbose: bool) -> Iterator[str]:
-    """Tell what was folded."""
+    """Tell what was folded, but first what was exported by mistake."""
+    training = sum(record.in_training for record in report.kept)
+    if training:
+        verb = "is" if training == 1 else "are"
+        told = f"warning: {counted(training, 'node')} {verb} in training mode, most often because "
+        told += "the export was; bnfold explain training-mode says what to do"
+        yield click.style(told, fg="yellow")
+    if training and not report.folds:
+        return
     if not report.folds:
         nothing = "nothing" if report.before.batch_normalizations else "no batch normalization"
         copied = report.written and not report.changes
@@ -217,7 +204,8 @@ def _composite_lines(composites: Sequence[CompositeRecord]) -> Iterator[str]:
 def _side_effects(report: Report) -> Iterator[str]:
     if report.inlined:
         names = ", ".join(report.inlined)
-        yield f"{counted(len(report.inlined), 'local function')} inlined: {names}"
+        told = f"{counted(len(report.inlined), 'local function')} inlined: {names}"
+        yield f"{told} (names in them end in __1, __2, … now, another number for each call)"
     if report.left_files:
         names = ", ".join(report.left_files)
         yield f"no longer read by the model, and as before: {names}"

@@ -1,10 +1,34 @@
 """Words and lines of which texts for a terminal are made."""
 
+import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 
 from bnfold.reports.records import NodeRecord, ObstacleRecord
 
 INDENT = "  "
+_NARROWEST = 24
+"""So many characters a line has behind its margin, however narrow the terminal is."""
+
+
+def wrapped(lines: Iterable[str], width: int | None) -> str:
+    """Return lines as text, none wider than a terminal of so many columns; None for no limit."""
+    if width is None:
+        return "\n".join(lines)
+    return "\n".join(part for line in lines for part in _wrap(line, width))
+
+
+def _wrap(line: str, width: int) -> list[str]:
+    """Wrap a line, the further parts indented a little more; names stay whole."""
+    margin = line[: len(line) - len(line.lstrip())]
+    parts = textwrap.wrap(
+        line.lstrip(),
+        max(width, len(margin) + _NARROWEST),
+        initial_indent=margin,
+        subsequent_indent=margin + 2 * INDENT,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return parts or [""]
 
 
 def indented(lines: Iterable[str]) -> Iterator[str]:

@@ -1,8 +1,11 @@
 """What was tried for a node that somebody asks about, in names that a reader of the graph knows."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+
+import onnx
 
 from bnfold.errors import RequestError
 from bnfold.graph.facts.graph import Graph
@@ -26,6 +29,9 @@ from bnfold.reports.records import (
 
 _AT_ONCE = 8
 """Nodes of one name that are explained together."""
+
+_BY_INLINER = re.compile(r"(__\d+)+")
+"""What ONNX's inliner adds to each name in a function, another number at each call."""
 
 _OFFERED = 3
 """Names that are like one that is not there."""
@@ -112,6 +118,8 @@ def explained_records(
 
 def _find(view: View, asked: str) -> Sequence[int]:
     found = [node.number for node in view.nodes if asked and _bears(view, node.number, asked)]
+    if not found and asked:
+        found = [node.number for node in view.nodes if _bore(node.proto, asked)]
     if not found:
         raise RequestError(_not_there(view, asked))
     if len(found) > _AT_ONCE:
@@ -125,6 +133,12 @@ def _find(view: View, asked: str) -> Sequence[int]:
 def _bears(view: View, number: int, asked: str) -> bool:
     node = view.nodes[number]
     return asked in (node.proto.name, str(node_record(view, number))) or asked in node.proto.output
+
+
+def _bore(node: onnx.NodeProto, asked: str) -> bool:
+    """Tell whether a node bears a name in a local function that has been inlined by now."""
+    names = [name for name in (node.name, *node.output) if name.startswith(f"{asked}__")]
+    return any(_BY_INLINER.fullmatch(name, len(asked)) for name in names)
 
 
 def _not_there(view: View, asked: str) -> str:

@@ -11,7 +11,7 @@ from bnfold.graph.facts.graph import Graph
 from bnfold.graph.index.view import View
 from bnfold.graph.plan.plan import Fold, Kept, Plan
 from bnfold.plain import Plain
-from bnfold.reasons import Obstacle
+from bnfold.reasons import Obstacle, Reason
 from bnfold.rules.affine_nodes import NORMALIZATION
 
 _DEFAULT_DOMAIN = ("", "ai.onnx")
@@ -95,6 +95,11 @@ class KeptRecord(Plain):
     def is_normalization(self) -> bool:
         """Whether a BatchNormalization is among the nodes."""
         return any(node.op_type == NORMALIZATION for node in self.nodes)
+
+    @property
+    def in_training(self) -> bool:
+        """Whether it stayed because it is in training mode."""
+        return self.above.reason == Reason.TRAINING_MODE.value
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import click
+import onnx
 import pytest
 from click.testing import CliRunner
 from commandline import convolution, model_in, write
@@ -120,6 +121,26 @@ def test_the_command_line_explains_a_node(tmp_path: Path) -> None:
         "    so it is folded into Conv 'conv'",
     ]
     assert [path.name for path in tmp_path.iterdir()] == ["net.onnx"]
+
+
+def test_names_in_a_function_are_those_of_the_file(tmp_path: Path) -> None:
+    text = """<ir_version: 8, opset_import: ["" : 17, "local" : 1]>
+        g (float[1,2,4,4] x) => (float[1,2,4,4] y)
+        <float[2,2,1,1] W = {1,2,3,4}, float[2] s = {1,2}, float[2] m = {0,1}>
+        { c = Conv (x, W)  d = local.norm (c, s, m)  e = Conv (d, W)  y = local.norm (e, s, m) }
+        <domain: "local", opset_import: ["" : 17]>
+        norm (X, S, M) => (Y) { r = Identity (X)  Y = BatchNormalization (r, S, M, M, S) }"""
+    model = onnx.parser.parse_model(text)
+    model.functions[0].node[1].name = "bn"
+    write(model, tmp_path / "net.onnx")
+    result = CliRunner().invoke(fold, [str(tmp_path / "net.onnx"), "--check", "--explain", "bn"])
+    assert "1 local function inlined: local::norm (names in them end in __1" in result.output
+    told = [line for line in result.output.splitlines() if "it scales or shifts" in line]
+    assert [line.split(",")[0].strip() for line in told] == [
+        "BatchNormalization 'bn__1'", "BatchNormalization 'bn__2'",
+    ]  # fmt: skip
+    result = CliRunner().invoke(fold, [str(tmp_path / "net.onnx"), "--check", "--explain", "r"])
+    assert "Identity 'r__1'" in result.output
 
 
 def test_names_are_made_printable(tmp_path: Path) -> None:

@@ -144,6 +144,21 @@ def test_kept_nodes_are_told_once_for_each_kind_of_reason() -> None:
     assert "    Mul 'm'" in verbose
 
 
+def test_an_export_in_training_mode_is_a_warning() -> None:
+    training = KeptRecord((BN,), ObstacleRecord("training-mode", "", "it trains"), None)
+    report = replace(REPORT, folds=(), kept=(training, training))
+    told = report_text(report).splitlines()[1]
+    assert click.unstyle(told) == (
+        "  warning: 2 nodes are in training mode, most often because the export was; "
+        "bnfold explain training-mode says what to do"
+    )
+    assert told == f"  {click.style(click.unstyle(told).strip(), fg='yellow')}"
+    assert "nothing to fold" not in report_text(report)
+    some = report_text(replace(REPORT, kept=(training,)))
+    assert "warning: 1 node is in training mode" in some
+    assert "1 of 1 batch normalization folded" in some
+
+
 def test_a_failure_says_what_is_wrong() -> None:
     broken = replace(PROBE, fraction=25.0, verdict=ProbeVerdict.BROKEN, note="at y[3]")
     differs = replace(OUTPUT, difference=1e-2, verdict=OutputVerdict.DIFFERS)
@@ -241,9 +256,12 @@ def test_a_second_run_is_no_second_output() -> None:
 def test_lines_are_wrapped_for_a_terminal_and_names_stay_whole(tmp_path: Path) -> None:
     report = bnfold.fold_file(model_in(tmp_path, "kept"), check=True)
     wide = click.unstyle(report_text(replace(report, source=FileRecord("kept.onnx"))))
-    narrow = click.unstyle(report_text(replace(report, source=FileRecord("kept.onnx")), width=60))
-    assert max(map(len, narrow.splitlines())) <= 60
-    assert narrow.split() == wide.split()
+    for width in (40, 60):
+        text = report_text(replace(report, source=FileRecord("kept.onnx")), width=width)
+        narrow = click.unstyle(text).splitlines()
+        names = [line for line in narrow if len(line.split()) == 1]
+        assert all(len(line) <= width for line in narrow if line not in names)
+        assert " ".join(narrow).split() == wide.split()
 
 
 def test_effects_on_the_models_interface_are_told() -> None:
