@@ -26,15 +26,15 @@ from bnfold.plain import fields_of, to_plain
 from bnfold.region import Region
 from bnfold.reports.cost import cost_of
 from bnfold.reports.file_record import FileRecord
-from bnfold.reports.network import Network, network_of
 from bnfold.reports.records import Counts, composite_records, fold_records, kept_records
 from bnfold.reports.refused import ProviderError, TooManyKeptError, VerificationError
 from bnfold.reports.report import Exit, Report, Seconds
-from bnfold.reports.weights import WeightRecord, weight_records
 from bnfold.rules.composites import checked_names
 from bnfold.verification import VerifyOptions
 
 if TYPE_CHECKING:
+    from bnfold.reports.network import Network
+    from bnfold.reports.weights import WeightRecord
     from bnfold.statistics.estimate import Estimate
     from bnfold.statistics.options import StatisticsOptions
     from bnfold.verification import Verification, Verifier
@@ -609,13 +609,17 @@ class _Job:
             network=self._network(decision) if self.how.picture else None,
         )
 
-    def _network(self, decision: Decision) -> Network:
+    def _network(self, decision: Decision) -> "Network":
+        from bnfold.reports.network import network_of
+
         return network_of(decision.graph, decision.plan, decision.rewritten.dropped)
 
-    def _weights(self, decision: Decision) -> tuple[WeightRecord, ...] | None:
+    def _weights(self, decision: Decision) -> "tuple[WeightRecord, ...] | None":
         """Measure what folding does to weights, while the source's files are still unchanged."""
         if not self.how.tells_weights:
             return None
+        from bnfold.reports.weights import weight_records
+
         self.step("measuring what the weights lose as int8")
         return weight_records(decision.graph, decision.plan, decision.rewritten)
 

@@ -8,15 +8,18 @@ from functools import partial
 from pathlib import Path
 from shutil import copyfileobj
 from time import monotonic
+from typing import TYPE_CHECKING
 
 from bnfold.command_line.pipes import STDIN, spoken, spooled
 from bnfold.command_line.sources import PIPE, Request, Sources, find_targets, for_pipes
 from bnfold.files.scratch import scratch_folder
 from bnfold.frozen import slotted
-from bnfold.many.fold_many import Hands, fold_tasks
 from bnfold.many.outcome import Outcome
 from bnfold.many.task import Task, fold_one
 from bnfold.reports.report import Exit
+
+if TYPE_CHECKING:
+    from bnfold.many.fold_many import Hands
 
 Step = Callable[[str], None]
 """Is told what is being done."""
@@ -30,7 +33,7 @@ def run_all(
     sources: Sources,
     request: Request,
     *,
-    hands: Hands = 1,
+    hands: "Hands" = 1,
     skip_existing: bool = False,
     step: Step = _silent,
 ) -> Iterator[Outcome]:
@@ -65,8 +68,10 @@ def run_all(
 
 
 def _several(
-    work: Sequence[Task], hands: Hands, *, skip_existing: bool, step: Step
+    work: Sequence[Task], hands: "Hands", *, skip_existing: bool, step: Step
 ) -> Iterator[Outcome]:
+    from bnfold.many.fold_many import fold_tasks
+
     pace = _Pace(len(work))
     step(f"{pace}")
     told = partial(_paced, step, pace)

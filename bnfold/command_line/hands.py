@@ -1,6 +1,5 @@
 """Who folds several models: processes of our own, or a Dask cluster."""
 
-import logging
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +29,8 @@ def hired(options: dict[str, Any]) -> "Iterator[Hands]":
             from distributed import Client
     except ImportError as error:
         raise RequestError("--dask needs Dask: pip install 'bnfold[dask]'") from error
+    import logging
+
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
     with interrupts_held_back():
         client = _client(Client, options["dask"], options["jobs"])

@@ -9,7 +9,6 @@ Records are a stranger's files, as models are: nothing in one is executed, and o
 understood is none.
 """
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -195,6 +194,8 @@ def _digests(path: Path) -> dict[str, str]:
 
 def _digest_of_options(how: FileOptions) -> str:
     """Return a digest of the options that decide what is written, and of the version."""
+    import hashlib
+
     deciding: dict[str, Any] = {name: _plain(getattr(how, name)) for name in _DECIDING}
     if how.verify is not None:
         deciding["verify"] = VerifyOptions.to_dict(replace(how.verify, timeout=None, time=None))

@@ -15,15 +15,15 @@ from bnfold.paths import as_path
 from bnfold.plain import Plain, fields_of
 from bnfold.reports.cost import Cost
 from bnfold.reports.file_record import FileRecord
-from bnfold.reports.network import Network
 from bnfold.reports.records import CompositeRecord, Counts, FoldRecord, KeptRecord
 from bnfold.reports.report_file import check_report_path, is_page, write_reports
 from bnfold.reports.versions import installed_versions
-from bnfold.reports.weights import WeightRecord
 from bnfold.shown import Shown
 
 if TYPE_CHECKING:
     from bnfold.reports.explained import ExplainedRecord
+    from bnfold.reports.network import Network
+    from bnfold.reports.weights import WeightRecord
     from bnfold.statistics.estimate import Estimate
     from bnfold.verification import Verification
 
@@ -122,11 +122,11 @@ class Report(Shown):
     cost_before: Cost | None = None
     cost_after: Cost | None = None
     explained: "tuple[ExplainedRecord, ...]" = ()
-    weights: tuple[WeightRecord, ...] | None = None
+    weights: "tuple[WeightRecord, ...] | None" = None
     lifted: int = 0
     seconds: Seconds | None = None
     options: Mapping[str, Any] | None = None
-    network: Network | None = None
+    network: "Network | None" = None
 
     @property
     def changes(self) -> bool:
