@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from bnfold.errors import RequestError, first_sentence
 from bnfold.processes.processors import processors
-from bnfold.processes.signals import interrupts_held_back
+from bnfold.processes.signals import interrupts_held_back, interrupts_not_inherited
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,10 +44,18 @@ def hired(options: dict[str, Any]) -> "Iterator[Hands]":
 
 
 def _client(make: Any, address: str, jobs: int | None) -> Any:  # noqa: ANN401 - untyped
-    """Connect to a scheduler, or start one with workers of one thread each."""
+    """Connect to a scheduler, or start one with workers of one thread each.
+
+    A terminal sends Ctrl-C to all of these processes; this one ends the others.
+    """
     if address == "local":
-        workers = jobs or processors()
-        return make(n_workers=workers, threads_per_worker=1, dashboard_address=None)
+        with interrupts_not_inherited():
+            return make(
+                n_workers=jobs or processors(),
+                threads_per_worker=1,
+                dashboard_address=None,
+                silence_logs=logging.CRITICAL,
+            )
     if jobs is not None:
         raise RequestError("--jobs and --dask exclude each other, except for --dask local")
     try:

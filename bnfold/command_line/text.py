@@ -105,7 +105,7 @@ def summary(outcomes: Sequence[Brief]) -> str:
         "failed": sum(each.exit_code not in (Exit.DONE, Exit.FOLDABLE) for each in outcomes),
     }
     told = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
-    return f"{len(outcomes)} models: {told}"
+    return f"{counted(len(outcomes), 'model')}: {told}"
 
 
 def _headline(report: Report) -> str:

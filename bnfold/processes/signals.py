@@ -21,3 +21,17 @@ def interrupts_held_back() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, previous)
+
+
+@contextmanager
+def interrupts_not_inherited() -> Iterator[None]:
+    """Let processes that are started meanwhile ignore Ctrl-C; it is held back in this one.
+
+    Only in the main thread, as signals are set there.
+    """
+    with interrupts_held_back():
+        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, handler)

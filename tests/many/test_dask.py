@@ -1,6 +1,7 @@
 """A real Dask scheduler with real workers, one of which is killed while it works."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -9,7 +10,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from commandline import ENVIRONMENT, convolution, files, model_in, run, write
+from commandline import (
+    ENVIRONMENT,
+    command,
+    convolution,
+    files,
+    load,
+    model_in,
+    normalizations,
+    run,
+    write,
+)
 
 import bnfold
 
@@ -88,6 +99,49 @@ def test_the_command_line_finds_a_scheduler(tmp_path: Path, scheduler: Path) -> 
     assert done.text.splitlines()[-1] == "4 models: 3 written, 1 failed"
     assert len((tmp_path / "r.jsonl").read_text().splitlines()) == 4
     assert files(tmp_path / "out") == set(names)
+
+
+def interrupted(folder: Path, address: str) -> str:
+    """Send Ctrl-C, as a terminal does, once a model is written; return what was told of it."""
+    (folder / "temp").mkdir()
+    names = {model_in(folder, as_name=f"{number}.onnx").name for number in range(12)}
+    process = subprocess.Popen(
+        command(*sorted(names), "-d", "out", "--provider", "cpu", "--dask", address),
+        cwd=folder,
+        env={**ENVIRONMENT, "TMPDIR": str(folder / "temp")},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    while not any(folder.glob("out/*.onnx")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    made = {path.name for path in folder.glob("out/*.onnx")}
+    assert made < names
+    for name in made:
+        assert normalizations(load(folder / "out" / name)) == 0
+    return str(err)
+
+
+INTERRUPTED = r"bnfold: interrupted(; \d of 12 models were done)?\n"
+
+
+def test_ctrl_c_ends_a_cluster_that_was_started_here(tmp_path: Path) -> None:
+    assert re.fullmatch(INTERRUPTED, interrupted(tmp_path, "local"))
+    # Dask and ONNX Runtime keep files of their own in the folder for temporary files.
+    left = {path.name for path in (tmp_path / "temp").iterdir()}
+    assert left <= {".ses", "dask-scratch-space"}
+
+
+def test_ctrl_c_leaves_a_cluster_of_others_as_it_was(tmp_path: Path, scheduler: Path) -> None:
+    with distributed.Client(scheduler_file=str(scheduler)) as client:
+        assert re.fullmatch(INTERRUPTED, interrupted(tmp_path, client.scheduler.address))
+        assert client.submit(int, "7").result(timeout=60) == 7
+        assert len(client.scheduler_info()["workers"]) == 2
 
 
 def test_a_cluster_is_started_here(tmp_path: Path) -> None:

@@ -8,8 +8,11 @@ from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecu
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnx
 import pytest
 from commandline import MODELS, convolution, files, load, model_in, normalizations, write
+from onnx import TensorProto, helper, numpy_helper
 from poison import Poisoned
 
 import bnfold
@@ -327,3 +330,33 @@ def test_what_an_executor_does_twice_is_written_once(tmp_path: Path) -> None:
     told = outcome.entry.to_dict()
     assert (told["written"], told["existing"]) == (True, False)
     assert files(tmp_path / "out") == {"digits.onnx"}
+
+
+def endless() -> onnx.ModelProto:
+    """Return Conv → BatchNormalization and, beside it, a Loop of 2**60 turns."""
+    model = convolution()
+    value = helper.make_tensor_value_info
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["go"], ["on"]), helper.make_node("Sin", ["v"], ["w"])],
+        "body",
+        [value("i", TensorProto.INT64, []), value("go", TensorProto.BOOL, []), value("v", 1, None)],
+        [value("on", TensorProto.BOOL, []), value("w", 1, None)],
+    )
+    model.graph.initializer.append(numpy_helper.from_array(np.array(2**60), "turns"))
+    model.graph.node.append(helper.make_node("Loop", ["turns", "", "x"], ["z"], body=body))
+    model.graph.output.append(value("z", 1, None))
+    return model
+
+
+@pytest.mark.full
+def test_a_model_that_takes_too_long_holds_no_other_up(tmp_path: Path) -> None:
+    pairs = zoo(tmp_path, "a", "slow", "b", "c")
+    write(endless(), pairs[1][0])
+    how = bnfold.VerifyOptions(providers=("cpu",), timeout=10.0, time=0)
+    for jobs in (1, 2):
+        outcomes = by_name(bnfold.fold_many(pairs, jobs=jobs, verify=how))
+        for name in "abc":
+            require_folded(outcomes[name])
+        assert outcomes["slow"].exit_code is Exit.NOT_VERIFIED
+        assert "did not finish" in outcomes["slow"].error
+        assert not pairs[1][1].exists()
