@@ -18,6 +18,7 @@ from poison import Poisoned
 import bnfold
 from bnfold.many.records import FOLDER
 from bnfold.many.task import Task, fold_one
+from bnfold.processes.pool import Processes
 from bnfold.reports.report import Exit
 
 QUICK: Any = {"verify": None}
@@ -360,3 +361,31 @@ def test_a_model_that_takes_too_long_holds_no_other_up(tmp_path: Path) -> None:
         assert outcomes["slow"].exit_code is Exit.NOT_VERIFIED
         assert "did not finish" in outcomes["slow"].error
         assert not pairs[1][1].exists()
+
+
+def resident(process: int) -> int:
+    """Return how many bytes of memory a process holds."""
+    (line,) = [
+        line
+        for line in Path(f"/proc/{process}/status").read_text().splitlines()
+        if line.startswith("VmRSS:")
+    ]
+    return int(line.split()[1]) << 10
+
+
+@pytest.mark.full
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
+def test_memory_does_not_grow_with_the_number_of_models(tmp_path: Path) -> None:
+    """Neither that of the process that folds, nor that of the one that leads."""
+    source = model_in(tmp_path, "mobilenet")
+    pairs = [(source, tmp_path / f"{number}.onnx") for number in range(200)]
+    held = []
+    with Processes(1) as executor:
+        for number, outcome in enumerate(bnfold.fold_many(pairs, executor=executor, **QUICK)):
+            assert outcome.ok, outcome.error
+            if number in (39, 199):
+                (hand,) = executor._hands
+                assert hand.process is not None
+                held.append((resident(hand.process.pid), resident(os.getpid())))
+    for early, late in zip(*held, strict=True):
+        assert late - early < 8 << 20, "160 models more"
