@@ -49,6 +49,8 @@ def _client(make: Any, address: str, jobs: int | None) -> Any:  # noqa: ANN401 -
     A terminal sends Ctrl-C to all of these processes; this one ends the others.
     """
     if address == "local":
+        import logging
+
         with interrupts_not_inherited():
             return make(
                 n_workers=jobs or processors(),
