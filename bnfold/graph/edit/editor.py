@@ -6,7 +6,7 @@ while it is being edited. Whatever no change names stays as it was, to the byte.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from dataclasses import field
 
 import onnx
@@ -15,12 +15,12 @@ from bnfold.files.recipe import Recipe, reference
 from bnfold.frozen import slotted
 from bnfold.graph.edit.messages import arrange, remove
 from bnfold.graph.edit.naming import give_names_back
+from bnfold.graph.edit.remarks import forget_quantization, forget_training, retype
 from bnfold.graph.facts.graph import Graph
 from bnfold.graph.index.names import Names
 from bnfold.graph.index.outline import Container
 from bnfold.graph.index.view import NONE, Edge, Tensor
 from bnfold.graph.plan.plan import Plan
-from bnfold.onnx_model.order import names_read
 
 _FIRST_OVERRIDABLE_IR = 4
 
@@ -164,7 +164,8 @@ class Editor:
             self._protos[node].input[:] = [self._protos[node].input[index] for index in order]
         self._drop_initializers(dead)
         gone = self._forget_names()
-        self._forget_training()
+        folded = self._gone_initializers[0] | self._overwritten[0]
+        self.notes.extend(forget_training(self.model, folded))
         self._rebuild_nodes()
         give_names_back(self._graph, self._containers, self.names, gone)
         return self.model
@@ -234,21 +235,10 @@ class Editor:
             stored.doc_string = place.doc_string
         stored.metadata_props.extend(place.metadata_props)
         if list(place.dims) != list(stored.dims):
-            self._retype(record, stored)
+            retype(self._containers[record.scope], stored)
         place.CopyFrom(stored)
         self._overwritten[record.scope].add(record.name)
         self._unlist(record)
-
-    def _retype(self, record: Tensor, stored: onnx.TensorProto) -> None:
-        """Correct the shape that a graph declares of an initializer: a scalar C becomes [N]."""
-        container = self._containers[record.scope]
-        listed = container.input if isinstance(container, onnx.GraphProto) else ()
-        for value in (*listed, *container.value_info):
-            if isinstance(value, onnx.ValueInfoProto) and value.name == record.name:
-                shape = value.type.tensor_type.shape
-                del shape.dim[:]
-                for size in stored.dims:
-                    shape.dim.add(dim_value=size)
 
     def _unlist(self, record: Tensor) -> None:
         """Take a folded initializer out of the graph's inputs: a caller must not override it now.
@@ -380,48 +370,13 @@ class Editor:
         vanished = {scope: names - stay[scope] for scope, names in gone.items()}
         for scope, names in vanished.items():
             remove(self._containers[scope].value_info, lambda value: value.name, names)
-        self._forget_quantization(vanished)
-        return vanished
-
-    def _forget_quantization(self, vanished: Mapping[int, set[str]]) -> None:
-        """Remove annotations of the range that tensors had which are gone or hold other numbers."""
         other: dict[int, set[str]] = defaultdict(set)
         for tensor in self._plan.changed - self._plan.names.keys():
             record = self.view.tensors[tensor]
             other[record.scope].add(record.name)
-        for scope, container in enumerate(self._containers):
-            if not (isinstance(container, onnx.GraphProto) and container.quantization_annotation):
-                continue
-            wrong = vanished.get(scope, set()) | other[scope] | self._overwritten[scope]
-            annotations = container.quantization_annotation
-            annotated = sorted(wrong.intersection(note.tensor_name for note in annotations))
-            remove(annotations, lambda note: note.tensor_name, wrong)
-            if annotated:
-                self.notes.append(
-                    "no longer annotated with a quantization, for they changed: "
-                    + ", ".join(annotated)
-                )
-
-    def _forget_training(self) -> None:
-        """Remove how to train a model of which something that it names has been folded."""
-        folded = self._gone_initializers[0] | self._overwritten[0]
-        named = sorted(folded.intersection(_trained(self.model)))
-        if named:
-            del self.model.training_info[:]
-            self.notes.append(
-                "no longer says how to train it (training_info), for that was told of "
-                + ", ".join(named)
-            )
-
-
-def _trained(model: onnx.ModelProto) -> Iterator[str]:
-    """Yield the names of the model's tensors that its training information may refer to."""
-    for training in model.training_info:
-        for bound in (*training.initialization_binding, *training.update_binding):
-            yield from (bound.key, bound.value)
-        for graph in (training.initialization, training.algorithm):
-            for node in graph.node:
-                yield from names_read(node)
+        changed = vanished, other, self._overwritten
+        self.notes.extend(forget_quantization(self._containers, *changed))
+        return vanished
 
 
 def _by_name(container: Container) -> dict[str, onnx.TensorProto]:
