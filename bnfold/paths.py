@@ -1,4 +1,4 @@
-"""Paths, which are bytes to the system, and text to most of what is told of them."""
+"""Paths, which are bytes to the system, and text to most of what names them."""
 
 import os
 from collections.abc import Mapping

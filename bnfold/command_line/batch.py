@@ -1,4 +1,4 @@
-"""Several models, one after the other or so many at a time, each with its own outcome."""
+"""Fold several models, one after the other or some at a time, each with its own outcome."""
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from bnfold.many.fold_many import Hands
 
 Step = Callable[[str], None]
-"""Is told what is being done."""
+"""Called with a text that says what is being done."""
 
 
 def _silent(_: str) -> None:
-    """Tell nobody."""
+    """Do nothing with it."""
 
 
 def run_all(
@@ -47,7 +47,7 @@ def run_all(
         request: What to do with each.
         hands: Who folds several models: so many processes, or an executor.
         skip_existing: Make nothing again that is there already.
-        step: Is told what is being done, where that is one thing at a time.
+        step: Called with a text that says what is being done, where that is one thing at a time.
 
     Returns:
         The outcomes as they come.

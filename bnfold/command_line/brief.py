@@ -1,4 +1,4 @@
-"""What is remembered of each of many models: what the sum in the end takes, and no more."""
+"""What is kept in memory of each of many models: what the summary in the end needs, and no more."""
 
 from pathlib import Path
 

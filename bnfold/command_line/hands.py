@@ -1,4 +1,4 @@
-"""Who folds several models: processes of our own, or a Dask cluster."""
+"""What folds several models: processes of our own, or a Dask cluster."""
 
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def hired(options: dict[str, Any]) -> "Iterator[Hands]":
-    """Give who folds: so many processes as `jobs` says, or the executor of a cluster.
+    """Give what folds: as many processes as `jobs` says, or the executor of a cluster.
 
     Raises:
         RequestError: Dask is not installed, or no scheduler answers.

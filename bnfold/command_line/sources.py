@@ -160,7 +160,7 @@ def _real(path: Path) -> Path:
 
 
 def for_pipes(sources: Sources, request: Request) -> Request:
-    """Let a model that comes from a pipe go to a pipe, unless it is told otherwise.
+    """Let a model that comes from a pipe go to a pipe, unless a target is given.
 
     Raises:
         RequestError: The request makes no sense for a pipe.

@@ -26,7 +26,7 @@ _WIDEST = 48
 
 @frozen
 class Telling:
-    """How outcomes are told.
+    """How to print outcomes.
 
     Attributes:
         models: The models, all of them.

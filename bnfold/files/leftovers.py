@@ -4,9 +4,9 @@ A killed run may leave files of two kinds:
 
 - a file on its way, under a hidden name. A living process holds a lock on each of its own, so what
   nobody has locked is left over.
-- a data file whose model was not replaced any more, or whose model was replaced. Which ones that
-  may be is told by a journal, a hidden file, that is there while the two take their places. Who has
-  the folder's lock and finds a journal knows that nobody else is about it.
+- a data file whose model was not replaced any more, or whose model was replaced. Which files that
+  may be is written in a journal, a hidden file that is there while the two take their places. Who
+  has the folder's lock and finds a journal knows that nobody else is about it.
 
 A journal is a stranger's file, as a model is: it is believed only about data files with the names
 and the identities that bnfold would have given them, and none that a model reads is removed.

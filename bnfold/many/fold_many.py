@@ -73,7 +73,7 @@ def fold_tasks(
     ahead: int | None = None,
     step: Callable[[str], None] = lambda _: None,
 ) -> Generator[Outcome, None, None]:
-    """Have tasks done; see `fold_many`. `step` is told what is being done, where that is known."""
+    """Have tasks done; see `fold_many`. `step` is called with what is being done, if known."""
     run = uuid.uuid4().hex
     events: SimpleQueue[Event] = SimpleQueue()
     asked = (replace(task, run=run, skip_existing=skip_existing) for task in tasks)

@@ -94,7 +94,8 @@ def fold_one(task: Task, step: Callable[[str], None] | None = None) -> Outcome:
 
     Args:
         task: What to do.
-        step: Is told what is being done; by default whoever gave the task to this process.
+        step: Called with a text that says what is being done; by default that goes to the process
+            that gave the task to this one.
     """
     began = monotonic()
     outcome = _attempt(task, step or (lambda what: tell(f"{called(task.source)}: {what}")))

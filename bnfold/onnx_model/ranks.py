@@ -1,9 +1,9 @@
-"""What an operator tells of the shapes around it, where ONNX's shape inference says nothing.
+"""What follows from an operator about the shapes around it, where shape inference says nothing.
 
 Inference follows the data and stops at an operator that it does not know, and at a shape whose
 numbers are known only when the model runs. Yet a Reshape makes as many axes as its shape input has
 elements, a Transpose as its `perm`; a convolution has those of its weight, on both sides. Nothing
-here is guessed: what is told holds for every model that a runtime can run.
+here is guessed: what follows holds for every model that a runtime can run.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -151,7 +151,7 @@ class _Hand:
     def _carry_out(self, call: _Call) -> None:
         try:
             result = self._ask(call.message)
-        except BaseException as error:  # noqa: BLE001 - who waits for the result is told
+        except BaseException as error:  # noqa: BLE001 - it goes to who waits for the result
             call.future.set_exception(error)
         else:
             call.future.set_result(result)

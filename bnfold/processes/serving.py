@@ -36,7 +36,7 @@ def serve(source: IO[bytes], answers: IO[bytes]) -> None:
         try:
             function, args, kwargs = pickle.loads(message)  # noqa: S301 - of our own parent
             result: Any = function(*args, **kwargs)
-        except Exception as error:  # noqa: BLE001 - whoever waits for the result is told
+        except Exception as error:  # noqa: BLE001 - it goes to who waits for the result
             answer("raised", error)
         else:
             answer("result", result)

@@ -50,7 +50,7 @@ class Worker:
         Args:
             module: What it runs; it calls `bnfold.processes.child.serve`.
             timeout: Seconds that each step may take.
-            step: Is told which step is being waited for.
+            step: Called with the name of each step that is waited for.
         """
         self._timeout = timeout
         self._step = step

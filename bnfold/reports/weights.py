@@ -20,7 +20,7 @@ from bnfold.reports.records import NodeRecord, node_record
 from bnfold.rules.int8 import Int8, Spread, int8
 
 _RANGES = 256
-"""So many channels' ranges are told; of more channels evenly spread ones."""
+"""The ranges of so many channels are reported; of more channels, evenly spread ones."""
 
 _DIGITS = 4
 """Significant digits of a range, which is there to be drawn."""

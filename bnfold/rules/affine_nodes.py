@@ -208,7 +208,7 @@ def check_dropout(op: Operator) -> None:
     """Refuse a Dropout that is not certain to be at inference.
 
     Raises:
-        Refusal: It trains, or may be told to.
+        Refusal: It trains, or an input may make it train.
     """
     training = op.input(2) if op.opset >= _TRAINING_MODE_INPUT_OPSET else None
     if training is not None and np.any(training.numbers()):

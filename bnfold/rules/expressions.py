@@ -78,8 +78,8 @@ class Call(Expression):
     Attributes:
         op_types: The operators, of ONNX's default domain.
         arguments: What it reads, from its first input on; further inputs do not matter.
-        numbers: What it is told besides: the value of an attribute, or of a constant input of that
-            index, by the attribute's name and the input's index.
+        numbers: What else it must state: values by the name of an attribute, or by the index of a
+            constant input.
         over: "spatial" where what it reduces must be all axes behind the channels.
     """
 

@@ -48,7 +48,7 @@ def in_inference_mode(
         options: Where its statistics come from.
         provider: The short name of the execution provider that runs the network.
         timeout: Seconds for loading the network, and for each batch.
-        step: Is told how far it is.
+        step: Called with a text that says how far it is.
 
     Raises:
         RequestError: The data do not fit, or do not suffice.

@@ -117,7 +117,7 @@ class Worst(Plain):
 
     Attributes:
         channel: Its number.
-        value: What is told of it; may be infinite.
+        value: The number that the warning is about; may be infinite.
     """
 
     channel: int
@@ -196,7 +196,7 @@ def estimate(
         only_training: Estimate those in training mode only; the others compute as in inference.
         provider: The short name of the execution provider.
         timeout: Seconds for loading the network, and for each batch.
-        step: Is told how far it is.
+        step: Called with a text that says how far it is.
 
     Raises:
         RequestError: The data do not fit, or do not suffice; the text names the normalization.
@@ -325,7 +325,7 @@ class _Sums:
         return Statistics(self._means.mean, self._variances.mean)
 
     def record(self, graph: Graph) -> NormalizationEstimate:
-        """Return what is told of it."""
+        """Return the estimate of it."""
         proto = graph.view.nodes[self._first.node].proto
         operator = graph.operator(self._first.node)
         old = [operator.required(index) for index in (3, 4)]

@@ -14,7 +14,7 @@ from bnfold.verification.dtypes import Array
 Outputs = Mapping[str, Array]
 
 _EXACT = 100
-"""A ratio from here on is told by all its digits."""
+"""A ratio from here on is written with all its digits."""
 
 
 class OutputVerdict(StrEnum):

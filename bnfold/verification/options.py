@@ -101,7 +101,7 @@ class VerifyOptions(Plain):
     def to_dict(self) -> dict[str, Any]:
         """Return the options as plain JSON-able data.
 
-        Paths are found from any folder; of arrays the dtypes, shapes and digests are told.
+        Paths are found from any folder; of arrays it holds the dtypes, shapes and digests.
         """
         rest = fields_of(replace(self, inputs=None))
         return {**rest, "inputs": self._inputs_told()}

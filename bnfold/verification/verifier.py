@@ -41,7 +41,7 @@ class Verifier:
         options: VerifyOptions = _NO_OPTIONS,
         step: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """Name the original; nothing is started yet. `step` is told what is being done."""
+        """Name the original; nothing is started yet. `step` is called with what is being done."""
         self._original = original
         self._step = step
         self._options = options
@@ -244,7 +244,7 @@ def verify(
         candidate: Another, made by anyone.
         regions: Where it is said to differ from the original; see `Verifier.verify`.
         options: How to verify.
-        step: Is told what is being done.
+        step: Called with a text when each step begins.
 
     Raises:
         RequestError: The inputs or providers that were asked for are not usable at all.

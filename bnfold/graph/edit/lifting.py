@@ -70,7 +70,7 @@ def _is_constant(node: onnx.NodeProto) -> bool:
 
 
 def _store(graph: onnx.GraphProto, node: onnx.NodeProto) -> None:
-    """Add what a Constant node holds to the initializers, with what is told of it."""
+    """Add what a Constant node holds to the initializers, with the remarks about it."""
     (name,), (attribute,) = node.output, node.attribute
     if attribute.name == "sparse_value":
         stored = graph.sparse_initializer.add()

@@ -22,7 +22,7 @@ from bnfold.rules.operator import Dim, Shape
 _ELEM_TYPES = frozenset(onnx.helper.get_all_tensor_dtypes())
 
 _SMALL = 64
-"""Elements; of a larger constant, inference is told the shape and not the numbers."""
+"""Elements; of a larger constant, inference gets the shape and not the numbers."""
 
 
 class Shapes:

@@ -62,7 +62,7 @@ class Attempt:
 
 
 class Tracer:
-    """Is told what planning tries, and takes no note of it."""
+    """Gets to know what planning tries, and notes nothing."""
 
     def begin(self, run: Run, span: tuple[int, int], how: How, *, is_scale: bool) -> None:
         """Begin an attempt to fold nodes of a run, from and to."""

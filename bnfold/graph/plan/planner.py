@@ -89,7 +89,7 @@ def make_plan(
         graph: What is known of the model.
         options: What may be folded.
         unfit: Nodes into which nothing can be folded, and what is wrong with their numbers.
-        tracer: Is told what is tried.
+        tracer: Gets to know each attempt.
     """
     return Planner(graph, options, unfit, tracer).plan()
 

@@ -13,7 +13,7 @@ Data = Mapping[str, Any]
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _UNITS = ("bytes", "kB", "MB", "GB", "TB")
 _WHOLE = 100
-"""A number from here on is told without decimals."""
+"""A number from here on is written without decimals."""
 
 
 def scientific(value: float | None) -> str:

@@ -29,7 +29,7 @@ class Fate(StrEnum):
 
 
 _TELLING = (Fate.SAME, Fate.THROUGH, Fate.INTO, Fate.KEPT, Fate.GONE)
-"""What is told of an operator of which several are true: the last."""
+"""What is shown of an operator for which several are true: the last of these."""
 _SPOKEN = {
     Fate.GONE: "folded",
     Fate.KEPT: "kept",

@@ -110,7 +110,7 @@ class Failure:
         )
 
     def difference(self) -> Difference:
-        """Return what differs there, as far as it can be told."""
+        """Return what differs there, as far as it can be found out."""
         theirs = self.node
         finding = self.finding if isinstance(self.finding, Finding) else None
         place = None if finding is None else finding.place
@@ -152,7 +152,7 @@ class Failure:
             yield unlike_inputs(mine, theirs, self.old, self.new)
 
     def _otherwise(self, theirs: onnx.NodeProto, finding: Finding | None) -> str:
-        """Return what there is to tell where nothing else can be told."""
+        """Return what can be said where no difference was pinned down."""
         if finding is not None:
             return "" if finding.place is not None else finding.note
         mine = self.maker

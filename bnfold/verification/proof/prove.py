@@ -84,7 +84,7 @@ class Proof:
     differences: tuple[Difference, ...] = ()
 
 
-@np.errstate(all="ignore")  # what is not finite is told by what it is compared with
+@np.errstate(all="ignore")  # comparisons deal with what is not finite
 def prove(
     original: Path,
     candidate: Path,

@@ -116,7 +116,7 @@ class Seeker:
         suspects: Tensors whose probes say that they are wrong.
         broken: The tensors whose probes failed although what enters is the same in both models.
         scaled: Tensors of the candidate that are the original's times factors.
-        unscaled: What a probe finds of these where it is told nothing of factors.
+        unscaled: What a probe finds of these where no factors are passed to it.
         following: Tensors that differ, being computed from these.
         sought: Those that are broken or multiplied, in the order of computation.
     """

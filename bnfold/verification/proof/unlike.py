@@ -15,17 +15,17 @@ from bnfold.verification.proof.matching import equal_constants
 from bnfold.verification.proof.scopes import Scope
 
 _LARGEST = 1 << 24
-"""Elements of an array beyond which only that it is another one is told."""
+"""Arrays with more elements are only said to be different."""
 _SHORT = 16
-"""Integers that are told all, as they are shapes and axes."""
+"""Of so few integers, which are shapes and axes, all are shown."""
 _LONG = 60
-"""Characters of an attribute beyond which only that it is another one is told."""
+"""Attributes with more characters are only said to be different."""
 _TENSORS = (onnx.AttributeProto.TENSOR, onnx.AttributeProto.TENSORS)
 _GRAPHS = (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS)
 _SAME_ALONG_AXES = {"pads": 0, "strides": 1, "dilations": 1}
 """What each number of an attribute is where a node does not state it."""
-_TOLD_BY_OTHERS = {"kernel_shape", "auto_pad"}
-"""Attributes that, where a node does not state them, are told by its weight or by others."""
+_IMPLIED = {"kernel_shape", "auto_pad"}
+"""Attributes that follow from the weight or from others where a node does not state them."""
 _ELEMENT_TYPES = {"to", "dtype", "output_dtype"}
 """Attributes whose number stands for an element type."""
 
@@ -55,7 +55,7 @@ def unlike_attributes(
 
 
 def casting(scope: Scope, node: onnx.NodeProto) -> str:
-    """Return between which element types a Cast casts, as far as that is told, in words."""
+    """Return between which element types a Cast casts, as far as that is known, in words."""
     made = [scope.producers[name][0] for name in node.input if name in scope.producers]
     before, after = _cast_to(*made[:1]), _cast_to(node)
     return (f" from {before}" if before and after else "") + (f" to {after}" if after else "")
@@ -101,7 +101,7 @@ def _unlike_values(old: Scope, new: Scope, first: str, second: str) -> str:
         return ""
     try:
         return unlike_arrays(old.constant(first), new.constant(second))
-    except (EvaluationError, TooLargeError):  # nothing can be told of it
+    except (EvaluationError, TooLargeError):  # what it holds is unknown
         return ""
 
 
@@ -153,7 +153,7 @@ def _stated_by_one(
 ) -> Iterator[str]:
     """Yield how an attribute differs that one of two nodes does not state."""
     before, after = (_said(a) if a is not None else default for a in (mine, theirs))
-    if before == after or name in _TOLD_BY_OTHERS:
+    if before == after or name in _IMPLIED:
         return
     if before is None or after is None:
         yield f"{name} is left out" if theirs is None else f"{name} is stated"

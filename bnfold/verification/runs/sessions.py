@@ -86,7 +86,7 @@ class Target:
 
 
 def _to_load(target: Target) -> tuple[str | bytes, Path | None]:
-    """Return what ONNX Runtime is told to load; it takes paths only if they are text."""
+    """Return what ONNX Runtime has to load; it takes paths only if they are text."""
     if isinstance(target.model, bytes):
         return target.model, target.folder
     if is_text(target.model):
