@@ -110,14 +110,14 @@ def _before_and_after(
     graph: Graph, absorbed: Absorbed, recipe: Recipe, axis: int
 ) -> tuple[Int8Record | None, Int8Record]:
     if absorbed.summed is not None:
-        return None, _told(int8(_made(recipe), axis))
+        return None, _record(int8(_made(recipe), axis))
     layout = absorbed.layout
     weight = graph.view.nodes[absorbed.node].inputs[layout.weight]
     before = Spread.of(graph.constants.value(weight), axis)
     factor = layout.factor(absorbed.out_scale, absorbed.in_scale, len(recipe.dims))
-    if factor.size == factor.shape[axis]:  # then there is no need to make the numbers
-        return _told(before.int8()), _told(before.times(factor.reshape(-1)).int8())
-    return _told(before.int8()), _told(int8(_made(recipe), axis))
+    after = before.times(factor, axis)
+    made = int8(_made(recipe), axis) if after is None else after.int8()
+    return _record(before.int8()), _record(made)
 
 
 def _made(recipe: Recipe) -> NDArray[np.generic]:
@@ -131,7 +131,7 @@ def _made(recipe: Recipe) -> NDArray[np.generic]:
     return made
 
 
-def _told(found: Int8) -> Int8Record:
+def _record(found: Int8) -> Int8Record:
     count = len(found.ranges)
     shown = np.arange(min(count, _RANGES)) * count // min(count, _RANGES)
     return Int8Record(

@@ -108,13 +108,18 @@ class Spread:
         return cls(ranges, signals, numbers, of, share, np.ones(channels))
 
     @np.errstate(all="ignore")
-    def times(self, factor: F64) -> "Spread":
-        """Return how the numbers lie when each output channel is multiplied by a factor.
+    def times(self, factor: F64, axis: int) -> "Spread | None":
+        """Return how the numbers lie when the weight is multiplied by a factor.
+
+        None where the factor varies within an output channel: then the numbers must be looked at.
 
         Args:
-            factor: [Cout], or [1] for all of them.
+            factor: What broadcasts to the weight, of its rank.
+            axis: The axis of its output channels.
         """
-        factor = np.broadcast_to(factor, self.ranges.shape)
+        if factor.size != factor.shape[axis]:
+            return None
+        factor = np.broadcast_to(factor.reshape(-1), self.ranges.shape)
         return replace(
             self,
             ranges=self.ranges * np.abs(factor),

@@ -95,3 +95,14 @@ def test_very_large_and_very_small_numbers_are_measured(size: float) -> None:
 def test_what_is_no_number_has_no_ratio(size: float) -> None:
     weight = np.asarray([[0.3, size], [0.1, 0.2]], np.float32)
     assert math.isnan(int8(weight, 0).per_tensor)
+
+
+def test_a_weight_times_factors_of_its_channels_need_not_be_made() -> None:
+    draw = np.random.default_rng(2)
+    weight, factor = draw.normal(size=(3, 4, 2)), draw.normal(size=(1, 4, 1))
+    spread = Spread.of(weight, 1).times(factor, 1)
+    assert spread is not None
+    made = int8(weight * factor, 1)
+    assert spread.int8().per_tensor == pytest.approx(made.per_tensor)
+    assert spread.int8().per_channel == pytest.approx(made.per_channel)
+    assert Spread.of(weight, 1).times(draw.normal(size=(3, 4, 1)), 1) is None

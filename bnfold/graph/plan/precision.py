@@ -85,9 +85,8 @@ class Precision:
         rank = len(self._graph.shapes.shapes[weight])
         axis = layout.output_axis(rank)
         factor = layout.factor(state.out_scale, state.in_scale, rank)
-        if factor.size == factor.shape[axis]:  # then there is no need to make the numbers
-            spread = self._spread(weight, axis).times(factor.reshape(-1))
-        else:
+        spread = self._spread(weight, axis).times(factor, axis)
+        if spread is None:
             numbers = self._graph.constants.value(weight).astype(np.float32)
             spread = Spread.of(numbers * factor, axis)
         if not self._per_tensor:
