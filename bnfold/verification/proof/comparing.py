@@ -37,6 +37,7 @@ from bnfold.verification.proof.facts import (
     sums_in_series,
 )
 from bnfold.verification.proof.proportion import (
+    Excess,
     Rounding,
     branches_merged,
     disproportion,
@@ -107,6 +108,7 @@ class Finding:
         evident: Whether the output has elements and depends on the inputs.
         only: The shapes for which the bound holds, in words, where it does not hold for others.
         place: Where the difference is largest; None where there is none, or no such place.
+        excess: The weight that is off, where only looking at each has shown that; else None.
     """
 
     fraction: float
@@ -119,6 +121,7 @@ class Finding:
     evident: bool = True
     only: str = ""
     place: Place | None = None
+    excess: Excess | None = None
 
     @property
     def held(self) -> bool:
@@ -408,13 +411,16 @@ class Pair:
         rounding = Rounding(relative, relative * tiny if self.tight else tiny, tiny)
         entering = self.multiplied.entering
         if merged:
-            fraction, note = sums_differ(
+            excess = sums_differ(
                 self.old, self.new, weights, rounding,
                 tight=self.tight, multiplied=entering, factors=held.factors,
             )  # fmt: skip
         else:
-            fraction, note = disproportion(self.old, self.new, weights, rounding, entering)
-        return Finding(fraction * held.limit, note, held.limit) if fraction > 1 else None
+            excess = disproportion(self.old, self.new, weights, rounding, entering)
+        if excess.fraction <= 1:
+            return None
+        note = f"{excess.note}: {excess.fraction:.3g} times what rounding may make of it"
+        return Finding(excess.fraction * held.limit, note, held.limit, excess=excess)
 
     def _roundoff(self) -> float:
         return max((unit_roundoff(dtype) for dtype in self.old_weights.dtypes), default=2.0**-24)

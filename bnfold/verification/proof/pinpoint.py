@@ -20,6 +20,7 @@ from bnfold.verification.proof.comparing import Finding, Place
 from bnfold.verification.proof.computing import value_of, weights_of
 from bnfold.verification.proof.cone import Cone
 from bnfold.verification.proof.matching import same_bits
+from bnfold.verification.proof.proportion import Excess
 from bnfold.verification.proof.scopes import Scope
 from bnfold.verification.proof.unlike import (
     casting,
@@ -114,6 +115,8 @@ class Failure:
         theirs = self.node
         finding = self.finding if isinstance(self.finding, Finding) else None
         place = None if finding is None else finding.place
+        if finding is not None and finding.excess is not None:
+            return self._difference_of_a_weight(finding, finding.excess)
         what = "; ".join(self._unlike_nodes(theirs))
         weights: tuple[str, ...] = ()
         if self.cones is not None and finding is not None and not what:
@@ -129,6 +132,14 @@ class Failure:
             None if place is None else place.original,
             None if place is None else place.candidate,
             None if finding is None or finding.held or not finding.comparable else finding.fraction,
+        )  # fmt: skip
+
+    def _difference_of_a_weight(self, finding: Finding, excess: Excess) -> Difference:
+        """Return what differs where only a look at each weight has shown it."""
+        weights = (excess.weight,) if excess.weight else ()
+        return Difference(
+            self.written, self.node.op_type, self.node.name, finding.note, weights, excess.channel,
+            fraction=finding.fraction,
         )  # fmt: skip
 
     def _unlike_nodes(self, theirs: onnx.NodeProto) -> Iterator[str]:

@@ -17,6 +17,7 @@ smallest normal one has too few digits for a ratio.
 import math
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
+from operator import itemgetter
 from typing import Self
 
 import numpy as np
@@ -58,6 +59,24 @@ class Rounding:
         return np.where(np.abs(made) < self.tiny, self.absolute, 0.0)
 
 
+@frozen
+class Excess:
+    """How far a weight is off that a probe's sums hide.
+
+    Attributes:
+        fraction: The error as a fraction of what is allowed; 0 where none is more than that.
+        note: What is wrong, in words.
+        weight: The constant of the candidate; empty where several are added up.
+        channel: The channel of the candidate's region's output that it makes; None where the
+            operator that has the weight does not make that output.
+    """
+
+    fraction: float = 0.0
+    note: str = ""
+    weight: str = ""
+    channel: int | None = None
+
+
 @np.errstate(all="ignore")  # a ratio of zeros is unknown
 def disproportion(
     old: Cone,
@@ -65,7 +84,7 @@ def disproportion(
     weights: tuple[Weights, Weights],
     rounding: Rounding,
     multiplied: Collection[str] = (),
-) -> tuple[float, str]:
+) -> Excess:
     """Return how far the candidate's weights are from being proportional, and where.
 
     Args:
@@ -76,11 +95,10 @@ def disproportion(
         multiplied: Tensors that enter the candidate's region multiplied.
 
     Returns:
-        The largest error as a fraction of what is allowed; 0 where none is more than that, and
-        where the linear operators of the two regions do not correspond, so that nothing can be
-        said.
+        The largest error; none where the linear operators of the two regions do not correspond, so
+        that nothing can be said.
     """
-    worst = 0.0, ""
+    worst = Excess()
     for mine, theirs in _pairs(old, new):
         before, after = (
             _laid_out(node, known.values)
@@ -91,10 +109,13 @@ def disproportion(
         # Where nothing lies between what enters and the operator, no input was multiplied.
         outputs_only = mine.data in old.leaves and theirs.data in new.leaves
         outputs_only &= theirs.data not in multiplied
-        fraction = worst_of(before, after, rounding, outputs_only=outputs_only)
-        if fraction > worst[0]:
-            note = f"a weight of {theirs.weight!r} is not the original's times its channel's"
-            worst = fraction, note
+        fraction, channel = worst_output(before, after, rounding, outputs_only=outputs_only)
+        if fraction > worst.fraction:
+            note = (
+                f"a weight for channel {channel} is not the original's times its channel's factor"
+            )
+            made = channel if theirs.output == new.output else None
+            worst = Excess(fraction, note, theirs.weight, made)
     return worst
 
 
@@ -240,7 +261,16 @@ def _laid_out(linear: _Linear, values: Mapping[str, Array]) -> Array | None:
 def worst_of(
     before: Array, after: Array, rounding: Rounding, *, outputs_only: bool = False
 ) -> float:
-    """Return the largest error of weights, as a fraction of what is allowed; 0 if all are.
+    """Return the largest error of weights; see `worst_output`."""
+    return worst_output(before, after, rounding, outputs_only=outputs_only)[0]
+
+
+def worst_output(
+    before: Array, after: Array, rounding: Rounding, *, outputs_only: bool = False
+) -> tuple[float, int]:
+    """Return the largest error of weights, as a fraction of what is allowed, and its output.
+
+    The error is 0 if all are allowed.
 
     Args:
         before: The original's, of shape (groups, outputs, inputs, taps).
@@ -248,12 +278,12 @@ def worst_of(
         rounding: What each of these may be off by.
         outputs_only: Inputs were not multiplied.
     """
-    worst = 0.0
-    for old, new in zip(*_finite(before, after), strict=True):
-        fraction = _along_rows(old, new, rounding, stop=not outputs_only)
+    worst = 0.0, 0
+    for group, (old, new) in enumerate(zip(*_finite(before, after), strict=True)):
+        fraction, row = _along_rows(old, new, rounding, stop=not outputs_only)
         if fraction > 1 and not outputs_only:
-            fraction = _of_rank_one(old, new, rounding)
-        worst = max(worst, fraction)
+            fraction, row = _of_rank_one(old, new, rounding)
+        worst = max(worst, (fraction, group * before.shape[1] + row), key=itemgetter(0))
     return worst
 
 
@@ -269,12 +299,14 @@ def _finite(before: Array, after: Array) -> tuple[Array, Array]:
     return np.where(finite, before, 0.0), np.where(finite, after, 0.0)
 
 
-def _along_rows(before: Array, after: Array, rounding: Rounding, *, stop: bool) -> float:
-    """Return how far each output's weights are from one multiple of the original's.
+def _along_rows(
+    before: Array, after: Array, rounding: Rounding, *, stop: bool
+) -> tuple[float, int]:
+    """Return how far an output's weights are from one multiple of the original's, and which's.
 
     With `stop`, return as soon as that is more than is allowed: more than 1.
     """
-    worst = 0.0
+    worst = 0.0, 0
     step = max(1, _AT_A_TIME // max(1, math.prod(before.shape[1:])))
     for start in range(0, before.shape[0], step):
         stretch = slice(start, start + step)
@@ -290,14 +322,17 @@ def _along_rows(before: Array, after: Array, rounding: Rounding, *, stop: bool) 
         # Both sides of a comparison are off by one rounding each.
         allowed *= 2 * rounding.relative
         allowed += np.where(known, 2 * rounding.slack(made), rounding.tiny)
-        worst = max(worst, _largest(off, allowed))
-        if stop and worst > 1:
+        fraction, index = largest(off, allowed)
+        worst = max(worst, (fraction, start + index // off.shape[1]), key=itemgetter(0))
+        if stop and worst[0] > 1:
             break
     return worst
 
 
-def _of_rank_one(before: Array, after: Array, rounding: Rounding) -> float:
+def _of_rank_one(before: Array, after: Array, rounding: Rounding) -> tuple[float, int]:
     """Return how far weights (outputs, inputs, taps) are from a[p] b[q] times the original's.
+
+    The output whose weight is farthest comes with it.
 
     The ratio at the tap with the largest weight is a[p] b[q]. One output's factor is set to 1. The
     ratios of its weights then are the factors of their inputs, which give the factors of further
@@ -316,7 +351,8 @@ def _of_rank_one(before: Array, after: Array, rounding: Rounding) -> float:
     # Of rows and columns without a ratio nothing is known but that zero stays zero.
     related = np.isfinite(factor) & (a.origin[:, None] == b.origin)[..., None]
     off = np.where(related, np.abs(exact - after), np.where(before == 0, np.abs(after), 0.0))
-    return _largest(off, np.where(related, allowed, rounding.tiny))
+    fraction, index = largest(off, np.where(related, allowed, rounding.tiny))
+    return fraction, index // math.prod(off.shape[1:])
 
 
 @frozen
@@ -365,9 +401,14 @@ def _learn(mine: _Side, theirs: _Side, ratio: Array, known: Array) -> bool:
     return True
 
 
-def _largest(off: Array, allowed: Array) -> float:
-    """Return the largest quotient, or 0 if none is above 1; what is no number is beyond all."""
+def largest(off: Array, allowed: Array) -> tuple[float, int]:
+    """Return the largest quotient and its place in flat order, or 0 if none is above 1.
+
+    What is no number is beyond all.
+    """
     if (off <= allowed).all():
-        return 0.0
+        return 0.0, 0
     quotient = np.where(off == 0, 0.0, off / allowed)
-    return float(np.nan_to_num(quotient, nan=math.inf, posinf=math.inf).max(initial=0.0))
+    quotient = np.nan_to_num(quotient, nan=math.inf, posinf=math.inf)
+    place = int(quotient.argmax())
+    return float(quotient.flat[place]), place

@@ -423,7 +423,7 @@ def _contradiction(told: Sequence[Difference]) -> str:
     """Say that a few tensors explain everything."""
     more = len(told) - 1
     differ = f"and {more} more differ" if more else "differs"
-    first = f"{told[0].tensor} ({told[0].node}) {differ} by more than rounding"
+    first = f"tensor {told[0].where} {differ} by more than rounding"
     return f"{first}, and all else is identical: {told[0].how}"
 
 

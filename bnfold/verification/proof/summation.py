@@ -7,7 +7,6 @@ behind the sum multiplies by constants or adds any. Elsewhere they may differ by
 output and each input, as in `proportion`.
 """
 
-import math
 from collections.abc import Collection, Iterator
 
 import numpy as np
@@ -17,7 +16,7 @@ from bnfold.verification.operators.linear_map import Map, OtherMapError, Way, al
 from bnfold.verification.proof.computing import Weights
 from bnfold.verification.proof.cone import Cone
 from bnfold.verification.proof.linear_walk import results
-from bnfold.verification.proof.proportion import Rounding, worst_of
+from bnfold.verification.proof.proportion import Excess, Rounding, largest, worst_of
 from bnfold.verification.proof.scaling import Factors
 
 _NOISE = 2.0**-48
@@ -38,7 +37,7 @@ def sums_differ(
     tight: bool,
     multiplied: Collection[str] = (),
     factors: Factors | None = None,
-) -> tuple[float, str]:
+) -> Excess:
     """Return how far the candidate's kernels are from the sums of the original's, and where.
 
     Args:
@@ -51,41 +50,41 @@ def sums_differ(
         factors: By which the candidate's output is a multiple of the original's.
 
     Returns:
-        The largest error as a fraction of what is allowed; 0 where none is more than that, and
-        where the two regions do not correspond, so that nothing can be said.
+        The largest error; none where the two regions do not correspond, so that nothing can be
+        said.
     """
     try:
         before, after = (
             results(cone, known.values) for cone, known in zip((old, new), weights, strict=True)
         )
     except OtherMapError:
-        return 0.0, ""
+        return Excess()
     if [what for what, _ in before] != [what for what, _ in after]:
-        return 0.0, ""
+        return Excess()
     if factors is not None:
         before[-1] = "", before[-1][1].then(factors.values, factors.shifts)
     maps = [one for _, one in (*before, *after)]
     exact = not multiplied and all(_is_first(one, old) or one.is_bare for one in maps)
     if not (exact or tight):  # an error of a sum's magnitude is no ratio of its numbers
-        return 0.0, ""
-    worst = 0.0, ""
+        return Excess()
+    worst = Excess()
     for (_, one), (_, other) in zip(before, after, strict=True):
         if one.kernels.keys() == other.kernels.keys():
             for found in _differences(one, other, rounding, tight=tight, exact=exact):
-                worst = max(worst, found, key=lambda each: each[0])
+                worst = max(worst, found, key=lambda each: each.fraction)
     return worst
 
 
 def _differences(
     one: Map, other: Map, rounding: Rounding, *, tight: bool, exact: bool
-) -> Iterator[tuple[float, str]]:
+) -> Iterator[Excess]:
     """Yield how far each kernel and the bias of two maps are apart, and which."""
     for way in one.kernels:
         fraction = _kernels(one, other, way, rounding, tight=tight, exact=exact)
-        yield fraction, f"a weight of {way.leaf!r} is not the sum of the original's"
+        yield Excess(fraction, f"a weight for {way.leaf!r} is not the sum of the original's")
     if exact:
         fraction = _difference(one.bias, other.bias, one.size, rounding, tight=tight)
-        yield fraction, "a bias is not the sum of the original's"
+        yield Excess(fraction, "a bias is not the sum of the original's")
 
 
 def _is_first(made: Map, cone: Cone) -> bool:
@@ -112,8 +111,4 @@ def _difference(
     """Return the largest error of numbers that must be the same, as a fraction of the allowed."""
     rounded = np.maximum(np.abs(before), np.abs(after)) if tight else _EACH * np.abs(size)
     allowed = rounding.relative * rounded + _NOISE * np.abs(size) + rounding.slack(after)
-    off = np.abs(after - before)
-    if (off <= allowed).all():
-        return 0.0
-    quotient = np.where(off == 0, 0.0, off / allowed)
-    return float(np.nan_to_num(quotient, nan=math.inf, posinf=math.inf).max(initial=0.0))
+    return largest(np.abs(after - before), allowed)[0]

@@ -224,3 +224,24 @@ def test_a_cast_that_is_missing_is_told_with_its_types(tmp_path: Path) -> None:
               ("Cast <to = 1> (h)", "Identity (x)")]  # fmt: skip
     (found,) = differences(tmp_path, *models)
     assert found.what == "the original has a Cast from float8e4m3fn to float there"
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_weight_that_hides_in_a_sum_is_named_with_its_channel(
+    tmp_path: Path, *, named: bool
+) -> None:
+    net = Builder(np.random.default_rng(3))
+    net.conv("x", "c", 512, 4, k=3)
+    net.bn("c", "y", 4)
+    model = net.model([1, 512, 4, 4], "y")
+    folded, regions = fold(model)
+    (weight,) = (t for t in folded.graph.initializer if t.name == "c.W")
+    array = numpy_helper.to_array(weight)
+    smallest = np.unravel_index(int(np.abs(array[2]).argmin()), array[2].shape)
+    place = (2, *map(int, smallest))
+    wrong = changed(folded, "c.W", place, 1 + 4e-6)
+    proof = proved(tmp_path, model, wrong, regions if named else None)
+    (found,) = proof.differences
+    assert (found.tensor, found.weights, found.channel) == ("y", ("c.W",), 2)
+    assert "a weight for channel 2 is not the original's times its channel's factor" in found.how
+    assert "because of 'c.W'" in found.how

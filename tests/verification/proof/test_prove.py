@@ -328,7 +328,7 @@ def test_several_wrong_layers_that_no_output_shows_are_found(
     found = prove(paths[0], paths[1], (), seed=0)
     assert not found.structure.proved
     assert found.contradiction is not None
-    assert found.contradiction.startswith(f"c{wrong[0]} ")
+    assert found.contradiction.startswith(f"tensor 'c{wrong[0]}' ")
 
 
 def test_what_reads_a_relu_need_not_bear_negative_numbers(tmp_path: Path) -> None:

@@ -34,7 +34,8 @@ def differ(old: onnx.ModelProto, new: onnx.ModelProto, *, tight: bool = True) ->
         cones.append(cone)
     weights = tuple(map(weights_of, cones))
     rounding = Rounding((1.05 if tight else 4.0) * _U, 0.0, 2.0**-126)
-    return sums_differ(cones[0], cones[1], (weights[0], weights[1]), rounding, tight=tight)
+    found = sums_differ(cones[0], cones[1], (weights[0], weights[1]), rounding, tight=tight)
+    return found.fraction, found.note
 
 
 def changed(model: onnx.ModelProto, name: str, place: int, factor: float) -> onnx.ModelProto:
