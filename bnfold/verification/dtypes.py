@@ -1,5 +1,6 @@
 """What must be known of element types, bfloat16 and float8 included."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import ml_dtypes
@@ -7,6 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
+
+_AT_A_TIME = 1 << 16
+"""Elements of large tensors that are looked at together: a processor's cache holds them."""
 
 
 def unit_roundoff(dtype: np.dtype[Any]) -> float:
@@ -46,3 +50,10 @@ def wide(value: Array) -> Array:
     if value.dtype.kind == "c":
         return value.astype(np.complex128)
     return value.astype(np.float64) if is_float(value) else value
+
+
+def wide_stretches(*arrays: Array) -> Iterator[tuple[Array, ...]]:
+    """Yield arrays of one size flattened, and as `wide` returns them, a few elements at a time."""
+    flat = [array.reshape(-1) for array in arrays]
+    for start in range(0, flat[0].size, _AT_A_TIME):
+        yield tuple(wide(each[start : start + _AT_A_TIME]) for each in flat)

@@ -34,7 +34,7 @@ import numpy as np
 
 from bnfold.frozen import frozen
 from bnfold.verification.comparison import OutputComparison, Outputs, OutputVerdict
-from bnfold.verification.dtypes import Array, is_float, largest, unit_roundoff, wide
+from bnfold.verification.dtypes import Array, is_float, largest, unit_roundoff, wide, wide_stretches
 from bnfold.verification.runs.magnitudes import Group, groups
 
 FACTOR = 16.0
@@ -78,9 +78,33 @@ def distance(a: Array, b: Array) -> float:
         return math.inf
     if not is_float(a):
         return float(np.count_nonzero(a != b))
-    x, y = wide(a), wide(b)
-    both = np.isfinite(x) & np.isfinite(y)
-    return float(np.max(np.abs(x[both] - y[both]), initial=0.0))
+    return _extent(a, b).difference
+
+
+@frozen
+class _Extent:
+    """How large two arrays are, and how far apart.
+
+    Attributes:
+        magnitude: The largest element of the first that is finite.
+        difference: The largest difference of two elements that are both finite.
+        both: How many elements are finite in both.
+    """
+
+    magnitude: float
+    difference: float
+    both: int
+
+
+def _extent(a: Array, b: Array) -> _Extent:
+    magnitude, difference, count = 0.0, 0.0, 0
+    for x, y in wide_stretches(a, b):
+        finite = np.isfinite(x)
+        both = finite & np.isfinite(y)
+        magnitude = max(magnitude, float(np.max(np.abs(x[finite]), initial=0.0)))
+        difference = max(difference, float(np.max(np.abs(x[both] - y[both]), initial=0.0)))
+        count += int(np.count_nonzero(both))
+    return _Extent(magnitude, difference, count)
 
 
 def compare_output(
@@ -106,7 +130,7 @@ def compare_output(
         return _unlike(name, level, noise, original, candidate)
     if not is_float(original):
         return _exact(name, level, noise, original, candidate)
-    parts = groups(wide(original))
+    parts = groups(original)
     if len(parts) > 1:
         return _by_groups(parts, name, level, original, variants, candidate, rule)
     return _rounded(name, level, noise, original, variants, candidate, rule)
@@ -122,18 +146,13 @@ def _rounded(
     rule: Rule,
 ) -> OutputComparison:
     """Judge floating-point numbers of like magnitude."""
-    A, C = wide(original), wide(candidate)
-    finite = np.isfinite(A)
-    both = finite & np.isfinite(C)
-    magnitude = float(np.max(np.abs(A[finite]), initial=0.0))
-    difference = float(np.max(np.abs(A[both] - C[both]), initial=0.0))
+    found = _extent(original, candidate)
+    magnitude, difference = found.magnitude, found.difference
     u = unit_roundoff(original.dtype) if rule.u is None else rule.u
     allowance = rule.factor * max(noise, u * magnitude)
-    steady = np.ones_like(finite)
-    for variant in variants:
-        if variant.shape == A.shape:
-            steady &= _kind(wide(variant)) == _kind(A)
-    broken = int(np.count_nonzero(steady & _broken(A, C, largest(original.dtype) - allowance)))
+    missing = original.size - found.both
+    brink = largest(original.dtype) - allowance
+    broken = _count_broken(original, candidate, variants, brink) if missing else 0
     # The limit is wider for float16, whose single roundings are coarse without being chaotic.
     hopeless = noise > max(HOPELESS, 32 * u) * magnitude
     verdict, note = OutputVerdict.AGREES, ""
@@ -141,18 +160,18 @@ def _rounded(
         verdict = OutputVerdict.DIFFERS
     elif hopeless:
         verdict, note = OutputVerdict.INCONCLUSIVE, rule.hopeless
-    if not both.any():
-        note = "no element is finite in both models" if A.size else _EMPTY
+    if not found.both:
+        note = "no element is finite in both models" if original.size else _EMPTY
         verdict = OutputVerdict.INCONCLUSIVE
     elif verdict is OutputVerdict.AGREES and not is_telling(original):
         verdict, note = OutputVerdict.INCONCLUSIVE, _CONSTANT
     if broken:
         verdict = OutputVerdict.DIFFERS
         note = f"{broken} elements are NaN or infinite in one model only"
-    missing = int(np.count_nonzero(~both)) - broken
     return OutputComparison(
-        name, level, verdict, difference, noise, magnitude, allowance, A.size, missing, note
-    )
+        name, level, verdict, difference, noise, magnitude, allowance, original.size,
+        missing - broken, note,
+    )  # fmt: skip
 
 
 def _by_groups(
@@ -224,6 +243,20 @@ def _kind(values: Array) -> Array:
     if values.dtype.kind == "c":
         return np.asarray(np.where(np.isfinite(values), 0, 2))
     return np.asarray(np.select([np.isnan(values), np.isinf(values)], [2, np.sign(values)], 0))
+
+
+def _count_broken(
+    original: Array, candidate: Array, variants: Sequence[Array], brink: float
+) -> int:
+    """Count what is NaN or infinite in one model only, and in all variants of the original."""
+    moved = [variant for variant in variants if variant.shape == original.shape]
+    count = 0
+    for A, C, *others in wide_stretches(original, candidate, *moved):
+        steady = np.ones(A.shape, np.bool_)
+        for variant in others:
+            steady &= _kind(variant) == _kind(A)
+        count += int(np.count_nonzero(steady & _broken(A, C, brink)))
+    return count
 
 
 def _broken(A: Array, C: Array, brink: float) -> Array:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnfold.frozen import frozen
-from bnfold.verification.dtypes import Array
+from bnfold.verification.dtypes import Array, wide, wide_stretches
 
 _APART = 8
 """Powers of two between groups in which there is no element."""
@@ -44,14 +44,13 @@ def groups(values: Array) -> list[Group]:
     between the smallest and the largest occur.
 
     Args:
-        values: Floating-point or complex numbers.
+        values: Floating-point or complex numbers of any width.
     """
-    sizes = np.abs(values)
-    counted = np.isfinite(sizes) & (sizes > 0)
-    largest = float(sizes[counted].max(initial=0.0))
-    whole = [Group(np.ones(sizes.shape, np.bool_), mask=False)]
-    if largest < _HUGE:
+    whole = [Group(np.ones(values.shape, np.bool_), mask=False)]
+    if _largest(values) < _HUGE:
         return whole
+    sizes = np.abs(wide(values))
+    counted = np.isfinite(sizes) & (sizes > 0)
     powers = np.frexp(np.where(counted, sizes, 0.0))[1]
     occupied = np.unique(powers[counted])
     steps = np.flatnonzero(np.diff(occupied) > _APART)
@@ -69,3 +68,9 @@ def groups(values: Array) -> list[Group]:
         return whole
     covered = np.logical_or.reduce([group.where for group in found])
     return [Group(np.asarray(~covered), mask=False), *reversed(found)]
+
+
+def _largest(values: Array) -> float:
+    """Return the largest finite magnitude."""
+    sizes = (np.abs(some) for (some,) in wide_stretches(values))
+    return max((float(np.max(some[np.isfinite(some)], initial=0.0)) for some in sizes), default=0.0)

@@ -146,3 +146,18 @@ def test_an_output_without_elements_shows_nothing() -> None:
     nothing = np.zeros((0, 4), np.float32)
     result = compare_output("y", "L", nothing, [nothing], nothing)
     assert result.verdict is OutputVerdict.INCONCLUSIVE
+
+
+def test_large_outputs_are_compared_to_the_last_element() -> None:
+    large = np.random.default_rng(1).standard_normal((3, 50_001)).astype(np.float32)
+    wrong, gone = large.copy(), large.copy()
+    wrong[-1, -1] += 1
+    gone[-1, -1] = np.nan
+    assert distance(large, wrong) == pytest.approx(1, rel=1e-6)
+    assert compare_output("y", "L", large, [large], large).verdict is OutputVerdict.AGREES
+    assert compare_output("y", "L", large, [large], wrong).verdict is OutputVerdict.DIFFERS
+    missing = compare_output("y", "L", large, [large], gone)
+    assert missing.verdict is OutputVerdict.DIFFERS
+    assert missing.note.startswith("1 elements are NaN")
+    both = compare_output("y", "L", gone, [gone], gone)
+    assert (both.verdict, both.no_evidence) == (OutputVerdict.AGREES, 1)
