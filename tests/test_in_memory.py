@@ -16,9 +16,13 @@ import pytest
 from commandline import ENVIRONMENT, MODELS, convolution, files, load, normalizations
 
 import bnfold
+from bnfold.files import open_model
+from bnfold.files.given import as_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+DIGITS = MODELS / "digits.onnx"
 
 
 @pytest.fixture(autouse=True)
@@ -123,6 +127,40 @@ def test_numbers_that_are_not_in_memory_are_told(tmp_path: Path) -> None:
             use()
 
 
+def test_without_a_place_for_temporary_files_it_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    folding = bnfold.fold(convolution())
+    uses: list[Callable[[], object]] = [
+        folding.verify,
+        lambda: bnfold.fold_file(folding.original, tmp_path / "folded.onnx"),
+        lambda: bnfold.fold_file(DIGITS, tmp_path / "folded.onnx"),
+    ]
+    for use in uses:
+        with pytest.raises(bnfold.RequestError, match="a temporary folder cannot be made: "):
+            use()
+
+
+@pytest.mark.full
+def test_a_model_in_memory_may_have_more_than_2_gb() -> None:
+    model = convolution()
+    numbers = 275_000_000
+    for name in ("first", "second"):
+        graph = model.graph
+        graph.initializer.add(name=name, data_type=1, dims=[numbers], raw_data=bytes(4 * numbers))
+        graph.node.add(op_type="ReduceMax", input=[name], output=[f"of {name}"])
+        value = onnx.helper.make_tensor_value_info(f"of {name}", onnx.TensorProto.FLOAT, [1])
+        graph.output.add().CopyFrom(value)
+    folding = bnfold.fold(model)
+    assert (folding.before.nodes, folding.after.nodes) == (4, 3)
+    assert sum(len(t.raw_data) for t in folding.model.graph.initializer) > 2**31
+    with as_file(folding.model, "a model in memory") as path:
+        assert files(path.parent) == {"model.onnx", "model.onnx.data"}
+        with open_model(path) as opened:
+            assert opened.size > 2**31
+
+
 def test_what_is_no_model_is_told_by_its_type(tmp_path: Path) -> None:
     folding: Any = bnfold.fold(convolution())
     nothing: Any = None
@@ -141,9 +179,6 @@ def test_what_is_no_model_is_told_by_its_type(tmp_path: Path) -> None:
         bnfold.verify(convolution(), convolution(), options=nothing)
     with pytest.raises(TypeError, match="statistics takes StatisticsOptions, or None"):
         bnfold.fold_file("net.onnx", statistics="data")  # type: ignore[arg-type]
-
-
-DIGITS = MODELS / "digits.onnx"
 
 
 def digits(count: int) -> dict[str, np.ndarray[Any, Any]]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from bnfold.command_line.pipes import STDIN, spoken, spooled
 from bnfold.command_line.sources import PIPE, Request, Sources, find_targets, for_pipes
+from bnfold.errors import RequestError
 from bnfold.files.scratch import scratch_folder
 from bnfold.frozen import slotted
 from bnfold.many.outcome import Outcome
@@ -112,6 +113,8 @@ def _run(task: Task, step: Step = _silent) -> Outcome:
             return _run_in(folder, task)
     except BrokenPipeError:
         raise
+    except RequestError as error:
+        return Outcome(task.source, Exit.BAD_REQUEST, error=str(error))
     except OSError as error:
         text = f"{error.filename or 'a pipe or its temporary copy'}: {error.strerror or error}"
         return Outcome(task.source, Exit.BAD_REQUEST, error=text)

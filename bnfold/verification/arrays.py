@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnfold.errors import RequestError
+from bnfold.files.atomic import os_errors_as_requests
 
 Value = NDArray[Any] | list[NDArray[Any]]
 """An input: an array, or those of a sequence."""
@@ -92,12 +93,17 @@ def _description(array: NDArray[Any]) -> dict[str, Any]:
 
 
 def write(feeds: Feeds, folder: Path) -> list[dict[str, Any]]:
-    """Write arrays into a folder; return the names of the files, each in the place of its array."""
+    """Write arrays into a folder; return the names of the files, each in the place of its array.
+
+    Raises:
+        RequestError: They cannot be written.
+    """
     files = (folder / f"input_{number}.npy" for number in count())
 
     def written(array: NDArray[Any]) -> str:
         path = next(files)
-        np.save(path, array, allow_pickle=False)
+        with os_errors_as_requests(path):
+            np.save(path, array, allow_pickle=False)
         return str(path)
 
     return _each(feeds, written)
