@@ -299,3 +299,25 @@ def test_a_tensor_without_axes_is_compared(tmp_path: Path) -> None:
     other = {"hi": np.array(5.0)}
     assert accepted(proved(tmp_path, *pair(behind, behind, FIXED, RING)))
     assert not accepted(proved(tmp_path, *pair(behind, behind, FIXED, RING, other)))
+
+
+OVER_SAMPLES = {
+    "summed up": ([helper.make_node("ReduceSum", ["d", "first"], ["y"])]),
+    "the largest": ([helper.make_node("ReduceMax", ["d", "first"], ["y"])]),
+    "the last": ([helper.make_node("Slice", ["d", "last", "end", "first"], ["y"])]),
+    "chosen": ([helper.make_node("Gather", ["d", "last"], ["y"], axis=0)]),
+    "a mean of all": ([helper.make_node("ReduceMean", ["d", "most"], ["y"])]),
+}
+ALONG = {"first": whole(0), "last": whole(-1), "end": whole(2**62), "most": whole(0, 2, 3)}
+
+
+@pytest.mark.parametrize("shape", [FIXED, FREE])
+@pytest.mark.parametrize("how", OVER_SAMPLES)
+def test_large_samples_cover_no_others(
+    tmp_path: Path, how: str, shape: Sequence[int | str]
+) -> None:
+    """A wrong bias behind which the batch is taken together, and every tensor has its name."""
+    behind = OVER_SAMPLES[how]
+    wrong = {"b": folded(weights())["b"] + np.eye(C)[3] * 0.05}
+    assert accepted(proved(tmp_path, *pair(behind, behind, shape, ALONG)))
+    assert not accepted(proved(tmp_path, *pair(behind, behind, shape, ALONG, wrong)))

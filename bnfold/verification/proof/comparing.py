@@ -30,6 +30,7 @@ from bnfold.verification.proof.facts import (
     brings_numbers_in,
     integer_inputs,
     is_alike_for_all_shapes,
+    keeps_samples_apart,
     linear_depth,
     normalizations_in_series,
     parameters,
@@ -45,7 +46,7 @@ from bnfold.verification.proof.proportion import (
     weights_are_bound,
 )
 from bnfold.verification.proof.receptive_field import windows
-from bnfold.verification.proof.samples import as_integers, batches
+from bnfold.verification.proof.samples import PAIR, as_integers, batches
 from bnfold.verification.proof.scaling import (
     NOTHING_MULTIPLIED,
     Factors,
@@ -63,8 +64,14 @@ _FEW = 16
 """The most constants of a region that are searched for in the candidate, pair by pair."""
 _KEPT = 1 << 20
 """The most elements of constants whose magnitudes are kept from one sample to the next."""
+_NOISE = 1e-9
+"""What float64 may be off by, relative to a number, where it was computed in another order."""
 _AT_A_TIME = 1 << 16
 """Elements of two results that are compared at a time, so that a processor's cache holds them."""
+
+
+class MixedError(EvaluationError):
+    """Samples that are stacked have to do with one another."""
 
 
 @frozen
@@ -253,8 +260,9 @@ class Pair:
             together: How many samples of a set may be stacked along axis 0; ALL, 2, or 1.
         """
         worst: Finding | None = None
+        many = together > PAIR and all(shape[:1] == (1,) for shape in sizes.values())
         for each in range(seed, seed + rounds):
-            finding = self.compare(batches(sizes, each, together=together))
+            finding = self.compare(batches(sizes, each, together=together), stacked=many)
             if worst is None or finding.fraction > worst.fraction:
                 worst = finding
             if not finding.held:
@@ -262,14 +270,16 @@ class Pair:
         assert worst is not None  # noqa: S101 - there is one round at least
         return worst
 
-    def compare(self, inputs: Iterable[Mapping[str, Array]]) -> Finding:
+    def compare(self, inputs: Iterable[Mapping[str, Array]], *, stacked: bool = False) -> Finding:
         """Return the worst finding for several inputs, which are computed one after the other.
 
         Args:
             inputs: For each, the arrays of all leaves by name, float64.
+            stacked: Whether they are many samples along axis 0, of which the first is zero.
 
         Raises:
             EvaluationError: The original's region cannot be computed for such inputs.
+            MixedError: Samples that are stacked have to do with one another.
         """
         allowed = self._allowed()
         underflow, parts = self._underflow(), self._parts()
@@ -280,10 +290,12 @@ class Pair:
         evidence = _Evidence(self)
         telling: _Made | None = None
         nothing: Mapping[str, Array] = {}
-        for batch in map(self._possible, inputs):
+        for number, batch in enumerate(map(self._possible, inputs)):
             made = self._made(batch, underflow, kept or partial(self._sizes, parts), allowed.slack)
             if isinstance(made, Finding):
                 return made
+            if stacked and not number and self._mixes(batch, made[0]):
+                raise MixedError("samples that are stacked meet")
             zero &= not made[0].any()
             evidence.look_at(batch, made[0])
             if self.multiplied.along is None:
@@ -295,7 +307,7 @@ class Pair:
                 held_back.append(made)
             del made  # before the next are made: those of pictures are large
         factors = None
-        if self.multiplied.along is not None:
+        if self.multiplied.along is not None and not evidence.empty:
             factors = factors_between(
                 [Sample(*each[:3]) for each in held_back],
                 self.multiplied.along,
@@ -328,6 +340,24 @@ class Pair:
         if broken.note:
             return replace(broken, place=place)
         return replace(broken, place=place, note=f"{place}, {times_the_bound(broken.fraction)}")
+
+    def _mixes(self, batch: Mapping[str, Array], value: Array) -> bool:
+        """Tell whether the first of many stacked samples, zero, is another when it is alone.
+
+        In what is summed up over the batch, say, the largest sample would cover all others.
+        """
+        if not batch or keeps_samples_apart(self.old):
+            return False
+        count = len(next(iter(batch.values())))
+        first = {name: array[:1] for name, array in batch.items()}
+        try:
+            alone = value_of(self.old, self.old_weights, first)
+        except EvaluationError:
+            return True
+        rows = alone.shape[0] if alone.ndim else 0
+        if not rows or value.shape != (count * rows, *alone.shape[1:]):
+            return True
+        return not np.allclose(value[:rows], alone, rtol=_NOISE, atol=0, equal_nan=True)
 
     def would_react(self, batch: Mapping[str, Array]) -> bool:
         """Tell whether the original's output would depend on the inputs if no weight were zero.

@@ -174,6 +174,11 @@ def is_alike_for_all_shapes(cone: Cone) -> bool:
     return not fitted and _consists_of(cone, lambda row: row.is_linear or row.is_elementwise)
 
 
+def keeps_samples_apart(cone: Cone) -> bool:
+    """Tell whether a cone certainly computes each sample of a batch by itself."""
+    return _consists_of(cone, lambda row: row.window is not None or row.is_elementwise)
+
+
 def _consists_of(cone: Cone, belongs: Callable[[Row], bool]) -> bool:
     return len(cone.passed) == len(cone.nodes) and all(
         belongs(row_of(node)) for node in cone.passing

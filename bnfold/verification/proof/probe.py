@@ -36,13 +36,13 @@ from bnfold.frozen import frozen
 from bnfold.verification.dtypes import unit_roundoff
 from bnfold.verification.operators.demands import Shape
 from bnfold.verification.operators.node import EvaluationError, UnsupportedError
-from bnfold.verification.proof.comparing import Finding, Pair
+from bnfold.verification.proof.comparing import Finding, MixedError, Pair
 from bnfold.verification.proof.computing import weights_of
 from bnfold.verification.proof.cone import Cone
 from bnfold.verification.proof.demands import demanded, merged
 from bnfold.verification.proof.facts import Cast, casts, check_provable
 from bnfold.verification.proof.receptive_field import reach, steps, tells_apart
-from bnfold.verification.proof.samples import ALL, VOLUME, Sizes, channel_hints, trials
+from bnfold.verification.proof.samples import ALL, PAIR, VOLUME, Sizes, channel_hints, trials
 from bnfold.verification.proof.scaling import NOTHING_MULTIPLIED, Multiplied
 
 _TRIALS = 48
@@ -213,23 +213,38 @@ class _Search:
         """Return the finding for samples in a batch or, where that fails, for one at a time."""
         # Inputs without negative elements close more Relus, so that one set of samples sees less.
         rounds = _ROUNDS if self.pair.never_negative else 1
-        finding: Finding | None = None
+        finding, mixed = None, False
         try:
             finding = self.pair.compare_rounds(sizes, self.seed, rounds, together=ALL)
-            if finding.held and not finding.evident:
-                # A Slice along axis 0 may take nothing of many samples, and something of two.
-                finding = self.pair.compare_rounds(sizes, self.seed, rounds, together=2)
+        except UnsupportedError:
+            raise
+        except MixedError:
+            mixed = True
+        except EvaluationError:
+            pass
+        if mixed or (finding is not None and finding.held and not finding.evident):
+            # A Slice along axis 0 may take nothing of many samples, and something of two.
+            finding = self._of_two(sizes, rounds)
+        certain = self.pair.is_general and None not in self._known and not mixed
+        shown = finding is not None and finding.held and finding.evident and not mixed
+        if finding is not None and (shown or certain):
+            return finding
+        alone = self.pair.compare_rounds(sizes, self.seed, rounds, together=1)
+        if finding is None or finding.held:
+            both = (alone,) if finding is None else (alone, finding)
+            return max(both, key=lambda each: (not each.held, each.evident))
+        if alone.held and self._batch_is_free:
+            return replace(alone, only=f"a batch of 1 only ({finding.note} for another)")
+        return alone if alone.held else finding
+
+    def _of_two(self, sizes: "Sizes", rounds: int) -> Finding | None:
+        """Return the finding for samples in twos; None where that cannot be computed."""
+        try:
+            return self.pair.compare_rounds(sizes, self.seed, rounds, together=PAIR)
         except UnsupportedError:
             raise
         except EvaluationError:
-            pass
-        certain = self.pair.is_general and None not in self._known
-        if finding is not None and ((finding.held and finding.evident) or certain):
-            return finding
-        alone = self.pair.compare_rounds(sizes, self.seed, rounds, together=1)
-        if finding is not None and not finding.held and alone.held and self._batch_is_free:
-            return replace(alone, only=f"a batch of 1 only ({finding.note} for another)")
-        return alone if alone.held or finding is None else finding
+            return None
 
     def _twice(self, first: "Sizes", finding: Finding, tries: "Iterator[Sizes]") -> Finding:
         """Return a finding for even and odd lengths; its `only` says so if it holds for one kind.

@@ -20,6 +20,8 @@ VOLUME = 1 << 22
 """Elements that all inputs together may have in one sample; they are float64."""
 ALL = 1 << 18
 """Samples in a batch: as many as there is room for."""
+PAIR = 2
+"""The fewest samples of a batch."""
 _STACKED = 1 << 18
 """Elements of the samples that are computed together."""
 _RANKS = (4, 3, 2, 5, 1, 0)

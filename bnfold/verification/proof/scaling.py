@@ -15,8 +15,6 @@ from bnfold.frozen import frozen
 from bnfold.verification.dtypes import Array
 from bnfold.verification.operators.node import EvaluationError
 
-_AXES = (1, -1)
-"""Where channels are: behind the batch, or last."""
 _STEPS = 8
 """What share of its magnitude is left of a number is rounded to eighths: among elements of which
 a like share is left, the largest gives the factor."""
@@ -29,7 +27,7 @@ class Factors:
     """Factors along an axis, and shifts.
 
     Attributes:
-        axis: 1 or −1.
+        axis: Where the channels are.
         values: One for each channel, float64.
         shifts: What is added to each channel after that, float64.
     """
@@ -139,7 +137,8 @@ def factors_between(
     values = np.where(far != near, (beyond - there) / (far - near), 1.0)[:, 0]
     shifts = there[:, 0] - values * near[:, 0]
     finite = np.isfinite(values) & np.isfinite(shifts)
-    return Factors(axis, values, shifts) if finite.all() else None
+    # Nothing is everything's multiple.
+    return Factors(axis, values, shifts) if finite.all() and values.any() else None
 
 
 def _score(values: Array, sizes: Array) -> Array:
@@ -168,9 +167,12 @@ def _element(samples: Sequence[Sample], score: Callable[[Sample], Array]) -> tup
 
 @np.errstate(all="ignore")
 def plausible_axes(sample: Sample) -> tuple[int, ...]:
-    """Return the axes along which outputs may be multiples of others, at a glance."""
+    """Return the axes along which outputs may be multiples of others, at a glance.
+
+    Where the channels may be behind the batch or last, either is tried.
+    """
     found = []
-    for axis in _AXES:
+    for axis in dict.fromkeys((1, -1, *range(2, sample.old.ndim - 1), 0)):
         factors = factors_between([sample], axis, shifted=True)
         if factors is None:
             continue
