@@ -11,8 +11,8 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from bnfold.reasons import Reason, Refusal
-from bnfold.rules.carry import CARRY, Sum
+from bnfold.reasons import Obstacle, Reason, Refusal
+from bnfold.rules.carry import BARRIERS, CARRY, Sum
 from bnfold.rules.linear import LINEAR, Linear
 from bnfold.rules.linear_maps import Term, Window
 from bnfold.rules.operator import Operator
@@ -106,7 +106,7 @@ def zeros(op: Operator) -> Term:
     else:
         value, pads, axes = op.number("value", 0.0), op.integers("pads"), None
     if value:
-        raise Refusal(Reason.PAD_VALUE, f"it pads with {value:.3g}")
+        raise Refusal(Reason.OTHER_GEOMETRY, f"it pads with {value:.3g}")
     sides = np.zeros((2, rank), np.int64)
     sides[:, list(axes or range(rank))] = np.reshape(pads or (), (2, -1))
     return _only_spatial(sides)
@@ -177,6 +177,12 @@ TERM: Mapping[str, TermRow] = {
     "Pad": zeros,
 }
 """What is a linear map, besides the channel affines of `AFFINE`, which are points."""
+
+BETWEEN: Mapping[str, Obstacle] = {
+    "Transpose": Obstacle(Reason.OTHER_GEOMETRY, detail="the axes change their order"),
+    **{name: Obstacle(reason) for name, reason in BARRIERS.items()},
+}
+"""What stands between linear maps that would add up without it, and what is said of it."""
 
 ADDED: Mapping[str, Sum] = {name: row for name, row in CARRY.items() if isinstance(row, Sum)}
 """What adds terms up, and with which signs."""

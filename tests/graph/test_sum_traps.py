@@ -268,3 +268,90 @@ def test_inside_a_function() -> None:
     folding = folded(model)
     assert folding.after.batch_normalizations == 0
     assert counted(folding.model)["Conv"] == 1
+
+
+def _said(net: Net, *branches: str) -> dict[str, str]:
+    """Fold a sum of branches that all stay apart; return what is said of each."""
+    net.output(net.add(*branches))
+    folding = folded(net.model())
+    assert not folding.folds
+    beside = {kept.nodes[-1].output: kept.beside for kept in folding.kept if kept.beside}
+    return {output: f"{why.reason} {why.at} {why.text}" for output, why in beside.items()}
+
+
+def test_what_averages_in_another_way_is_named() -> None:
+    for given in ({"pads": [1, 1, 1, 1]}, {"ceil_mode": 1, "pads": [1, 1, 1, 1]}):
+        net = Net(size=_SIZE)
+        x = net.feed()
+        pool = net.op("AveragePool", x, kernel_shape=[3, 3], **given)
+        assert list(_said(net, net.conv(x), pool)) == [pool]
+
+
+def test_automatic_pads_of_an_unknown_size_are_named() -> None:
+    net = Net()
+    x = net.feed()
+    weights = [net.number(net.rng.standard_normal((6, 6, k, k)), "W") for k in (3, 1)]
+    convs = [net.op("Conv", x, w, strides=[2, 2], auto_pad="SAME_UPPER") for w in weights]
+    said = _said(net, *convs)
+    assert said.keys() == {*convs}
+    assert {each.split()[0] for each in said.values()} == {"unknown-shape"}
+
+
+def test_transposes_around_the_branches_are_named() -> None:
+    net = Net(size=6)  # as many as channels, so that either layout is legal
+    x = net.feed()
+    turned = [net.op("Transpose", x, perm=[0, 3, 1, 2]) for _ in range(2)]
+    convs = [net.conv(turned[0]), net.conv(turned[1], 1)]
+    back = [net.op("Transpose", conv, perm=[0, 2, 3, 1]) for conv in convs]
+    net.output(net.add(*back))
+    folding = folded(net.model(), size=6)
+    beside = {kept.nodes[-1].output: kept.beside for kept in folding.kept}
+    assert beside.keys() == {*convs}
+    for conv, behind in zip(convs, back, strict=True):
+        assert beside[conv] is not None
+        assert beside[conv].at == f"Transpose '{behind}'"
+
+
+def test_a_border_of_another_number_and_an_operator_behind_another_are_named() -> None:
+    net = Net()
+    x = net.feed()
+    amounts = net.number(np.array([0, 0, 1, 1, 0, 0, 1, 1]))
+    border = net.op("Pad", net.conv(x, 1), amounts, net.number(np.float32(0.5)))
+    bordered = net.conv(border, pads=[0, 0, 0, 0])
+    chained = net.conv(net.conv(x, 1))
+    said = _said(net, bordered, chained, net.op("Sigmoid", net.conv(x)))
+    assert said.keys() == {bordered, chained}
+    assert said[bordered].startswith(f"other-geometry Pad '{border}'")
+    assert "it pads with 0.5" in said[bordered]
+    assert "one operator is behind another" in said[chained]
+
+
+def test_quantizers_of_their_own_are_named() -> None:
+    net = Net(opset=21)
+    x = net.feed()
+    scale, zero = net.number(np.float32(0.1)), net.number(np.int8(0))
+    own = []
+    for k in (3, 1):
+        quantized = net.op("QuantizeLinear", net.conv(x, k), scale, zero)
+        own.append(net.op("DequantizeLinear", quantized, scale, zero))
+    said = _said(net, *own)
+    assert [why.split(" '")[0] for why in said.values()] == [
+        "quantized-activation DequantizeLinear"
+    ] * 2
+
+
+def test_a_weight_that_would_overflow_is_named() -> None:
+    net = Net(elem_type=TensorProto.FLOAT16)
+    x = net.feed()
+    large = [net.number(np.full((6, 6, 1, 1), 4e4, np.float16)) for _ in range(2)]
+    net.output(net.add(*(net.op("Conv", x, weight) for weight in large)))
+    folding = bnfold.fold(net.model())
+    assert not folding.folds
+    assert {kept.above.reason for kept in folding.kept} == {"overflow"}
+
+
+def test_what_is_no_linear_map_is_no_branch() -> None:
+    net = Net()
+    x = net.feed()
+    inner = net.op("Relu", net.conv(x))
+    assert _said(net, x, net.conv(inner), net.op("MaxPool", x, kernel_shape=[1, 1])) == {}

@@ -322,7 +322,7 @@ def test_every_row_is_shown() -> None:
             Reason.OTHER_GEOMETRY,
         ),
         (operator("Pad", _IMAGE, _ints(*(1,) * 8)), Reason.CHANNELS_MIX),
-        (operator("Pad", _IMAGE, _ints(*(0,) * 8), constant(1.0)), Reason.PAD_VALUE),
+        (operator("Pad", _IMAGE, _ints(*(0,) * 8), constant(1.0)), Reason.OTHER_GEOMETRY),
         (operator("Pad", _IMAGE, _ints(*(0,) * 8), mode=b"edge"), Reason.OTHER_GEOMETRY),
     ],
 )

@@ -12,7 +12,7 @@ from bnfold.frozen import frozen, slotted
 from bnfold.graph.index.view import Edge, Node
 from bnfold.graph.plan.draft import Draft
 from bnfold.graph.plan.run import can_follow
-from bnfold.reasons import Refusal
+from bnfold.reasons import Obstacle, Refusal
 from bnfold.rules.affine import Affine
 from bnfold.rules.carry import Sum
 from bnfold.rules.linear_maps import Term, Window, crop_of
@@ -200,6 +200,14 @@ class Branches:
         branch.nodes.append(node.number)
         branch.source = self._draft.root(node.inputs[0])
         return True
+
+    def refused(self, number: int) -> Obstacle | None:
+        """Return why a node is no linear map that a branch can have; None if it is one."""
+        try:
+            self._term_of(number)
+        except Refusal as refusal:
+            return refusal.obstacle
+        return None
 
     def _extend(self, branch: Branch, number: int) -> bool:
         """Put one more linear map below a branch's own, if the two are one."""

@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from bnfold.graph.facts.roles import refusing_at
 from bnfold.graph.plan.affine_sums import AffineSum, affine_sum, is_affine
+from bnfold.graph.plan.blocked import Blocked
 from bnfold.graph.plan.branches import Branch, Branches, Tree
 from bnfold.graph.plan.draft import Draft
 from bnfold.graph.plan.merging import merged_sum
@@ -43,6 +44,7 @@ class Sums:
         self._bn_only = bn_only
         self._terms: dict[int, Term | Refusal] = {}
         self._branches = Branches(draft, self._term_of)
+        self._blocked = Blocked(draft, self._branches)
         self._candidates = [n for n in sorted(draft.roles.carry) if self._branches.is_sum(n)]
         self.kept: dict[tuple[int, ...], Obstacle] = {}
         self.holders: set[int] = set()
@@ -83,6 +85,7 @@ class Sums:
             branch = self._branches.branch(edge, sign)
             sources[branch.source].append(branch)
         self._keep_seen(sources)
+        self._keep_blocked([branch for branches in sources.values() for branch in branches])
         for branches in sources.values():
             if len(branches) > 1 and self._is_wanted(branches):
                 yield branches
@@ -113,6 +116,12 @@ class Sums:
                 is_output = bool(self._draft.outputs.get(tensor))
                 reason = Reason.GRAPH_OUTPUT if is_output else Reason.OTHER_READER
                 self.kept[(number,)] = Obstacle(reason, self._draft.label(tensor))
+
+    def _keep_blocked(self, branches: Sequence[Branch]) -> None:
+        """Say what keeps branches apart that would begin at one tensor without it."""
+        for nodes, obstacle in self._blocked.among(branches):
+            if not self._bn_only or any(map(self._graph.is_normalization, nodes)):
+                self.kept[nodes] = obstacle
 
     def _is_wanted(self, branches: Iterable[Branch]) -> bool:
         nodes = (node for branch in branches for node in branch.nodes)
