@@ -16,10 +16,11 @@ from bnfold.errors import BnfoldError, ModelError, RequestError
 from bnfold.version import __version__
 
 if TYPE_CHECKING:
-    from bnfold.api import fold_file, options_of, verify
+    from bnfold.api import fold_file, verify
     from bnfold.folding import Folding, fold
     from bnfold.many.fold_many import fold_many
     from bnfold.many.outcome import Outcome
+    from bnfold.options import options_of
     from bnfold.reports.refused import ProviderError, TooManyKeptError, VerificationError
     from bnfold.reports.report import Report
     from bnfold.statistics.estimate import Estimate
@@ -65,7 +66,7 @@ _HOMES = {
     "fold": "folding",
     "fold_file": "api",
     "fold_many": "many.fold_many",
-    "options_of": "api",
+    "options_of": "options",
     "verify": "api",
 }
 

@@ -191,7 +191,6 @@ def fold(models: Sequence[Path], **options: Any) -> None:  # noqa: ANN401 - clic
         with interrupts_held_back():
             from dataclasses import replace
 
-            from bnfold.api import file_options
             from bnfold.command_line.batch import run_all
             from bnfold.command_line.hands import hired
             from bnfold.command_line.progress import progress
@@ -202,6 +201,7 @@ def fold(models: Sequence[Path], **options: Any) -> None:  # noqa: ANN401 - clic
                 require_explainable,
             )
             from bnfold.command_line.telling import Accounts, Telling
+            from bnfold.options import file_options
             from bnfold.reports.report_file import ReportFile, is_page
 
         resume_collecting()

@@ -7,11 +7,12 @@ from dataclasses import replace
 from glob import has_magic
 from pathlib import Path
 
-from bnfold.api import FOLDED, FileOptions, default_target
+from bnfold.api import FOLDED, default_target
 from bnfold.errors import RequestError
 from bnfold.files.objects import is_folder, listed
 from bnfold.files.remote import called, url_of
 from bnfold.frozen import frozen
+from bnfold.options import FileOptions
 
 PIPE = Path("-")
 """Stands for standard input or output."""

@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from bnfold.api import FileOptions, default_target
+from bnfold.api import default_target
 from bnfold.errors import BnfoldError, RequestError
 from bnfold.files import open_model
 from bnfold.files.objects import held, read_small, remove, write_small
@@ -26,6 +26,7 @@ from bnfold.files.remote import called, url_of
 from bnfold.files.remote_models import local_copy
 from bnfold.files.scratch import scratch_folder
 from bnfold.frozen import frozen
+from bnfold.options import FileOptions
 from bnfold.plain import to_plain
 from bnfold.reports.file_record import FileRecord
 from bnfold.reports.records import Counts

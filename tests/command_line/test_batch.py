@@ -9,10 +9,10 @@ import pytest
 from commandline import ENVIRONMENT, command, convolution, files, model_in, run, write
 
 import bnfold
-from bnfold.api import FileOptions
 from bnfold.command_line.batch import run_all
 from bnfold.command_line.sources import PIPE, Request, find_sources
 from bnfold.many.outcome import Outcome
+from bnfold.options import FileOptions
 from bnfold.reports.report import Exit, Failure, Report
 
 

@@ -18,6 +18,7 @@ from poison import Poisoned
 import bnfold
 from bnfold.many.records import FOLDER
 from bnfold.many.task import Task, fold_one
+from bnfold.options import FileOptions
 from bnfold.processes.pool import Processes
 from bnfold.reports.report import Exit
 
@@ -93,7 +94,7 @@ def test_files_are_called_as_the_user_calls_them(
 
 def test_what_travels_is_small(tmp_path: Path) -> None:
     source = model_in(tmp_path, "mixnet")
-    task = Task(source, None, bnfold.api.FileOptions()).from_anywhere()
+    task = Task(source, None, FileOptions()).from_anywhere()
     assert len(pickle.dumps(task)) < 2000
     outcome = fold_one(task)
     assert outcome.report is not None

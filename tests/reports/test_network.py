@@ -5,7 +5,8 @@ from pathlib import Path
 from commandline import model_in, run
 
 import bnfold
-from bnfold.api import FileOptions, fold_with
+from bnfold.api import fold_with
+from bnfold.options import FileOptions
 
 
 def test_operators_and_what_became_of_them(tmp_path: Path) -> None:
