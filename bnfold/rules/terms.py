@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnfold.reasons import Obstacle, Reason, Refusal
-from bnfold.rules.carry import BARRIERS, CARRY, Sum
+from bnfold.rules.branching import Sum
+from bnfold.rules.carry import BARRIERS, CARRY
 from bnfold.rules.linear import LINEAR, Linear
 from bnfold.rules.linear_maps import Term, Window
 from bnfold.rules.operator import Operator

@@ -16,8 +16,9 @@ from invariants import check_invariants
 
 import bnfold
 from bnfold.rules.affine_nodes import AFFINE
-from bnfold.rules.carry import CARRY, Blind
+from bnfold.rules.carry import CARRY
 from bnfold.rules.linear import LINEAR
+from bnfold.rules.passage import Blind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -18,8 +18,9 @@ from onnx import helper
 
 from bnfold.reasons import Refusal
 from bnfold.rules.affine import Affine
-from bnfold.rules.carry import CARRY, Blind, Passage
+from bnfold.rules.carry import CARRY
 from bnfold.rules.operator import Operator, Value
+from bnfold.rules.passage import Blind, Passage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -19,8 +19,9 @@ from evaluation import run
 
 import bnfold
 from bnfold.rules.affine_nodes import AFFINE
-from bnfold.rules.carry import CARRY, Blind
+from bnfold.rules.carry import CARRY
 from bnfold.rules.linear import LINEAR
+from bnfold.rules.passage import Blind
 from bnfold.verification import verifier
 from bnfold.verification.operators.table import TABLE, Kind
 from bnfold.verification.verdict import Verdict

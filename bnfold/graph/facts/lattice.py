@@ -18,8 +18,9 @@ from bnfold.graph.facts.roles import Roles
 from bnfold.graph.index.view import NONE, Node
 from bnfold.reasons import Obstacle, Reason, Refusal
 from bnfold.rules.affine import Affine
-from bnfold.rules.carry import CARRY, Blind
+from bnfold.rules.carry import CARRY
 from bnfold.rules.operator import FLOATS
+from bnfold.rules.passage import Blind
 from bnfold.rules.steps import BOUNDED, STEP, is_step
 
 _BITS = 11

@@ -13,8 +13,9 @@ from bnfold.limits import AFFINES
 from bnfold.reasons import Obstacle, Reason, Refusal
 from bnfold.rules.affine import Affine
 from bnfold.rules.affine_nodes import AFFINE
-from bnfold.rules.carry import BARRIERS, CARRY, CarryRow
+from bnfold.rules.carry import BARRIERS, CARRY
 from bnfold.rules.linear import LINEAR, Linear
+from bnfold.rules.passage import CarryRow
 
 _INVALID = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 """What a rule may raise when attributes and shapes contradict each other."""

@@ -14,7 +14,7 @@ from bnfold.graph.plan.draft import Draft
 from bnfold.graph.plan.run import can_follow
 from bnfold.reasons import Obstacle, Refusal
 from bnfold.rules.affine import Affine
-from bnfold.rules.carry import Sum
+from bnfold.rules.branching import Sum
 from bnfold.rules.linear_maps import Term, Window, crop_of
 from bnfold.rules.terms import ADDED
 

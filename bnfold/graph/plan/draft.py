@@ -24,7 +24,7 @@ from bnfold.graph.plan.run import Run, can_follow
 from bnfold.limits import AFFINES
 from bnfold.reasons import Obstacle, Reason
 from bnfold.rules.affine import Affine
-from bnfold.rules.carry import Sum
+from bnfold.rules.branching import Sum
 from bnfold.rules.linear import Linear
 
 NOTHING_UNFIT: Mapping[int, Reason] = MappingProxyType({})

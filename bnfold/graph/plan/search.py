@@ -42,7 +42,8 @@ from bnfold.graph.plan.stated import require_storable
 from bnfold.limits import AFFINES
 from bnfold.reasons import Reason, Refusal
 from bnfold.rules.affine import F64, Affine
-from bnfold.rules.carry import CarryRow, Passage, onto_branch
+from bnfold.rules.branching import onto_branch
+from bnfold.rules.passage import CarryRow, Passage
 from bnfold.rules.stated import STATED
 
 

@@ -9,8 +9,8 @@ from operators import constant, data, operator
 from bnfold.reasons import Reason, Refusal
 from bnfold.rules.affine import Affine
 from bnfold.rules.carry import CARRY
-from bnfold.rules.moving import pad_down, slice_down
 from bnfold.rules.operator import Attribute, Value
+from bnfold.rules.selecting import pad_down, slice_down
 
 _SIZE = 5
 _LARGEST, _SMALLEST = (1 << 63) - 1, -(1 << 63)
