@@ -3,6 +3,7 @@
     import bnfold
 
     folding = bnfold.fold(model)                              # ModelProto in, ModelProto out
+    verification = folding.verify()                           # is it what model computes?
     report = bnfold.fold_file("net.onnx", "net.folded.onnx")  # and verified
     verification = bnfold.verify("net.onnx", "other.onnx")    # any two models
     for outcome in bnfold.fold_many(pairs): ...               # many files, in many processes

@@ -258,6 +258,24 @@ def test_what_is_no_input_is_told_by_its_type(inputs: Any, told: str) -> None:
         bnfold.VerifyOptions(inputs=inputs)
 
 
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"providers": None}, "providers takes a tuple of names, not None"),
+        ({"providers": ("cpu", 3)}, "providers takes a tuple of names, not one with 3"),
+        ({"shapes": "image=1"}, "shapes takes a mapping of shapes by the inputs' names, not 'im"),
+        ({"shapes": {"image": 3}}, r"shapes\['image'\] takes a tuple of sizes, not 3"),
+        ({"shapes": {"image": "1,1"}}, r"shapes\['image'\] takes a tuple of sizes, not '1,1'"),
+        ({"seed": 1.5}, r"seed takes an integer, not 1\.5"),
+        ({"timeout": "3"}, "timeout takes a number of seconds, or None, not '3'"),
+        ({"time": "3"}, "time takes a number of seconds, or None, not '3'"),
+    ],
+)
+def test_options_of_another_type_are_told(options: dict[str, Any], told: str) -> None:
+    with pytest.raises(TypeError, match=told):
+        bnfold.VerifyOptions(**options)
+
+
 def test_arrays_that_do_not_fit_are_told() -> None:
     image = digits(1)["image"]
     refused = {
@@ -284,6 +302,9 @@ def test_what_cannot_be_fed_from_python_is_told() -> None:
         onnx.helper.make_tensor_type_proto(kind, [3]),
         onnx.helper.make_node("Identity", ["x"], ["y"]),
     )
+    found = bnfold.verify(model, model, options=bnfold.VerifyOptions(providers=("cpu",)))
+    assert found.verdict == "passed by proof"
+    assert "input 'x' is bfloat16, which ONNX Runtime cannot be fed from Python" in found.reason
     options = bnfold.VerifyOptions(inputs={"x": np.zeros(3, np.float32)})
     told = "'x' is float32, where the model takes bfloat16, which ONNX Runtime cannot be fed"
     with pytest.raises(bnfold.RequestError, match=told):

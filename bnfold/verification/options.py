@@ -1,10 +1,11 @@
 """What a caller may choose about a verification."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from numbers import Integral, Real
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from bnfold.errors import RequestError
 from bnfold.plain import Plain, fields_of
@@ -19,6 +20,15 @@ _SECONDS = 60.0
 _BYTES_PER_SECOND = 1 << 22
 _NODES_PER_SECOND = 1 << 7
 
+_TYPES: Final[Mapping[str, tuple[Any, str]]] = {
+    "providers": (Iterable, "a tuple of names"),
+    "shapes": (Mapping, "a mapping of shapes by the inputs' names"),
+    "seed": (Integral, "an integer"),
+    "timeout": (Real | None, "a number of seconds, or None"),
+    "time": (Real | None, "a number of seconds, or None"),
+}
+"""The types that options must have, as classes and in words."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class VerifyOptions(Plain):
@@ -30,7 +40,7 @@ class VerifyOptions(Plain):
         inputs: The user's own inputs: .npz, .npy, a folder with `input_*.pb` or with
             `test_data_set_*` folders, or Polygraphy's JSON. Or arrays: a mapping of arrays by the
             inputs' names, or a list of such, one for each run; a sequence is a list of arrays.
-            None means generated ones.
+            None means generated ones. ONNX Runtime takes no bfloat16 from Python.
         shapes: Shapes of generated inputs, by input name; the rest is solved.
         thorough: Measure rounding noise with a float64 reference and one-ulp jitter, and tell
             the error of every layer.
@@ -58,7 +68,7 @@ class VerifyOptions(Plain):
 
         Raises:
             RequestError: A value cannot be used.
-            TypeError: The inputs are neither a path nor arrays by name.
+            TypeError: A value is of another type; the inputs are neither a path nor arrays by name.
         """
         if not isinstance(self.inputs, str | PathLike | None):
             from bnfold.verification.arrays import as_feeds
@@ -66,6 +76,7 @@ class VerifyOptions(Plain):
             object.__setattr__(self, "inputs", as_feeds(self.inputs))
         if isinstance(self.providers, str):
             raise RequestError(f"providers is a tuple of names, not {self.providers!r}")
+        self._require_types()
         if not 0 <= self.seed < _LARGEST_SEED:
             raise RequestError(f"the seed is {self.seed}; it must be 0 or more, and below 2^63")
         if self.timeout is not None and not 0 < self.timeout <= _LONGEST:
@@ -77,6 +88,19 @@ class VerifyOptions(Plain):
                 f"the time for timing is {self.time:g} s; it must be 0 or more, "
                 f"and at most {_LONGEST}"
             )
+
+    def _require_types(self) -> None:
+        """Raise `TypeError` for what would only be noticed by the process that runs the models."""
+        for name, (kind, wanted) in _TYPES.items():
+            value = getattr(self, name)
+            if not isinstance(value, kind):
+                raise TypeError(f"{name} takes {wanted}, not {value!r}")
+        for provider in self.providers:
+            if not isinstance(provider, str):
+                raise TypeError(f"providers takes a tuple of names, not one with {provider!r}")
+        for name, shape in self.shapes.items():
+            if not _is_shape(shape):
+                raise TypeError(f"shapes[{name!r}] takes a tuple of sizes, not {shape!r}")
 
     def __eq__(self, other: object) -> bool:
         """Return whether they say the same; arrays are the same if all their numbers are."""
@@ -140,6 +164,10 @@ class VerifyOptions(Plain):
         if made.to_dict()["inputs"] != told:
             raise RequestError("these inputs are others than those that were given then")
         return made
+
+
+def _is_shape(value: object) -> bool:
+    return isinstance(value, Iterable) and all(isinstance(size, Integral) for size in value)
 
 
 def enough_time(size: int, nodes: int) -> float:

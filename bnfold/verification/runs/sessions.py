@@ -202,8 +202,18 @@ def _resident() -> float:
     return float(pages) * mmap.PAGESIZE
 
 
+def _require_native(feed: Feed) -> None:
+    """Raise `CannotRunError` for types that numpy lacks, which ONNX Runtime tells by a number."""
+    for name, value in feed.items():
+        for array in value if isinstance(value, list) else [value]:
+            if array.dtype.kind == "V":
+                told = f"input {name!r} is {array.dtype}"
+                raise CannotRunError(f"{told}, which ONNX Runtime cannot be fed from Python")
+
+
 def _run_once(session: "InferenceSession", feed: Feed, names: Sequence[str] | None) -> Outputs:
     wanted = [output.name for output in session.get_outputs()] if names is None else list(names)
+    _require_native(feed)
     values = session.run(wanted, dict(feed))
     flat: dict[str, Any] = {}
     for name, value in zip(wanted, values, strict=True):
