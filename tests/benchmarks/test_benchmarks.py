@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import onnx
 import pytest
+from commandline import run_here, write
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -45,6 +46,32 @@ def cells(printed: str, first: str) -> list[str]:
 def module(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     return importlib.import_module("contenders")
+
+
+@pytest.mark.parametrize("form", [[], ["--external"]], ids=["inline", "external"])
+def test_generated_networks_pass_on_the_command_line(tmp_path: Path, form: list[str]) -> None:
+    path = tmp_path / "network.onnx"
+    run("networks.py", "2", path, *form)
+    _fold_and_prove(path)
+
+
+@pytest.mark.parametrize("kind", ["straight", "branchy"])
+def test_generated_graphs_pass_on_the_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    path = tmp_path / "graph.onnx"
+    write(getattr(importlib.import_module("graphs"), kind)(60), path)
+    _fold_and_prove(path)
+
+
+def _fold_and_prove(path: Path) -> None:
+    words = ("--provider", "cpu", "--time", "0", "-q", "--report", "report.json")
+    done = run_here(path.name, *words, cwd=path.parent)
+    assert done.code == 0, done.text
+    report = json.loads((path.parent / "report.json").read_text(encoding="utf-8"))
+    assert report["folds"]
+    assert report["verification"]["structure"]["proved"]
 
 
 @pytest.mark.parametrize("form", [[], ["--external"]], ids=["inline", "external"])
