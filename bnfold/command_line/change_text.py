@@ -10,7 +10,7 @@ from bnfold.reports.page.numbers import size
 from bnfold.reports.report import Report, Seconds
 
 _SHORT = 6
-"""So many operators are told, those first that changed most, unless all are asked for."""
+"""So many operators are listed unless all are asked for: those that changed most."""
 
 Row = tuple[str, str, str]
 """What it is, before and after."""

@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from bnfold.verification import Verification
 
 _SHORT = 3
-"""So many differences are told, besides the first, unless all are asked for."""
+"""So many differences are listed, besides the first, unless all are asked for."""
 
 
 def difference_lines(found: "Verification", *, verbose: bool) -> Iterator[str]:

@@ -7,7 +7,7 @@ from bnfold.reports.explained import AttemptRecord, ExplainedRecord, StepRecord
 from bnfold.reports.records import FoldRecord, KeptRecord, NodeRecord
 
 _SHORT = 12
-"""So many steps of an attempt are told unless all are asked for: the last ones, which decide."""
+"""So many steps of an attempt are listed unless all are asked for: the last ones, which decide."""
 
 _ROLES = {
     "affine": "it scales or shifts each channel",

@@ -60,14 +60,14 @@ def fail(message: str, code: int = _BAD_REQUEST) -> NoReturn:
 
 
 def _let_go_of(stream: Any) -> None:  # noqa: ANN401
-    """Let what is buffered go nowhere, or it would fail once more when the interpreter ends."""
+    """Drop what is buffered: it would fail once more when the interpreter ends."""
     with suppress(OSError, ValueError, AttributeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 @contextmanager
 def saying_what_was_written(results: "Sequence[Brief]") -> Iterator[None]:
-    """Add to what goes wrong after the work is done that it is done."""
+    """Add to errors after the work is done that the model was written."""
     written = any(result.written for result in results)
     added = "; the model was written" if written else ""
     try:

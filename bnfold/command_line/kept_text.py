@@ -6,7 +6,7 @@ from bnfold.command_line.words import INDENT, coded, counted, indented, named
 from bnfold.reports.records import KeptRecord
 
 _SHORT = 6
-"""So many kinds of kept nodes are told unless all are asked for."""
+"""So many kinds of kept nodes are listed unless all are asked for."""
 
 
 def kept_lines(kept: Sequence[KeptRecord], *, verbose: bool) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Options that several commands share, what they are worth, and how the help lists them."""
+"""Options that several commands share, how they are checked, and how the help lists them."""
 
 import os
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""What is printed about estimated statistics."""
+"""Estimated statistics as text for a terminal."""
 
 from collections.abc import Iterator, Sequence
 

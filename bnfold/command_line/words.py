@@ -1,4 +1,4 @@
-"""Words and lines of which texts for a terminal are made."""
+"""Helpers for the texts on a terminal: wrapping lines, naming nodes, counting nouns."""
 
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence

@@ -1,4 +1,4 @@
-"""What a store is asked besides the bytes of a model: what there is, by what it is known, to take.
+"""Requests to a store besides reading a model: what it holds, by which marks, and putting more.
 
 Stores are what fsspec opens; files in them are named by URLs.
 """

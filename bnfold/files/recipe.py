@@ -30,7 +30,7 @@ class UnfitNumbers(BnfoldError):  # noqa: N818 - it ends an attempt, not the pro
     reason: ClassVar[Reason]
 
     def __init__(self, node: int, message: str) -> None:
-        """Say whose numbers they are, and what is wrong."""
+        """Say for which node the numbers are, and what is wrong with them."""
         super().__init__(message)
         self.node = node
 

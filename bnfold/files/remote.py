@@ -54,7 +54,6 @@ class Remote:
         url: Where it is.
         copy: The local file.
         held: What the store said of it at the beginning.
-        fetched: How many bytes were fetched.
     """
 
     url: str
@@ -62,7 +61,6 @@ class Remote:
     _store: Any
     _name: str
     held: Held
-    fetched: int = 0
     _have: bytearray = field(default_factory=bytearray)
     _lock: Any = field(default_factory=threading.Lock)
 
@@ -126,7 +124,6 @@ class Remote:
             try:
                 with refusals(self.url):
                     data: bytes = self._store.cat_file(self._name, start=begin, end=end)
-                self.fetched += len(data)
                 if len(data) == end - begin:
                     return data
             except RequestError as error:

@@ -1,4 +1,4 @@
-"""Folders for what is needed for a while."""
+"""Temporary folders."""
 
 import tempfile
 from collections.abc import Iterator

@@ -123,7 +123,7 @@ def _strict_model() -> type[Message]:
 
 
 def require_text(data: bytes) -> None:
-    """Raise `ModelError` if a string in a serialised model is not UTF-8, DecodeError if it is none.
+    """Raise `ModelError` if a string is not UTF-8, DecodeError if `data` is no serialised model.
 
     Reading such a string would raise later, anywhere.
     """

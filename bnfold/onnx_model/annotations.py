@@ -6,8 +6,8 @@ something else than it says. So inference goes first without them. What it finds
 only adds to it: where inference knows nothing, or a size that it made a symbol up for. Those
 that come first along the data are added first, for what follows from them may contradict others.
 
-Where inference leaves a tensor without as much as a rank, the operators beside it may tell
-(`ranks`); what they tell counts more than a remark, too.
+Where inference leaves a tensor without as much as a rank, the operators beside it may say
+something (`ranks`); that counts more than a remark, too.
 """
 
 from collections.abc import Iterator, Mapping
@@ -55,7 +55,7 @@ def take_remarks(graph: onnx.GraphProto, *, outputs: bool = True) -> Iterator[Re
 
 
 def add_hints(model: onnx.ModelProto, remarks: Iterator[Remarks], *, all_remarks: bool) -> bool:
-    """Add to a model what is not known but declared, or told by an operator.
+    """Add to a model what inference does not know and a remark or an operator says.
 
     Args:
         model: The model, with what inference has found.
@@ -166,7 +166,7 @@ class _Known:
             self.shapes[name] = self.news[name] = both
 
     def ask_operators(self, opset: int) -> None:
-        """Learn what operators tell of what is unknown, along the data and against it."""
+        """Learn unknown shapes and types from operators, along the data and against it."""
         for node in self.graph.node:
             self._agree_on_types(node, opset)
             if node.output and node.output[0] and node.output[0] not in self.shapes:
@@ -184,7 +184,7 @@ class _Known:
                     self._learn(name, shape)
 
     def _agree_on_types(self, node: onnx.NodeProto, opset: int) -> None:
-        """Where an operator takes tensors of one type, one that is known tells the others."""
+        """Where an operator takes tensors of one type, the type of one is that of all."""
         names = [*node.input, *node.output]
         unknown = [name for name in names if name and not self.types.get(name)]
         if not unknown or node.domain not in ("", "ai.onnx"):

@@ -36,7 +36,7 @@ _NO_LARGER: Final = frozenset(
 
 
 _WIDEST: Final = 16
-"""Bytes of an element of the widest type there is."""
+"""Bytes of an element of the widest type."""
 
 
 _MEASURING: Final = frozenset({"Shape", "Size"})

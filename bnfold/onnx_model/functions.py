@@ -1,4 +1,4 @@
-"""Which local functions call which, how much they come to, and how their calls are expanded.
+"""Which local functions call which, how many nodes that makes, and how calls are expanded.
 
 ONNX's own inliner does the expanding, but it knows nothing of the defaults that a function declares
 for its attributes (`FunctionProto.attribute_proto`): where a call leaves one out, every node that

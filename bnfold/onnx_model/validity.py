@@ -1,9 +1,9 @@
 """Whether the nodes of a model are what ONNX defines, by onnx's own checker and inference.
 
-Looked at is each node by itself: how many inputs and outputs it has, which attributes, of which
-types, and whether the numbers that make a window or a permutation are some. Names and their order
-are for who indexes the graph, shapes for inference. Operators that onnx does not know are let pass,
-since runtimes have their own.
+Each node is checked by itself: how many inputs and outputs it has, which attributes, of which
+types, and whether the numbers that describe a window or a permutation can be right. Names and the
+order of nodes are checked where the graph is indexed, shapes by inference. Operators that onnx does
+not know are let pass, since runtimes have operators of their own.
 """
 
 from collections.abc import Iterable, Mapping
@@ -21,7 +21,7 @@ _DEFAULT_DOMAINS: Final = ("", "ai.onnx")
 _AUTO_PAD: Final = frozenset({b"", b"NOTSET", b"SAME_UPPER", b"SAME_LOWER", b"VALID"})
 
 _LISTS: Final = frozenset({"auto_pad", "kernel_shape", "strides", "pads", "dilations", "perm"})
-"""Attributes that make a window or a permutation."""
+"""Attributes that describe a window or a permutation."""
 
 _BARE: Final = 2
 """Axes that are not spatial: of an input the batch and the channels, of a weight both channels."""
@@ -128,10 +128,10 @@ def _without_bulk(node: onnx.NodeProto) -> onnx.NodeProto:
 def _require_window(
     node: onnx.NodeProto, schema: onnx.defs.OpSchema, opset: int, dims: Dims
 ) -> None:
-    """Raise `ModelError` if what a node says of its window, or a permutation, is none.
+    """Raise `ModelError` if a node describes no possible window or permutation.
 
-    ONNX's inference looks at these as soon as the rank of the input is known. It is told the rank
-    that the node itself implies: that of a file may be wrong without making the node so.
+    ONNX's inference looks at these as soon as the rank of the input is known. It gets the rank
+    that the node itself implies: the rank in a file may be wrong although the node is right.
     """
     stated = {attribute.name: attribute for attribute in node.attribute}
     if stated.keys().isdisjoint(_LISTS) or any(a.ref_attr_name for a in node.attribute):

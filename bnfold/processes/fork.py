@@ -1,9 +1,8 @@
 """Work that is done in a copy of this process, because it may crash or take too much.
 
 Libraries in C++ end the process where an assertion of theirs fails, and take memory and time
-without a limit. A copy (`fork`) costs milliseconds, what it takes can be bounded, and its crash
-harms nothing.
-It works while this process does something else.
+without a limit. A copy (`fork`) costs milliseconds, its memory and time can be bounded, and its
+crash harms nothing. It works while this process does something else.
 """
 
 import os

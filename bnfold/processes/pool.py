@@ -1,4 +1,4 @@
-"""A few processes of our own that do what they are given: an executor.
+"""An executor: a few processes of our own that carry out what they are given.
 
 `concurrent.futures` has one, but a process that dies takes with it whatever the others are at, and
 Ctrl-C at the wrong moment leaves it waiting for itself: its workers share one queue and its lock.
@@ -121,7 +121,7 @@ class Processes(Executor):
 
 @frozen(eq=False)
 class _Call:
-    """What a process shall call, pickled, and where the result goes."""
+    """A call that a process is to carry out, pickled, and the future for its result."""
 
     future: "Future[Any]"
     message: bytes
@@ -129,7 +129,7 @@ class _Call:
 
 @slotted
 class _Hand:
-    """A process, and what its thread does: give it one task after the other."""
+    """A process, and the work of its thread: to give it one task after the other."""
 
     calls: "SimpleQueue[_Call | None]"
     ended: "SimpleQueue[None]"
@@ -139,7 +139,7 @@ class _Hand:
     lock: Any = field(default_factory=threading.Lock)
 
     def work(self) -> None:
-        """Do what is asked for, until no more is."""
+        """Carry out calls until there are no more."""
         try:
             while (call := self.calls.get()) is not None:
                 if call.future.set_running_or_notify_cancel():

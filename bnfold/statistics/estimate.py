@@ -235,7 +235,7 @@ def estimate(
 
 
 def _flat(opened: OpenedModel) -> tuple[OpenedModel, Graph]:
-    """Inline the functions that hold normalizations: nothing in them can be given out."""
+    """Inline the functions that hold normalizations: no tensor in them can be a model's output."""
     holders = {
         (function.domain, function.name)
         for function in opened.proto.functions

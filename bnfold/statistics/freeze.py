@@ -78,9 +78,9 @@ def freeze(
 
 
 def _switch_off(node: onnx.NodeProto, opset: int) -> None:
-    """Write a node's attributes and outputs as inference has them, in the words of its opset.
+    """Write a node's attributes and outputs as inference has them in its opset.
 
-    Up to opset 6 `is_test` says it, up to 13 that there is one output, then `training_mode`.
+    Inference is, up to opset 6, `is_test` = 1; up to 13, one output; then, no `training_mode`.
     """
     kept = [a for a in node.attribute if a.name not in ("training_mode", "is_test")]
     del node.output[1:]

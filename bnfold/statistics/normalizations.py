@@ -18,7 +18,7 @@ class Normalization:
 
     Attributes:
         node: Its number in the view.
-        module: What tells it from others. Nodes of one module have one estimate, made from all of
+        module: Identifies its parameters. Nodes of one module have one estimate, made from all of
             its uses, as in PyTorch.
         training: Whether it is in training mode.
         obstacle: Why its statistics cannot be had from data, or its mode not be changed; may be

@@ -74,7 +74,7 @@ def derive(
 
 @dataclass(slots=True)
 class _Writer:
-    """Writes one normalization out, in the words of its opset."""
+    """Writes one normalization out, with the operators of its opset."""
 
     graph: Graph
     editor: Editor

@@ -19,8 +19,8 @@ _Axis = int | None
 def channel_axis(cone: Cone, constants: Mapping[str, Array]) -> _Axis:
     """Return the axis of a region's output along which channels lie; None where that is unknown.
 
-    Linear operators and constants with one number for each channel tell it; what follows them
-    keeps it, moves it, or makes it unknown.
+    It follows from linear operators and from constants with one number for each channel; what
+    comes after them keeps it, moves it, or makes it unknown.
     """
     axes: dict[str, _Axis] = {}
     for node in cone.passing:

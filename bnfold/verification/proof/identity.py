@@ -1,4 +1,4 @@
-"""What makes two nodes the same one: the operator's definition, and every attribute by its value.
+"""When two nodes are the same: the operator's definition and the values of all attributes.
 
 What a skeleton keeps of a large tensor is where it lies, which says nothing about what it holds. So
 tensors count by their bits, wherever they stand: in a field of their own, in a list, or sparse.

@@ -48,7 +48,7 @@ _FLOATS = frozenset(
 
 
 def _values(graph: onnx.GraphProto) -> Iterator[onnx.ValueInfoProto]:
-    """Yield what is said of the tensors of a graph and of those within it."""
+    """Yield the declarations of the tensors of a graph and of the graphs within it."""
     graphs = [graph]
     while graphs:
         each = graphs.pop()

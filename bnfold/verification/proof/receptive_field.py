@@ -19,9 +19,9 @@ from bnfold.verification.proof.cone import Cone
 
 _STEPS = 32
 _FAR = 512
-"""Elements; what counts further is not followed."""
+"""Larger numbers of elements are not counted."""
 _FEW = 8
-"""Numbers of a constant that are looked at, where it has as many as a shape has axes."""
+"""So many numbers of a constant are looked at: a shape has no more axes."""
 _LEAST = 2
 """Shorter axes than this would look like axes that are broadcast."""
 
@@ -49,7 +49,7 @@ def reach(cone: Cone, weights: Weights) -> int:
 
 
 def _counted(node: onnx.NodeProto, weights: Weights) -> Iterator[int]:
-    """Yield the lengths at which what is counted along spatial axes is there, and one more."""
+    """Yield the lengths that spatial axes must have so that what a node counts off is there."""
     attributes = attributes_of(node)
     given = [weights.values.get(name) for name in node.input[1:]]
     starts, ends, axes = (
@@ -67,10 +67,10 @@ def _counted(node: onnx.NodeProto, weights: Weights) -> Iterator[int]:
 
 
 def tells_apart(old: Cone, new: Cone, weights: tuple[Weights, Weights]) -> int:
-    """Return a length at which it shows that lengths are computed with other numbers; 0 if none is.
+    """Return a length for which both models differ if they compute lengths with other numbers.
 
-    A length divided by 64 is what it is divided by 33, nothing, for all below 33; the first to tell
-    is 63 at the latest. What compares, or takes the larger one, shows there, too.
+    A length below 33 gives 0, whether it is divided by 64 or by 33; from 33 on the two differ. A
+    comparison with other numbers, or a maximum, shows there, too. 0 if all numbers are the same.
 
     Raises:
         UnsupportedError: No length shows it that a probe could try.
@@ -111,7 +111,7 @@ def steps(cone: Cone) -> int:
 
 
 def windows(cone: Cone, weights: Weights) -> "Counter[tuple[object, ...]]":
-    """Count the windows that go over what enters, by how they go."""
+    """Count the operators with a window, by its size, steps and pads."""
     counted: Counter[tuple[object, ...]] = Counter()
     for index in cone.nodes:
         node = cone.scope.nodes[index]

@@ -1,4 +1,4 @@
-"""The original, run wherever it is to be compared.
+"""The original, run on every provider on which it is to be compared.
 
 It runs first, while the candidate is still being made: once as written (ORT_DISABLE_ALL) and
 once as it is deployed (ORT_ENABLE_ALL).
@@ -62,7 +62,7 @@ class Baseline:
         jitters: The outputs at ORT_DISABLE_ALL with weights and inputs moved by one ulp.
         nodes: Number of nodes by provider, at ORT_DISABLE_ALL.
         linear_nodes: The same for linear operators.
-        plain: The very runs, by optimization level, for what was executed and how long it took.
+        plain: The runs, by optimization level, without their outputs.
     """
 
     provider: str

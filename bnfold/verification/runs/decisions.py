@@ -43,7 +43,7 @@ def decisions_before(graph: onnx.GraphProto, output: str) -> list[onnx.NodeProto
 
 
 def _decides(node: onnx.NodeProto) -> bool:
-    """Tell whether a node is a decision; a Cast is one if it drops what is behind the point."""
+    """Tell whether a node is a decision; a Cast to an integer or a boolean is one."""
     row = row_named(node.op_type)
     if not row.casts:
         return row.decides
@@ -108,7 +108,7 @@ def judge_flips(
 
 
 def _fell_differently(node: onnx.NodeProto, old: Outputs, new: Outputs) -> bool:
-    """Tell whether a decision's discrete output is another one."""
+    """Tell whether a decision has another discrete output in the candidate."""
     names = [name for name in node.output if name]
     if node.op_type == "TopK":
         names = names[1:] or names

@@ -61,7 +61,7 @@ def of_other_sizes(
     *,
     seed: int,
 ) -> Iterator[Feed]:
-    """Yield feeds of other sizes than one that the model takes, where its inputs leave some open.
+    """Yield feeds of other sizes than a given one, where the model's inputs leave sizes open.
 
     A batch of two comes first, with odd lengths, then one of the two alone.
 

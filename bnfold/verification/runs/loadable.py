@@ -1,4 +1,4 @@
-"""A model as ONNX Runtime gets it where the file itself will not do.
+"""A model in the form in which ONNX Runtime gets it where it cannot get the file itself.
 
 It is serialized without its bulk: large initializers refer to the bytes in the model's own file, as
 external data do. Nothing is written, and the numbers are read once, by ONNX Runtime.
@@ -56,13 +56,13 @@ def as_target(model: OpenedModel, proto: onnx.ModelProto) -> Target:
 
 
 def shape_of(name: str) -> str:
-    """Return what the shape of a tensor is called where it is an output."""
+    """Return the name that the shape of a tensor has as an output."""
     return f"the shape of {name}"
 
 
 @functools.lru_cache(maxsize=8)
 def _is_ragged(path: Path, _: tuple[int, ...]) -> bool:
-    """Tell whether unused outputs have empty names; the file's state makes it ask again."""
+    """Tell whether unused outputs have empty names; the file's state is part of the cache's key."""
     with open_model(path) as model:
         return any(n.output and not n.output[-1] for n in _normalizations(model.proto))
 

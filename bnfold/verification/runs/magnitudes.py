@@ -1,4 +1,4 @@
-"""Elements of like magnitude: what a few huge ones may differ by says nothing of the rest.
+"""Elements of like magnitude: the allowance for a few huge ones must not cover all others.
 
 A mask writes −10⁸, −10⁴ or −3·10³⁸ where a move is illegal or a token is none. One rounding of such
 a number is larger than everything else in the output. So elements are judged by groups of like
@@ -18,9 +18,9 @@ _HUGE = 100.0
 """Smaller numbers are no masks. (Probabilities are of all magnitudes, and each is as exact as the
 largest, or as itself, whoever knows.)"""
 _ALIKE = 1.125
-"""By which factor the elements of a mask are apart at most: a small number was added to it."""
+"""The largest element of a mask is at most so many times the smallest: a small number was added."""
 _SEVERAL = 8
-"""So many elements, and one in `_SHARE`, below others are a group in any case."""
+"""Where so many elements, and one in `_SHARE` of all, lie below others, these are two groups."""
 _SHARE = 16
 
 
@@ -30,7 +30,7 @@ class Group:
 
     Attributes:
         where: Which ones, of the shape of the output.
-        mask: They are one huge number over and over.
+        mask: Whether they are one huge number over and over.
     """
 
     where: NDArray[np.bool_]

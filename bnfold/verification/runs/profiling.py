@@ -23,7 +23,7 @@ def start_profiling(options: "SessionOptions", folder: Path) -> None:
 def executed_nodes(session: "InferenceSession") -> dict[str, int]:
     """End the profile of a session; return how many nodes it has run, by operator.
 
-    Nothing where there is no telling.
+    Nothing where the profile cannot be read.
     """
     with contextlib.suppress(Exception):  # it is a help, and what was run stands without
         path = Path(session.end_profiling())

@@ -1,4 +1,4 @@
-"""How long runs of two models take, one after the other in turn.
+"""How long two models take, run in turn.
 
 The two take turns, and which of them begins changes from round to round, so that what goes on
 beside them on the machine falls on both alike.
@@ -10,9 +10,9 @@ from collections.abc import Callable
 from bnfold.verification.gain import Times, Timing
 
 _FEWEST = 3
-"""Rounds that say anything."""
+"""The fewest rounds from which a time is reported."""
 _MOST = 25
-"""Rounds that say enough, where nobody asked for more."""
+"""Rounds that are enough, where nobody asked for a time."""
 DEFAULT_BUDGET = 0.5
 """Seconds for all of it, where nobody asked for more."""
 

@@ -15,9 +15,9 @@ from bnfold.verification.verdict import ProviderState
 
 _MODULE = "bnfold.verification.runs.trial"
 _OF_THE_LIMIT = 0.9
-"""Who waits for an answer shall hear that the trial took too long before giving up."""
+"""A trial may take this part of the time limit, so that it ends before its parent gives up."""
 _AT_LEAST = 1.0
-"""Seconds; a process that has ended long ago is waited for, too."""
+"""Seconds that a trial has at least, for the answer of a process that has ended already."""
 
 
 class Trial:
@@ -36,7 +36,7 @@ class Trial:
         self._worker.send("try_provider", name=provider)
 
     def result(self) -> Availability:
-        """Wait for what came of it."""
+        """Wait for the outcome."""
         if self._worker is None:
             return availability(self._provider)
         try:

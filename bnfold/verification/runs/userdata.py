@@ -155,7 +155,7 @@ def fed_arrays(feeds: Feeds, specs: Sequence[InputSpec]) -> list[Feed]:
 
 
 _GIVEN = "the inputs"
-"""What arrays are called that are in no file."""
+"""The name, in messages, of arrays that are in no file."""
 
 
 def fitted(feed: Feed, specs: Sequence[InputSpec], where: Path | str) -> Feed:
