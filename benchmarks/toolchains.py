@@ -72,6 +72,12 @@ TOOLCHAINS: Final = {
     "mnn": Toolchain("MNN", "mnn_session", ("MNN",), ("MNN",)),
     "ncnn": Toolchain("ncnn through pnnx", "ncnn_pnnx", ("ncnn", "pnnx"), ("ncnn", "pnnx")),
     "tract": Toolchain("tract", "tract_onnx", ("tract",), ("tract",)),
+    "onnx2torch": Toolchain(
+        "onnx2torch",
+        "onnx2torch_eager",
+        ("onnx2torch", "torch"),
+        ("onnx2torch", "torch"),
+    ),
     "web": Toolchain(
         "onnxruntime-web", "ort_web", ("onnxruntime-web",), ("onnxruntime-web",), npm=True
     ),

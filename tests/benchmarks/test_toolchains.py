@@ -15,7 +15,12 @@ RUNNERS = ROOT / "benchmarks" / "runners"
 @pytest.mark.full
 @pytest.mark.parametrize(
     ("package", "runner"),
-    [("openvino", "openvino_cpu"), ("cv2", "opencv_dnn"), ("tract", "tract_onnx")],
+    [
+        ("openvino", "openvino_cpu"),
+        ("cv2", "opencv_dnn"),
+        ("tract", "tract_onnx"),
+        ("onnx2torch", "onnx2torch_eager"),
+    ],
 )
 def test_a_runtime_computes_the_same_of_the_folded_model(
     package: str, runner: str, tmp_path: Path
