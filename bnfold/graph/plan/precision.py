@@ -1,10 +1,11 @@
 """What folds may cost a weight as int8, where a model is folded in order to be quantized.
 
 A fold that multiplies the channels of a weight by different factors can spread them, so that one
-scale fits the small ones badly. Here a linear node refuses what would take more than 3 dB, half a
-bit, from the signal-to-quantization-noise ratio that its weight has in the original. What makes
-the ratio better is never refused. A model that is folded again is measured against what it holds
-then.
+scale fits the small ones badly. Here a linear node refuses a fold that would take more than 3
+dB, half a bit, from the signal-to-quantization-noise ratio of its weight. What makes the ratio
+better is never refused. A fold is measured against what the weight holds before it, not against
+what the file held: only so a folded model, which holds just that, has nothing to fold. Of two folds
+into one weight each may take 3 dB. Branches that are merged are not measured.
 
 With one scale for the whole weight, Σ w² of all channels says little: behind a normalization all
 channels are of like size in the output, however small the weights of some have become. There each
@@ -47,17 +48,14 @@ class Precision:
             variances: The variance of the node's output then, [Cout]; None where it is not known.
 
         Raises:
-            Refusal: The weight would lose more than 3 dB, and more than it has lost already.
+            Refusal: The weight would lose more than 3 dB.
         """
         if after.layout.is_diagonal or after.summed is not None or not self._is_measured(after):
             return
-        nothing = Absorbed.nothing(after.node, after.layout, after.bias_node)
-        original, so_far, new = (
-            self._ratio(state, variances) for state in (nothing, before, after)
-        )
-        if new < min(original - NOTABLE, so_far):
+        so_far, new = (self._ratio(state, variances) for state in (before, after))
+        if new < so_far - NOTABLE:
             how = "tensor" if self._per_tensor else "channel"
-            raise Refusal(Reason.INT8_LOSS, f"{change(original, new)} per {how}")
+            raise Refusal(Reason.INT8_LOSS, f"{change(so_far, new)} per {how}")
 
     def variance_before(self, run: Run) -> F64 | None:
         """Return the variance of what a run of affines reads, where its first node tells it."""

@@ -132,6 +132,16 @@ def test_output_channels_come_first() -> None:
     assert taken["/unit1/right/right.3/bn/BatchNormalization"] == "output"
 
 
+@pytest.mark.parametrize("per_tensor", [False, True])
+@pytest.mark.parametrize("name", ["shufflenet", "perceptron", "mobilenet", "pnasnet", "repvgg_raw"])
+def test_a_second_run_changes_nothing(name: str, *, per_tensor: bool) -> None:
+    model = onnx.load(MODELS / f"{name}.onnx")  # noqa: TID251
+    folded = bnfold.fold(model, for_quantization=True, per_tensor=per_tensor)
+    again = bnfold.fold(folded.model, for_quantization=True, per_tensor=per_tensor)
+    assert not again.folds
+    assert again.model == folded.model
+
+
 def test_one_scale_for_a_weight_needs_the_option(tmp_path: Path) -> None:
     with pytest.raises(bnfold.RequestError, match="needs it"):
         bnfold.fold_file(MODELS / "digits.onnx", tmp_path / "net.onnx", per_tensor=True)
