@@ -91,10 +91,8 @@ def parameters(cone: Cone) -> dict[str, str]:
 
 def integer_inputs(cone: Cone) -> dict[str, np.dtype[np.generic]]:
     """Return the dtypes of the leaves that are graph inputs of integers or booleans."""
-    graph = cone.scope.model.proto.graph
-    types = {v.name: v.type.tensor_type.elem_type for v in graph.input if v.name in cone.leaves}
-    dtypes = {n: onnx.helper.tensor_dtype_to_np_dtype(t) for n, t in types.items() if t in _WHOLE}
-    return dtypes if cone.scope.parent is None else {}
+    types = ((leaf, cone.scope.types.get(leaf, 0)) for leaf in cone.leaves)
+    return {n: onnx.helper.tensor_dtype_to_np_dtype(t) for n, t in types if t in _WHOLE}
 
 
 _WHOLE = frozenset(

@@ -52,6 +52,7 @@ class Scope:
         readers: Who of the scope's own nodes reads a tensor, and as which input.
         places: Where a node is in `nodes`, by its `id`.
         owners: The nodes that have subgraphs.
+        types: The element types of a model's inputs by name; empty but for the main graph.
     """
 
     model: OpenedModel
@@ -66,6 +67,7 @@ class Scope:
     readers: dict[str, list[tuple[onnx.NodeProto, int]]] = field(default_factory=dict)
     places: dict[int, int] = field(default_factory=dict)
     owners: list[onnx.NodeProto] = field(default_factory=list)
+    types: dict[str, int] = field(default_factory=dict)
     _entering: frozenset[str] = frozenset()
     _computed: dict[str, Array] = field(default_factory=dict)
     _constant: dict[str, bool] = field(default_factory=dict)
@@ -280,13 +282,16 @@ def graph_scope(
     for sparse in graph.sparse_initializer:
         array = dense(sparse, model)
         tensors[sparse.values.name] = onnx.numpy_helper.from_array(array, sparse.values.name)
+    given = [value for value in graph.input if value.name not in tensors]
+    types = {value.name: value.type.tensor_type.elem_type for value in given}
     return Scope(
         model, path, _ordered(model, graph.node),
-        [value.name for value in graph.input if value.name not in tensors],
+        [value.name for value in given],
         [value.name for value in graph.output],
         tensors,
         parent.opsets if parent is not None else opsets_of(model.proto.opset_import),
         parent,
+        types={} if parent is not None else types,
     )  # fmt: skip
 
 
