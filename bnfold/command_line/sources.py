@@ -239,11 +239,13 @@ def _require_apart(
         target = chosen or (source if request.how.in_place else default_target(source))
         real = os.path.realpath(target)
         if real in written:
-            raise RequestError(f"{target}: both {written[real]} and {source} would be written here")
+            both = f"both {called(written[real])} and {called(source)}"
+            raise RequestError(f"{called(target)}: {both} would be written here")
         written[real] = source
         if real in read and real != os.path.realpath(source):
             raise RequestError(
-                f"{target}: the folded {source} would overwrite this, which is to be folded, too"
+                f"{called(target)}: the folded {called(source)} would overwrite this, which is to"
+                " be folded, too"
             )
 
 

@@ -11,6 +11,7 @@ from typing import Unpack
 
 from bnfold.api import default_target
 from bnfold.errors import BnfoldError
+from bnfold.files.remote import called
 from bnfold.frozen import slotted
 from bnfold.many.engine import Engine, Event
 from bnfold.many.outcome import Outcome
@@ -125,9 +126,10 @@ class _Asked:
         aim = target or (source if self.how.in_place else default_target(source))
         reading, writing = os.path.realpath(source), os.path.realpath(aim)
         if writing in self.written:
-            return f"{aim}: both {self.written[writing]} and {source} would be written here"
+            both = f"both {called(self.written[writing])} and {called(source)}"
+            return f"{called(aim)}: {both} would be written here"
         if reading != writing and (writing in self.read or reading in self.written):
-            return f"{aim}: a model of the same call is read and written in one place"
+            return f"{called(aim)}: a model of the same call is read and written in one place"
         self.written[writing] = source
         self.read.add(reading)
         return ""

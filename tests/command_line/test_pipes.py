@@ -48,6 +48,9 @@ def test_urls_are_named_as_they_are_typed(tmp_path: Path) -> None:
     other = f"file://{model_in(tmp_path, 'kept')}"
     result = run_here("verify", url, other, "-q", cwd=tmp_path)
     assert result.err.startswith(f"bnfold: {other}: verification failed: ")
+    folded = url.replace("digits", "digits.folded")
+    result = run_here(url, folded, "-q", cwd=tmp_path)
+    assert result.err.startswith(f"bnfold: {folded}: the folded {url} would overwrite this")
     report = ("--time", "0", "--report", "r.json", "-q")
     assert run_here("verify", url, url, *report, cwd=tmp_path).code == 0
     told = json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))
