@@ -126,3 +126,40 @@ def test_the_steps_of_the_container_work(tmp_path: Path) -> None:
         _done("sh", "-ec", words.replace(" /source", f" {source}"), cwd=tmp_path)
     model_in(tmp_path)
     assert "verification passed" in _done(python.with_name("bnfold"), "digits.onnx", cwd=tmp_path)
+
+
+def test_the_steps_of_the_action_work(checkout: Path, tmp_path: Path) -> None:
+    """The steps that a shell runs, as GitHub would: in the user's folder, with their variables."""
+    venv.create(tmp_path / "python", with_pip=True)
+    told = {
+        "github.action_path": str(checkout),
+        "runner.temp": str(tmp_path / "temp"),
+        "inputs.models": "models/",
+        "inputs.mode": "fold",
+        "inputs.output": "folded",
+        "inputs.arguments": "--time 0",
+    }
+    user = tmp_path / "user"
+    (user / "models").mkdir(parents=True)
+    model_in(user / "models")
+    environment = {
+        **_OUTSIDE,
+        "PATH": f"{tmp_path / 'python' / 'bin'}{os.pathsep}{os.environ['PATH']}",
+        "GITHUB_OUTPUT": str(tmp_path / "output"),
+        "GITHUB_STEP_SUMMARY": str(tmp_path / "summary"),
+    }
+    steps = (ROOT / "action.yml").read_text(encoding="utf-8").split("\n    - ")[1:]
+    run = 0
+    for step in steps:
+        for command in re.findall(r"^      run: (.*)$", step, re.MULTILINE):
+            given = {
+                name: re.sub(r"\$\{\{ (.*?) \}\}", lambda found: told.get(found[1], ""), value)
+                for name, value in re.findall(r"^        (\w+): (.*)$", step, re.MULTILINE)
+            }
+            words = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", command]
+            subprocess.run(words, cwd=user, env=environment | given, check=True, timeout=600)
+            run += 1
+    assert run == 2
+    assert (user / "folded" / "digits.onnx").is_file()
+    assert (tmp_path / "temp" / "bnfold" / "report.html").is_file()
+    assert "exit-code=0\n" in (tmp_path / "output").read_text(encoding="utf-8")
