@@ -126,3 +126,16 @@ def tampered(path: Path, target: Path, change: Callable[[np.ndarray], np.ndarray
 
 def files(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+
+
+def accuracy(model: onnx.ModelProto) -> float:
+    """Return the share of the test digits that models/digits.onnx, or what became of it, reads."""
+    import onnxruntime
+
+    with np.load(MODELS / "digits_test.npz") as data:
+        image, labels = data["image"], data["labels"]
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    logits = np.asarray(session.run(None, {"image": image})[0])
+    return float(np.mean(logits.argmax(axis=1) == labels))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import onnx
 import onnx.inliner
-from evaluation import graphs
+from evaluation import assert_same, graphs
 
 import bnfold
 from bnfold.verification.proof.scopes import all_names
@@ -71,3 +71,16 @@ def check_invariants(model: onnx.ModelProto, folding: bnfold.Folding) -> None:
     again = bnfold.fold(folded)
     assert not again.folds, [record.to_dict() for record in again.folds]
     assert as_bytes(again.model) == as_bytes(folded)
+
+
+def checked(text: str) -> bnfold.Folding:
+    """Fold a model in ONNX's text form; it computes the same, and all invariants hold."""
+    model = onnx.parser.parse_model(text)
+    folding = bnfold.fold(model)
+    assert_same(model, folding.model)
+    check_invariants(model, folding)
+    return folding
+
+
+def operators(folding: bnfold.Folding) -> list[str]:
+    return [node.op_type for node in folding.model.graph.node]

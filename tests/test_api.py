@@ -6,23 +6,23 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from commandline import MODELS, convolution, files, load, model_in, normalizations, tampered, write
+from commandline import (
+    MODELS,
+    accuracy,
+    convolution,
+    files,
+    load,
+    model_in,
+    normalizations,
+    tampered,
+    write,
+)
 
 import bnfold
 from bnfold.api import default_target
 from bnfold.verification import VerifyOptions
 
 DIGITS = MODELS / "digits.onnx"
-
-
-def accuracy(model: onnx.ModelProto) -> float:
-    with np.load(MODELS / "digits_test.npz") as data:
-        image, labels = data["image"], data["labels"]
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), providers=["CPUExecutionProvider"]
-    )
-    logits = np.asarray(session.run(None, {"image": image})[0])
-    return float(np.mean(logits.argmax(axis=1) == labels))
 
 
 def test_a_trained_network_stays_as_accurate() -> None:

@@ -22,7 +22,7 @@ import numpy as np
 import onnx
 import pytest
 from evaluation import assert_same
-from invariants import check_invariants
+from invariants import check_invariants, checked, operators
 from onnx import TensorProto, helper, numpy_helper
 
 import bnfold
@@ -35,15 +35,7 @@ _PARAMETERS = (
 
 
 def _folded(text: str) -> bnfold.Folding:
-    model = onnx.parser.parse_model(f"{_HEAD}\n{text}")
-    folding = bnfold.fold(model)
-    assert_same(model, folding.model)
-    check_invariants(model, folding)
-    return folding
-
-
-def _operators(folding: bnfold.Folding) -> list[str]:
-    return [node.op_type for node in folding.model.graph.node]
+    return checked(f"{_HEAD}\n{text}")
 
 
 def test_the_default_epsilon_survives_a_split_over_a_concat() -> None:
@@ -70,7 +62,7 @@ def test_other_readers_go_on_reading_what_they_read() -> None:
           z = BatchNormalization (y, g, b, e, v)
           u = Sigmoid (y)
         }}""")
-    assert _operators(folding) == ["Conv", "BatchNormalization", "Sigmoid"]
+    assert operators(folding) == ["Conv", "BatchNormalization", "Sigmoid"]
 
 
 def test_a_product_that_is_an_output_and_read_keeps_its_name() -> None:
@@ -82,7 +74,7 @@ def test_a_product_that_is_an_output_and_read_keeps_its_name() -> None:
           z = Mul (y, k)
           u = Relu (z)
         }""")
-    assert _operators(folding) == ["Conv", "Relu"]
+    assert operators(folding) == ["Conv", "Relu"]
     assert folding.model.graph.node[0].output[0] == "z"
 
 
@@ -96,7 +88,7 @@ def test_a_folded_model_is_not_folded_again_through_the_activation() -> None:
           r = Relu (n)
           z = Conv (r, V)
         }}""")
-    assert _operators(folding) == ["Conv", "Relu", "Conv"]
+    assert operators(folding) == ["Conv", "Relu", "Conv"]
 
 
 def test_a_variance_that_overflowed_its_type_is_not_divided_by() -> None:

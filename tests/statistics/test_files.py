@@ -8,21 +8,11 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from commandline import MODELS, load, model_in, run, write
+from commandline import MODELS, accuracy, load, model_in, run, write
 from onnx import TensorProto, helper, numpy_helper
 from trained import batches, model, normalization, parameters, truth, two_layers
 
 import bnfold
-
-
-def accuracy(net: onnx.ModelProto) -> float:
-    with np.load(MODELS / "digits_test.npz") as data:
-        image, labels = data["image"], data["labels"]
-    session = onnxruntime.InferenceSession(
-        net.SerializeToString(), providers=["CPUExecutionProvider"]
-    )
-    logits = np.asarray(session.run(None, {"image": image})[0])
-    return float(np.mean(logits.argmax(axis=1) == labels))
 
 
 @pytest.fixture(scope="module")

@@ -84,14 +84,18 @@ def test_what_overflows_its_type_is_kept(
     tmp_path: Path, elem_type: int, weight: float, gamma: float
 ) -> None:
     model = _model(elem_type, elem_type, np.full((1, 1, 1, 1), weight), gamma)
+    _assert_kept(model, Reason.OVERFLOW, tmp_path)
+
+
+def _assert_kept(model: onnx.ModelProto, reason: Reason, folder: Path) -> None:
     folding = bnfold.fold(model)
     assert not folding.folds
-    assert [kept.above.reason for kept in folding.kept] == [Reason.OVERFLOW.value]
+    assert [kept.above.reason for kept in folding.kept] == [reason.value]
     assert folding.model == model
-    source, target = tmp_path / "m.onnx", tmp_path / "m.folded.onnx"
+    source, target = folder / "m.onnx", folder / "m.folded.onnx"
     source.write_bytes(model.SerializeToString())
     report = bnfold.fold_file(source)
-    assert [kept.above.reason for kept in report.kept] == [Reason.OVERFLOW.value]
+    assert [kept.above.reason for kept in report.kept] == [reason.value]
     assert target.read_bytes() == source.read_bytes()
 
 
@@ -99,14 +103,7 @@ def test_what_overflows_its_type_is_kept(
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_what_is_no_number_is_kept(tmp_path: Path, elem_type: int, bad: float) -> None:
     model = _model(elem_type, elem_type, np.full((1, 1, 1, 1), bad), 4.0)
-    folding = bnfold.fold(model)
-    assert [kept.above.reason for kept in folding.kept] == [Reason.NOT_FINITE.value]
-    assert folding.model == model
-    source, target = tmp_path / "m.onnx", tmp_path / "m.folded.onnx"
-    source.write_bytes(model.SerializeToString())
-    report = bnfold.fold_file(source)
-    assert [kept.above.reason for kept in report.kept] == [Reason.NOT_FINITE.value]
-    assert target.read_bytes() == source.read_bytes()
+    _assert_kept(model, Reason.NOT_FINITE, tmp_path)
 
 
 @pytest.mark.parametrize("factors", ["{2, 2}", "{1, 1}"])

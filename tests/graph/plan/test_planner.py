@@ -4,27 +4,12 @@ from __future__ import annotations
 
 import onnx
 import pytest
-from evaluation import assert_same
-from invariants import check_invariants
-
-import bnfold
-
-
-def _folded(text: str) -> bnfold.Folding:
-    model = onnx.parser.parse_model(text)
-    folding = bnfold.fold(model)
-    assert_same(model, folding.model)
-    check_invariants(model, folding)
-    return folding
-
-
-def _operators(folding: bnfold.Folding) -> list[str]:
-    return [node.op_type for node in folding.model.graph.node]
+from invariants import checked, operators
 
 
 def test_of_a_merged_chain_the_scale_may_go_on() -> None:
     """Add, Mul, Add are a Mul and an Add; the Mul passes the Relu, and no second fold is needed."""
-    folding = _folded("""
+    folding = checked("""
         <ir_version: 8, opset_import: ["" : 17]>
         g (double[1,1,2,2] x) => (double[1,1,2,2] z)
         <double[1,1,1,1] W = {2}, double a = {1}, double b = {3}, double c = {5}>
@@ -35,7 +20,7 @@ def test_of_a_merged_chain_the_scale_may_go_on() -> None:
           q = Mul (p, b)
           z = Add (q, c)
         }""")
-    assert _operators(folding) == ["Conv", "Relu", "Add"]
+    assert operators(folding) == ["Conv", "Relu", "Add"]
     values = {t.name: onnx.numpy_helper.to_array(t) for t in folding.model.graph.initializer}
     assert values["W"].item() == 6
     assert sorted(float(v.item()) for v in values.values()) == [6, 8]
@@ -43,7 +28,7 @@ def test_of_a_merged_chain_the_scale_may_go_on() -> None:
 
 def test_a_run_with_too_few_nodes_takes_nothing_up() -> None:
     """The Div alone could go into the Conv, but then one Identity would have to be Mul and Add."""
-    folding = _folded("""
+    folding = checked("""
         <ir_version: 8, opset_import: ["" : 17]>
         g (double[1,2,2,2] x) => (double[1,2,1,1] z)
         <double[2] g = {2, 3}, double[2] b = {1, 2}, double[2] e = {1, 1}, double[2] v = {4, 9},
@@ -59,7 +44,7 @@ def test_a_run_with_too_few_nodes_takes_nothing_up() -> None:
 
 
 def test_a_constant_minus_the_data_is_left_as_it_is() -> None:
-    folding = _folded("""
+    folding = checked("""
         <ir_version: 8, opset_import: ["" : 17]>
         g (double[1,2] x) => (double[1,2] z) <double[2] c = {1, 2}>
         {
@@ -71,7 +56,7 @@ def test_a_constant_minus_the_data_is_left_as_it_is() -> None:
 
 def test_affines_along_two_axes_are_not_put_together() -> None:
     """Their sum is no channel affine: as Mul and Add they would fold otherwise the next time."""
-    folding = _folded("""
+    folding = checked("""
         <ir_version: 8, opset_import: ["" : 17]>
         g (double[1,2,3] x) => (double[1,2,3] z, double[1,2,3] u)
         <double[2] g = {2, 3}, double[2] b = {1, 2}, double[2] e = {1, 1}, double[2] v = {4, 9},
@@ -85,12 +70,12 @@ def test_affines_along_two_axes_are_not_put_together() -> None:
           z = BatchNormalization (s, g, b, e, v)
           u = BatchNormalization (p, v, b, e, g)
         }""")
-    assert "Mul" not in _operators(folding)
+    assert "Mul" not in operators(folding)
 
 
 def test_runs_that_come_together_become_one() -> None:
     """The Mul goes into the Gemm; the Identity before it and the Sub behind it are neighbours."""
-    folding = _folded("""
+    folding = checked("""
         <ir_version: 8, opset_import: ["" : 17]>
         g (double[2,2] x) => (double[2,2] z)
         <double[2,2] W = {1, 2, 3, 4}, double[1] c = {3}, double[2,1] k = {1, 2}>
@@ -102,11 +87,11 @@ def test_runs_that_come_together_become_one() -> None:
           m = Mul (i, e)
           z = Sub (m, k)
         }""")
-    assert len(_operators(folding)) == 2
+    assert len(operators(folding)) == 2
 
 
 def test_who_reads_a_shape_between_merged_nodes_goes_on_reading_it() -> None:
-    folding = _folded("""
+    folding = checked("""
         <ir_version: 8, opset_import: ["" : 17]>
         g (double[1,2,2,2] x) => (double[1,2,2,2] z, int64[4] s)
         <double[2] g = {2, 3}, double[2] b = {1, 2}, double[2] e = {1, 1}, double[2] v = {4, 9}>
@@ -115,12 +100,12 @@ def test_who_reads_a_shape_between_merged_nodes_goes_on_reading_it() -> None:
           s = Shape (p)
           z = BatchNormalization (p, v, b, e, g)
         }""")
-    assert sorted(_operators(folding)) == ["BatchNormalization", "Shape"]
+    assert sorted(operators(folding)) == ["BatchNormalization", "Shape"]
 
 
 def test_looking_closer_forgets_nothing() -> None:
     """What is computed to find a shape keeps its own shape and type: `k` is an operand."""
-    folding = _folded("""
+    folding = checked("""
         <ir_version: 8, opset_import: ["" : 17]>
         g (double[2] x, double[1,2,3,3] y) => (double[1,2] z, double[1,2,3,3] w)
         <double[2,2] W = {1, 2, 3, 4}, double[1,2,1,1] row = {5, 6}, double[2] d = {2, 3},
@@ -144,7 +129,7 @@ def test_looking_closer_forgets_nothing() -> None:
 @pytest.mark.parametrize("rows", [2, 99])
 def test_a_shape_that_a_fold_would_bring_to_light_is_known_before(rows: int) -> None:
     """The Expand hides the shape of `m`; without its Mul, `o` would be a constant operand."""
-    folding = _folded(
+    folding = checked(
         """
         <ir_version: 8, opset_import: ["" : 9]>
         g (double[ROWS,2] x) => (double[ROWS,2] z, double[ROWS,2] u)
@@ -164,13 +149,13 @@ def test_a_shape_that_a_fold_would_bring_to_light_is_known_before(rows: int) -> 
           z = Tanh (q)
         }""".replace("ROWS", str(rows))
     )
-    assert "Sub" not in _operators(folding)
+    assert "Sub" not in operators(folding)
 
 
 @pytest.mark.parametrize("nodes", ["y = Conv (x, W)", "y = Sigmoid (x)"])
 def test_a_shape_that_a_subgraph_reads_keeps_a_tensor_where_it_is(nodes: str) -> None:
     """The subgraph would have to name another tensor; a fold changes nothing in there."""
-    folding = _folded(
+    folding = checked(
         """
         <ir_version: 8, opset_import: ["" : 17]>
         g (double[1,2,2,2] x, bool k) => (double[1,2,2,2] z, int64[4] s)
