@@ -16,6 +16,7 @@ from bnfold.reports.page.numbers import (
     breakable,
     counted,
     decibels,
+    exact,
     power,
     relative,
     scientific,
@@ -65,6 +66,7 @@ def render(entries: Sequence[Data], networks: Sequence[Network | None] = ()) -> 
         "size": size,
         "short": short,
         "decibels": decibels,
+        "exact": exact,
         "name": breakable,
         "with_code": with_code,
     }

@@ -14,6 +14,8 @@ _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _UNITS = ("bytes", "kB", "MB", "GB", "TB")
 _WHOLE = 100
 """A number from here on is written without decimals."""
+_HUGE = 1e6
+"""A number from here on is told as a power of ten."""
 
 
 def scientific(value: float | None) -> str:
@@ -32,8 +34,17 @@ def power(exponent: int) -> str:
 
 
 def short(value: float | None) -> str:
-    """Return a number with two digits."""
-    return "∞" if value is None else f"{value:.2g}" if value < _WHOLE else f"{value:.0f}"
+    """Return a number with two digits, a huge one as a power of ten."""
+    if value is None:
+        return "∞"
+    if value >= _HUGE:
+        return scientific(value)
+    return f"{value:.2g}" if value < _WHOLE else f"{value:.0f}"
+
+
+def exact(value: float | None) -> str:
+    """Return a number with six digits, as the text tells it; nothing for None."""
+    return "" if value is None else f"{value:.6g}"
 
 
 def decibels(value: float | None) -> str:

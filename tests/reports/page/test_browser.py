@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commandline import convolution, model_in, write
+from commandline import convolution, model_in, tampered, write
 
 import bnfold
-from bnfold.reports.report import Entry, Failure
+from bnfold.reports.file_record import FileRecord
+from bnfold.reports.report import Comparison, Entry, Failure
 from bnfold.reports.report_file import write_reports
 from bnfold.verification import VerifyOptions
 
@@ -46,10 +47,28 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     ]
     made.append(Failure("missing.onnx", "missing.onnx: No such file"))
     evil = bnfold.fold_file(write(convolution(name=EVIL), folder / "<b>net.onnx"), verify=QUICK)
-    written: dict[str, list[Entry]] = {"one": made[:1], "several": made, "evil": [evil]}
+    written: dict[str, list[Entry]] = {
+        "one": made[:1],
+        "several": made,
+        "evil": [evil],
+        "failed": [_failed(folder)],
+    }
     for name, entries in written.items():
         write_reports(folder / f"{name}.html", entries)
     return {name: folder / f"{name}.html" for name in written}
+
+
+def _failed(folder: Path) -> Comparison:
+    """Compare two models with names that are markup, one of which has a wrong weight."""
+    model = convolution(name=EVIL)
+    for names in (model.graph.node[0].input, model.graph.node[0].output):
+        names[:] = [f"{name}{EVIL}" if name != "x" else name for name in names]
+    model.graph.node[1].input[0] += EVIL
+    model.graph.initializer[0].name += EVIL
+    right = write(model, folder / "right.onnx")
+    wrong = tampered(right, folder / "wrong.onnx", lambda weight: weight * 1.01)
+    found = bnfold.verify(right, wrong, options=QUICK)
+    return Comparison(FileRecord(right.name), FileRecord(wrong.name), found)
 
 
 @pytest.fixture
@@ -79,7 +98,7 @@ def _foreign(url: str, name: str) -> list[str]:
     return [] if own or url.startswith("data:") else [url]
 
 
-@pytest.mark.parametrize("name", ["one", "several", "evil"])
+@pytest.mark.parametrize("name", ["one", "several", "evil", "failed"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_nothing_is_wider_than_a_telephone(show: Open, name: str, scheme: str) -> None:
     page = show(name, 390, scheme=scheme)
@@ -177,3 +196,15 @@ def test_names_that_are_markup_stay_text(show: Open) -> None:
     assert page.locator("img, b[onmouseover], [onmouseover], [onerror]").count() == 0
     assert "<script>alert(1)</script>" in page.locator(".folds").inner_text()
     assert page.locator("h1").inner_text() == "<b>net.onnx"
+
+
+def test_where_two_models_differ_is_a_table(show: Open) -> None:
+    page = show("failed")
+    assert page.locator(".bar .verdict.bad").inner_text() == "Verification failed"
+    row = page.locator(".differences tbody").first.inner_text()
+    assert "<script>alert(1)</script>" in row
+    assert " instead of " in row
+    assert page.locator("script").count() == 1, "the page's own"
+    assert page.locator("img, [onmouseover], [onerror]").count() == 0
+    page.locator(".differences th button", has_text="channel").click()
+    assert page.locator(".differences th[aria-sort]").inner_text() == "channel"

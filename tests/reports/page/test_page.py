@@ -4,19 +4,23 @@ import html
 import json
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 from commandline import convolution, files, load, model_in, run, tampered, write
 
 import bnfold
 from bnfold.reasons import Reason
 from bnfold.remedies import EXPLANATIONS
+from bnfold.reports.file_record import FileRecord
 from bnfold.reports.page import render, require_jinja
 from bnfold.reports.page.entry import EntryView, Weight
+from bnfold.reports.report import Comparison
 from bnfold.reports.report_file import check_report_path
-from bnfold.verification import VerifyOptions
+from bnfold.verification import Verdict, VerifyOptions
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +64,54 @@ def test_names_from_strangers_are_only_text(tmp_path: Path) -> None:
     assert html.escape("<script>alert(1)<") in page.replace("<wbr>", "")
 
 
+def test_differences_tell_what_differs_and_names_stay_text(tmp_path: Path) -> None:
+    evil = '"><script>alert(1)</script><img src=x onerror=alert(1)>\x1b[2J'
+    source = write(convolution(name=evil), tmp_path / "net.onnx")
+    model = load(source)
+    for node in model.graph.node:
+        for names in (node.input, node.output):
+            names[:] = [f"{name}{evil}" if name not in {"x", "y"} else name for name in names]
+    for stored in model.graph.initializer:
+        stored.name = f"{stored.name}{evil}"
+    write(model, source)
+    tampered(source, tmp_path / "bad.onnx", lambda w: w * 1.01)
+    done = run("verify", "net.onnx", "bad.onnx", "--report", "v.html", cwd=tmp_path)
+    page = (tmp_path / "v.html").read_text(encoding="utf-8")
+    assert page.count("<script") == 1, "the page's own"
+    assert "<img" not in page
+    table = page.partition('<table class="differences')[2].partition("</table>")[0]
+    shown = html.unescape(re.sub(r"<[^>]*>", "", table))
+    assert f"c{evil}" in shown or "\x1b" not in shown
+    assert "<script>alert(1)</script><img src=x onerror=alert(1)>" in shown
+    assert "W 'W" in shown
+    assert "channel" in shown
+    assert "\x1b" not in done.err + done.text
+    assert "W 'W" in done.err
+
+
+def test_the_first_layer_that_differs_is_named_where_nothing_else_is(tmp_path: Path) -> None:
+    model_in(tmp_path)
+    found = bnfold.verify(tmp_path / "digits.onnx", tmp_path / "digits.onnx")
+    told = replace(found, verdict=Verdict.FAILED, reason="y differs", first_divergence="layer 'c'")
+    file = FileRecord("net.onnx")
+    page = render([Comparison(file, file, told).to_dict()])
+    assert "First layer that differs: <code>layer &#39;c&#39;</code>" in page
+
+
+def test_a_difference_without_a_number_says_so() -> None:
+    def told(before: str, after: str) -> str:
+        head = '<ir_version: 8, opset_import: ["" : 17]> g (float[1,2,6,6] x) => (float[m,n,k,l] y)'
+        texts = (f"{head} {{ y = {call} }}" for call in (before, after))
+        found = bnfold.verify(*map(onnx.parser.parse_model, texts), options=VerifyOptions(time=0))
+        file = FileRecord("net.onnx")
+        return render([Comparison(file, file, found).to_dict()])
+
+    pool = "MaxPool <kernel_shape = [2, 2]{}> (x)"
+    page = told(pool.format(""), pool.format(", strides = [2, 2]"))
+    assert "strides is [2, 2] instead of [1, 1]" in html.unescape(page)
+    assert "None" not in page
+
+
 def test_failures_are_shown_as_such(tmp_path: Path) -> None:
     model_in(tmp_path)
     run("digits.onnx", "missing.onnx", "-q", "--no-verify", "--report", "r.html", cwd=tmp_path)
@@ -72,7 +124,8 @@ def test_failures_are_shown_as_such(tmp_path: Path) -> None:
     page = (tmp_path / "v.html").read_text(encoding="utf-8")
     assert "<title>bad.onnx against digits.onnx · bnfold</title>" in page
     assert "Verification failed" in page
-    assert "First layer that differs" in page
+    assert "Where they differ" in page
+    assert "because of" in page or "instead of" in page
 
 
 def test_models_of_one_name_are_told_apart(tmp_path: Path) -> None:
