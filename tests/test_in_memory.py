@@ -9,11 +9,12 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import jsonschema
 import ml_dtypes
 import numpy as np
 import onnx
 import pytest
-from commandline import ENVIRONMENT, MODELS, convolution, files, load, normalizations
+from commandline import ENVIRONMENT, MODELS, ROOT, convolution, files, load, normalizations
 
 import bnfold
 from bnfold.files import open_model
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 DIGITS = MODELS / "digits.onnx"
+SCHEMA = json.loads((ROOT / "docs" / "report.schema.json").read_text(encoding="utf-8"))
 
 
 @pytest.fixture(autouse=True)
@@ -324,6 +326,7 @@ def test_a_run_with_arrays_is_repeated_from_its_report(tmp_path: Path) -> None:
     options = bnfold.VerifyOptions(inputs=digits(3), seed=5)
     report = bnfold.fold_file(load(DIGITS), tmp_path / "first.onnx", verify=options)
     told = json.loads(json.dumps(report.to_dict()))
+    jsonschema.validate(told, SCHEMA)
     (fed,) = told["options"]["verify"]["inputs"]
     assert (fed["image"]["dtype"], fed["image"]["shape"]) == ("float32", [3, 1, 8, 8])
     keywords = bnfold.options_of(told, inputs=digits(3))
