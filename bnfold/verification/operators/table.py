@@ -89,6 +89,8 @@ class Row:
         counts_elements: It counts elements along axes, as a Slice does.
         parameters: Inputs that say where it bends, or what it fills with, and are no weights.
         of_type_alone: The input of which nothing but the type of its elements counts, if any.
+        decided_by: Inputs that decide what it computes, so that they must not be moved by rounding:
+            the square of a negative number is a number, its power of 2.0000002 is none.
         casts: It rounds to another type, of which nothing shows in float64.
         decides: A difference in the last digit of its input can change an index, a truth value or a
             number of elements in its output.
@@ -117,6 +119,7 @@ class Row:
     counts_elements: bool = False
     parameters: tuple[int, ...] = ()
     of_type_alone: int | None = None
+    decided_by: tuple[int, ...] = ()
     casts: bool = False
     decides: bool = False
     neutral: float | None = None
@@ -338,7 +341,7 @@ TABLE: Mapping[str, Row] = {
     "Exp": _NOT_NEGATIVE,
     "Softmax": Row(never_negative=True),
     "Sqrt": _NOT_NEGATIVE,
-    "Pow": Row(Kind.ELEMENTWISE),
+    "Pow": Row(Kind.ELEMENTWISE, decided_by=(1,)),
     "Where": Row(Kind.ELEMENTWISE),
     # what moves elements
     "Transpose": Row(
@@ -387,9 +390,12 @@ TABLE: Mapping[str, Row] = {
     "InstanceNormalization": _normalization(normalizing.spatial),
     "GroupNormalization": _normalization(normalizing.groups),
     "Resize": Row(
-        Kind.COMBINATION, magnitude.interpolation, resizing.resize, changed_in=(19,)
+        Kind.COMBINATION, magnitude.interpolation, resizing.resize, decided_by=(1, 2),
+        changed_in=(19,),
     ),
-    "Upsample": Row(Kind.COMBINATION, magnitude.interpolation, resizing.upsample),
+    "Upsample": Row(
+        Kind.COMBINATION, magnitude.interpolation, resizing.upsample, decided_by=(1,)
+    ),
     # what sees shapes only
     "Shape": Row(Kind.SHAPE, kernel=elementwise.shape),
     "Size": Row(Kind.SHAPE, kernel=_of_data(lambda x: np.asarray(x.size, np.int64))),

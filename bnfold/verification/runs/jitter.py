@@ -12,6 +12,7 @@ import onnx
 
 from bnfold.files.opened import OpenedModel
 from bnfold.verification.dtypes import Array, is_float, unit_roundoff
+from bnfold.verification.operators.table import row_of
 
 _FLOATS = frozenset(
     {
@@ -21,11 +22,6 @@ _FLOATS = frozenset(
         onnx.TensorProto.BFLOAT16,
     }
 )
-
-
-_EXACT = {"Pow": (1,), "Resize": (1, 2), "Upsample": (1,)}
-"""Inputs that decide what is computed, rather than being computed with: the square of a negative
-number is one, its power of 2.0000002 is none."""
 
 
 def jittered(values: Array, rng: np.random.Generator) -> Array:
@@ -55,7 +51,7 @@ def jittered_weights(model: OpenedModel, seed: int) -> tuple[dict[str, Any], dic
 
 def _exact_names(graph: onnx.GraphProto) -> Iterator[str]:
     for node in graph.node:
-        for index in _EXACT.get(node.op_type, ()):
+        for index in row_of(node).decided_by:
             yield from node.input[index : index + 1]
         for attribute in node.attribute:
             if attribute.HasField("g"):
