@@ -1,6 +1,7 @@
 """Options that several commands share, how they are checked, and how the help lists them."""
 
 import os
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -70,8 +71,20 @@ _CALLED = {"providers": "provider", "shapes": "shape", "data": "estimate-statist
 """Options that are called something else on the command line."""
 
 
+_NARROW = 64
+"""Columns below which what an option does stands below it rather than beside it."""
+_NARROWEST = 20
+
+
 class Command(click.Command):
     """A command whose help lists the options by what they are about, and exit codes one a line."""
+
+    def get_help(self, ctx: click.Context) -> str:
+        """Return the help as wide as the terminal is; click's own is never below 50 columns."""
+        columns = shutil.get_terminal_size().columns
+        if columns < _NARROW:
+            ctx.terminal_width = max(columns, _NARROWEST)
+        return super().get_help(ctx)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options in groups."""
@@ -81,7 +94,7 @@ class Command(click.Command):
             rows = [record for record in records if record is not None]
             if rows:
                 with formatter.section(title):
-                    formatter.write_dl(rows)
+                    formatter.write_dl(rows, col_max=30 if formatter.width >= _NARROW else 6)
 
 
 class PathType(click.Path):
