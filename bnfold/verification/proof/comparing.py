@@ -4,6 +4,7 @@ See `probe` for the bound.
 """
 
 import hashlib
+import itertools
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -36,6 +37,7 @@ from bnfold.verification.proof.facts import (
     parameters,
     roundings_in_series,
     sums_in_series,
+    table_rows,
 )
 from bnfold.verification.proof.proportion import (
     Excess,
@@ -46,7 +48,7 @@ from bnfold.verification.proof.proportion import (
     weights_are_bound,
 )
 from bnfold.verification.proof.receptive_field import windows
-from bnfold.verification.proof.samples import PAIR, as_integers, batches
+from bnfold.verification.proof.samples import PAIR, as_integers, batches, of_all_rows
 from bnfold.verification.proof.scaling import (
     NOTHING_MULTIPLIED,
     Factors,
@@ -262,7 +264,9 @@ class Pair:
         worst: Finding | None = None
         many = together > PAIR and all(shape[:1] == (1,) for shape in sizes.values())
         for each in range(seed, seed + rounds):
-            finding = self.compare(batches(sizes, each, together=together), stacked=many)
+            drawn = map(self._possible, batches(sizes, each, together=together))
+            choosing = of_all_rows(sizes, self._table_rows, together=together)
+            finding = self.compare(itertools.chain(drawn, choosing), stacked=many)
             if worst is None or finding.fraction > worst.fraction:
                 worst = finding
             if not finding.held:
@@ -290,7 +294,7 @@ class Pair:
         evidence = _Evidence(self)
         telling: _Made | None = None
         nothing: Mapping[str, Array] = {}
-        for number, batch in enumerate(map(self._possible, inputs)):
+        for number, batch in enumerate(inputs):
             made = self._made(batch, underflow, kept or partial(self._sizes, parts), allowed.slack)
             if isinstance(made, Finding):
                 return made
@@ -454,6 +458,15 @@ class Pair:
 
     def _roundoff(self) -> float:
         return max((unit_roundoff(dtype) for dtype in self.old_weights.dtypes), default=2.0**-24)
+
+    @cached_property
+    def _table_rows(self) -> Mapping[str, int]:
+        """From how many rows each integer input chooses, where the tables are not the same."""
+        if self._is_exact():
+            return {}
+        whole = integer_inputs(self.old)
+        rows = table_rows(self.old, self.old_weights.values)
+        return {leaf: count for leaf, count in rows.items() if leaf in whole}
 
     def _possible(self, batch: Mapping[str, Array]) -> Mapping[str, Array]:
         integers = integer_inputs(self.old)

@@ -1,15 +1,15 @@
 """What a proof needs to know of a cone before anything is computed."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 import onnx
 
 from bnfold.frozen import frozen
-from bnfold.verification.dtypes import is_float, unit_roundoff
-from bnfold.verification.operators.node import UnsupportedError
-from bnfold.verification.operators.table import Row, row_of
+from bnfold.verification.dtypes import Array, is_float, unit_roundoff
+from bnfold.verification.operators.node import UnsupportedError, attributes_of
+from bnfold.verification.operators.table import Kind, Row, row_of
 from bnfold.verification.proof.cone import Cone
 
 
@@ -95,6 +95,44 @@ def integer_inputs(cone: Cone) -> dict[str, np.dtype[np.generic]]:
     return {n: onnx.helper.tensor_dtype_to_np_dtype(t) for n, t in types if t in _WHOLE}
 
 
+def table_rows(cone: Cone, constants: Mapping[str, Array]) -> dict[str, int]:
+    """Return the leaves that choose rows of constant tables, with the length of the shortest one.
+
+    Such is what an embedding looks words up in.
+    """
+    chosen_by = {leaf: leaf for leaf in cone.leaves}
+    rows: dict[str, int] = {}
+    for node in cone.passing:
+        moved = row_of(node).kind is Kind.MOVEMENT or row_of(node).casts
+        if node.op_type == "Gather" and node.input[0] in constants:
+            leaf, axis = chosen_by.get(node.input[1]), attributes_of(node).get("axis", 0)
+            table = constants[node.input[0]]
+            if leaf is not None and table.ndim:
+                rows[leaf] = min(rows.get(leaf, table.shape[axis]), table.shape[axis])
+        elif moved and node.input[0] in chosen_by:
+            chosen_by |= dict.fromkeys(node.output, chosen_by[node.input[0]])
+    return rows
+
+
+def scales(cone: Cone, constants: Mapping[str, Array]) -> "Counter[tuple[float, ...]]":
+    """Count the constant factors by which lengths are multiplied, in a Resize or Upsample.
+
+    Of short lengths 2 and 2.001 make the same.
+    """
+    found: Counter[tuple[float, ...]] = Counter()
+    for node in cone.passing:
+        if node.op_type in {"Resize", "Upsample"}:
+            place = 2 if node.op_type == "Resize" and cone.scope.opsets.get("", 0) > _NO_ROI else 1
+            stated = [
+                constants[name] for name in node.input[place : place + 1] if name in constants
+            ]
+            stated += [np.array(a.floats) for a in node.attribute if a.name == "scales"]
+            found.update(tuple(map(float, array)) for array in stated if array.size)
+    return found
+
+
+_NO_ROI = 10
+"""The last opset whose Resize has no region among its inputs."""
 _WHOLE = frozenset(
     number
     for name, number in onnx.TensorProto.DataType.items()

@@ -6,7 +6,7 @@ tensors count by their bits, wherever they stand: in a field of their own, in a 
 
 import functools
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import onnx
@@ -58,6 +58,32 @@ def attribute_content(model: OpenedModel, attribute: onnx.AttributeProto) -> Key
             for each in sparse
         ),
     )
+
+
+def says_nothing(
+    attribute: onnx.AttributeProto, op_type: str, domain: str, opset: int | None
+) -> bool:
+    """Tell whether an attribute states what an operator does without it, too."""
+    default = None if opset is None else _defaults(op_type, domain, opset).get(attribute.name)
+    if default is None:
+        return False
+    plain = onnx.AttributeProto()
+    plain.CopyFrom(attribute)
+    plain.ClearField("doc_string")
+    return bool(plain.SerializeToString(deterministic=True) == default)
+
+
+@functools.cache
+def _defaults(op_type: str, domain: str, opset: int) -> Mapping[str, bytes]:
+    try:
+        schema = onnx.defs.get_schema(op_type, opset, domain)
+    except onnx.defs.SchemaError:
+        return {}
+    return {
+        name: attribute.default_value.SerializeToString(deterministic=True)
+        for name, attribute in schema.attributes.items()
+        if attribute.default_value.name
+    }
 
 
 def version_of(op_type: str, domain: str, opset: int | None) -> object:

@@ -35,6 +35,7 @@ from bnfold.verification.proof.identity import (
     Key,
     attribute_content,
     content,
+    says_nothing,
     unchanged_operand,
     version_of,
 )
@@ -259,12 +260,13 @@ class Matcher:
             # an invalid model; such a tensor equals nothing
             inputs.append(self.table.number(("undefined", id(node))))
         outputs = len(_without_empty_end(node.output))
-        what = self._function(numbered, node, domain) or version_of(
-            node.op_type, domain, scope.opsets.get(domain)
-        )
+        opset = scope.opsets.get(domain)
+        function = self._function(numbered, node, domain)
+        what = function or version_of(node.op_type, domain, opset)
         attributes = tuple(
             self._attribute(numbered, node, attribute)
             for attribute in sorted(node.attribute, key=lambda a: a.name)
+            if function or not says_nothing(attribute, node.op_type, domain, opset)
         )
         return (node.op_type, domain, what, attributes, tuple(inputs), outputs)
 

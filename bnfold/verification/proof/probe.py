@@ -40,7 +40,7 @@ from bnfold.verification.proof.comparing import Finding, MixedError, Pair
 from bnfold.verification.proof.computing import weights_of
 from bnfold.verification.proof.cone import Cone
 from bnfold.verification.proof.demands import demanded, merged
-from bnfold.verification.proof.facts import Cast, casts, check_provable
+from bnfold.verification.proof.facts import Cast, casts, check_provable, scales
 from bnfold.verification.proof.receptive_field import reach, steps, tells_apart
 from bnfold.verification.proof.samples import ALL, PAIR, VOLUME, Sizes, channel_hints, trials
 from bnfold.verification.proof.scaling import NOTHING_MULTIPLIED, Multiplied
@@ -104,7 +104,9 @@ def probe(
     }
     search = _Search(pair, leaves, known, demands, seed, free)
     found = search.result()
-    return (pair.weight_by_weight(found) or found) if found.held else found
+    if not found.held:
+        return found
+    return pair.weight_by_weight(found) or replace(found, only=found.only or search.scaled_alike())
 
 
 def _casts_unlike(old: Cone, new: Cone) -> Finding | None:
@@ -289,6 +291,21 @@ class _Search:
         if not finding.evident:
             raise _nothing_shows()
         return finding
+
+    def scaled_alike(self) -> str:
+        """Say for which lengths alone lengths are multiplied alike; nothing where it is for all."""
+        mine, theirs = (
+            scales(cone, weights.values)
+            for cone, weights in (
+                (self.pair.old, self.pair.old_weights), (self.pair.new, self.pair.new_weights)
+            )
+        )  # fmt: skip
+        added, gone = list((theirs - mine).elements()), list((mine - theirs).elements())
+        if not (self._lengths_are_free and added and gone):
+            return ""
+        after, before = ([f"{number:.9g}" for number in each[0]] for each in (added, gone))
+        how = f"{', '.join(after)} instead of {', '.join(before)}"
+        return f"the lengths that were tried (scales are {how})"
 
     @property
     def _batch_is_free(self) -> bool:

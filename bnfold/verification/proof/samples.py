@@ -24,6 +24,8 @@ PAIR = 2
 """The fewest samples of a batch."""
 _STACKED = 1 << 18
 """Elements of the samples that are computed together."""
+_ROWS = 1 << 9
+"""Rows of a table that are chosen together."""
 _RANKS = (4, 3, 2, 5, 1, 0)
 """Numbers of axes to try where it is not known, in this order."""
 _TARGETS = (6, 12, 24, 48, 96, 1 << 20)
@@ -184,6 +186,32 @@ def batches(
     made = (_shared if small else _arrays)(shapes, seed, together=together)
     for arrays in made:
         yield dict(zip(sizes, arrays, strict=True))
+
+
+def of_all_rows(
+    sizes: Sizes, rows: Mapping[str, int], *, together: int
+) -> Iterator[dict[str, Array]]:
+    """Yield samples in which leaves that choose rows of a table choose every one.
+
+    Args:
+        sizes: The shape of each leaf.
+        rows: The leaves that choose, and from how many.
+        together: How many samples are stacked at most.
+    """
+    if not rows:
+        return
+    if not all(shape[:1] == (1,) for shape in sizes.values()):
+        together = 1
+    at_once = min([together, *(max(_ROWS // max(math.prod(sizes[n]), 1), 1) for n in rows)])
+    shapes = {n: (at_once * shape[0], *shape[1:]) if shape else () for n, shape in sizes.items()}
+    rng = np.random.default_rng(0)
+    others = {n: rng.standard_normal(shape) for n, shape in shapes.items() if n not in rows}
+    chosen = {n: math.prod(shapes[n]) for n in rows}
+    for step in range(max((math.ceil(rows[n] / max(chosen[n], 1)) for n in rows), default=0)):
+        yield others | {
+            n: (np.arange(step * chosen[n], (step + 1) * chosen[n]) % rows[n]).reshape(shapes[n])
+            for n in rows
+        }
 
 
 def _arrays(

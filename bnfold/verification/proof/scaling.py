@@ -128,7 +128,7 @@ def factors_between(
     """
     laid = [sample.by_channel(axis) for sample in samples]
     known = [sample for sample in laid if sample is not None]
-    if not known or len(known) < len(laid):
+    if not known or len(known) < len(laid) or len({len(sample.old) for sample in known}) > 1:
         return None
     near = there = np.zeros((len(known[0].old), 1))
     if shifted:  # where nothing enters, nothing but the shift is seen
