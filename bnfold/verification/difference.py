@@ -23,8 +23,8 @@ class Difference(Plain):
         candidate: The number that the candidate makes there of the same input.
         fraction: How many times the rounding bound the difference is; None where nothing was
             measured, infinite where no difference is allowed.
-        before: The outputs of the folds that lead to it, and hold.
-        behind: The outputs of the folds that it leads to, and that hold for what enters them.
+        before: The outputs of the regions that lead to it, and hold.
+        behind: The outputs of the regions that it leads to, and that hold for what enters them.
     """
 
     tensor: str
