@@ -14,6 +14,7 @@ import onnx
 from bnfold.frozen import frozen
 from bnfold.region import Region
 from bnfold.verification.difference import Difference
+from bnfold.verification.dtypes import Array, unit_roundoff, wide
 from bnfold.verification.operators.node import EvaluationError
 from bnfold.verification.operators.table import row_of
 from bnfold.verification.proof.comparing import Finding, Place
@@ -34,6 +35,8 @@ from bnfold.verification.verdict import Probe, ProbeVerdict
 
 _NOISE = 1e-9
 """What float64 may be off by, relative to a number, where it is asked what is to blame."""
+_ROUNDINGS = 4
+"""How many roundings a fold may have; see `comparing`."""
 _NORMALIZED_BY = (1, 4)
 """The inputs of a batch normalization that multiply: the scale and the variance."""
 
@@ -95,6 +98,26 @@ class Failure:
         region = Region(self.new.path, tuple(dict.fromkeys(leaves)), (self.written,))
         note = self.finding.note if isinstance(self.finding, Finding) else self.finding
         return Probe(region, self.fraction, ProbeVerdict.BROKEN, note, found=True)
+
+    @property
+    def may_be_lost_digits(self) -> bool:
+        """Whether a bias is off by no more than what rounding makes of the largest of its vector.
+
+        Where an exporter has folded normalizations in float32, β − γ E / √(Var + ε) has lost digits
+        wherever the two are close, and neither file has the numbers that it was computed of. Then
+        what another tool makes of the same network differs by that. It proves nothing.
+        """
+        place = self.finding.place if isinstance(self.finding, Finding) else None
+        if self.cones is None or place is None:
+            return False
+        old, new = self.cones
+        normalized = any(row_of(node).normalizes for node in old.passing)
+        added = [name for name, multiplies in _constants(new) if not multiplies]
+        blamed = self.difference().weights
+        if normalized or len(old.passing) <= len(new.passing) or {*blamed} - {*added}:
+            return False
+        largest = max((_largest_rounding(new.scope.constant(name)) for name in blamed), default=0.0)
+        return abs(place.candidate - place.original) <= _ROUNDINGS * largest
 
     def upstream(self) -> set[str]:
         """Return the tensors of the candidate that this one is computed from."""
@@ -172,6 +195,10 @@ class Failure:
         if not is_alike(mine, theirs):
             return f"the original has {_article(mine.op_type)}{casting(self.old, mine)} there"
         return unlike_inputs(mine, theirs, self.old, self.new)
+
+
+def _largest_rounding(values: Array) -> float:
+    return unit_roundoff(values.dtype) * float(np.abs(wide(values)).max(initial=0.0))
 
 
 def _reached(names: Iterable[str], further: Callable[[str], Iterable[str]]) -> set[str]:

@@ -1,7 +1,7 @@
 """The proof from the two files alone: folds are probed, all else must be identical."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -188,7 +188,7 @@ class _Prover:
             structure=_with_reason(structure, failures, told),
             probes=(*held, *(failure.probe() for failure in (blamed or broken).values())),
             first_difference=None if structure.proved else _first(blamed or failures),
-            contradiction=_contradiction(told) if blamed else None,
+            contradiction=_contradiction(told) if _accuse(blamed.values()) else None,
             broken=next((str(d) for d in told if d.tensor in accused), ""),
             differences=told,
         )
@@ -417,6 +417,11 @@ def _with_reason(
     if structure.proved or not how or not structure.reason.startswith(str(_first(failures))):
         return structure
     return replace(structure, reason=f"{structure.reason}: {how}")
+
+
+def _accuse(blamed: Collection[Failure]) -> bool:
+    """Tell whether any of what is to blame is certainly wrong."""
+    return not all(failure.may_be_lost_digits for failure in blamed)
 
 
 def _contradiction(told: Sequence[Difference]) -> str:
