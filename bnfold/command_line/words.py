@@ -3,6 +3,8 @@
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 
+import click
+
 from bnfold.reports.records import NodeRecord, ObstacleRecord
 
 INDENT = "  "
@@ -19,16 +21,25 @@ def wrapped(lines: Iterable[str], width: int | None) -> str:
 
 def _wrap(line: str, width: int) -> list[str]:
     """Wrap a line, the further parts indented a little more; names stay whole."""
-    margin = line[: len(line) - len(line.lstrip())]
+    plain = click.unstyle(line)
+    margin = plain[: len(plain) - len(plain.lstrip())]
     parts = textwrap.wrap(
-        line.lstrip(),
+        plain.lstrip(),
         max(width, len(margin) + _NARROWEST),
         initial_indent=margin,
         subsequent_indent=margin + 2 * INDENT,
         break_long_words=False,
         break_on_hyphens=False,
     )
-    return parts or [""]
+    return [*_coloured(parts, line)] if plain != line else parts or [""]
+
+
+def _coloured(parts: Iterable[str], line: str) -> Iterator[str]:
+    """Yield the parts of a line with its words as they are there, colours among them."""
+    words = iter(line.split())
+    for part in parts:
+        margin = part[: len(part) - len(part.lstrip())]
+        yield margin + " ".join(next(words) for _ in part.split())
 
 
 def indented(lines: Iterable[str]) -> Iterator[str]:

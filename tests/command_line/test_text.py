@@ -264,6 +264,18 @@ def test_lines_are_wrapped_for_a_terminal_and_names_stay_whole(tmp_path: Path) -
         assert " ".join(narrow).split() == wide.split()
 
 
+def test_colours_take_no_room() -> None:
+    reason = "tensor 'y' (Conv) differs by more than rounding: 2 instead of 1 in channel 7"
+    found = Verification(Verdict.FAILED, reason)
+    coloured = verification_text(found, width=40)
+    assert coloured.startswith(click.style("verification failed", fg="red", bold=True))
+    assert click.unstyle(coloured).splitlines() == [
+        "verification failed: tensor 'y' (Conv)",
+        "    differs by more than rounding: 2",
+        "    instead of 1 in channel 7",
+    ]
+
+
 def test_effects_on_the_models_interface_are_told() -> None:
     report = replace(
         REPORT, unlisted=("gamma", "beta"), inlined=("mine::norm",), left_files=("weights.bin",)
