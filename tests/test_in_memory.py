@@ -278,6 +278,12 @@ def test_options_of_another_type_are_told(options: dict[str, Any], told: str) ->
         bnfold.VerifyOptions(**options)
 
 
+def test_shapes_of_inputs_that_are_given_are_refused() -> None:
+    for inputs in ("inputs.npz", digits(1)):
+        with pytest.raises(bnfold.RequestError, match="shapes are those of generated inputs"):
+            bnfold.VerifyOptions(inputs=inputs, shapes={"image": (1, 1, 8, 8)})
+
+
 def test_arrays_that_do_not_fit_are_told() -> None:
     image = digits(1)["image"]
     refused = {

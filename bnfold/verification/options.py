@@ -77,6 +77,8 @@ class VerifyOptions(Plain):
         if isinstance(self.providers, str):
             raise RequestError(f"providers is a tuple of names, not {self.providers!r}")
         self._require_types()
+        if self.inputs is not None and self.shapes:
+            raise RequestError("shapes are those of generated inputs; with inputs= there are none")
         if not 0 <= self.seed < _LARGEST_SEED:
             raise RequestError(f"the seed is {self.seed}; it must be 0 or more, and below 2^63")
         if self.timeout is not None and not 0 < self.timeout <= _LONGEST:
