@@ -1,5 +1,6 @@
 """Runners compute what ONNX Runtime does; with `bnfold[test-edge]` installed."""
 
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -35,3 +36,25 @@ def test_a_runtime_computes_the_same_of_the_folded_model(
     session = onnxruntime.InferenceSession(MODELS / "digits.onnx")
     (right,) = session.run(None, {"image": image})
     np.testing.assert_allclose(np.load(tmp_path / "result.npy"), right, rtol=1e-4, atol=1e-5)
+
+
+def test_variants_that_are_one_file_are_run_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    toolchains = importlib.import_module("toolchains")
+    contents = {"original": b"a", "folded": b"b", "lifted": b"b"}
+    files = {name: tmp_path / name for name in contents}
+    for name, content in contents.items():
+        files[name].write_bytes(content)
+    ran: list[str] = []
+
+    def run(_environment: object, _subject: object, variant: str) -> str:
+        ran.append(variant)
+        return f"outcome of {variant}"
+
+    monkeypatch.setattr(toolchains, "run", run)
+    subject = toolchains.Subject("net", files, tmp_path, "y", np.zeros(1))
+    outcomes = toolchains.run_all(toolchains.Environment(None, tmp_path), subject)
+    assert ran == ["original", "folded"]
+    assert outcomes == ["outcome of original", "outcome of folded", "outcome of folded"]
