@@ -164,7 +164,8 @@ def _sizes(path: Path, folded: Path) -> tuple[int, float]:
         onnx.load(each, load_external_data=False).graph  # noqa: TID251 - it is measured only
         for each in (path, folded)
     )
-    tensors = (*before.initializer, *after.initializer)
+    stated = (a.t for graph in (before, after) for node in graph.node for a in node.attribute)
+    tensors = (*before.initializer, *after.initializer, *stated)
     largest = max((math.prod(t.dims) * 4 for t in tensors), default=0)
     return len(before.node), largest / 1e6
 
