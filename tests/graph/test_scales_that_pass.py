@@ -6,6 +6,7 @@ Such are the rows of a matrix that is multiplied from the right, with a bias beh
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -179,3 +180,19 @@ def test_the_bias_of_a_sum_of_products_is_scaled(tmp_path: Path) -> None:
         h = Conv (x, kernel) p = MatMul (h, weight) q = MatMul (h, weight2) a = Add (p, columns)
         b = Add (q, columns2) z = Add (a, b) r = Relu (z) s = Mul (r, rows) y = Sigmoid (s)""")
     _check(model, "Conv MatMul Add Relu Sigmoid", tmp_path)
+
+
+@pytest.mark.parametrize(("adds", "stays"), [(8, 0), (9, 1)])
+def test_a_scale_passes_so_many_adds_that_planning_stays_linear(
+    adds: int, stays: int, tmp_path: Path
+) -> None:
+    tensors = [f"t{i}" for i in range(adds + 1)]
+    chain = " ".join(
+        f"{after}a = Add ({before}, rows) {after} = Relu ({after}a)"
+        for before, after in pairwise(tensors)
+    )
+    model = _model(f"""
+        h = Conv (x, kernel) t0 = Relu (h) {chain} s = Mul ({tensors[-1]}, more_rows)
+        y = Sigmoid (s)""")
+    left = ["Conv", "Relu", *["Add", "Relu"] * adds, *["Mul"] * stays, "Sigmoid"]
+    _check(model, " ".join(left), tmp_path)

@@ -46,6 +46,10 @@ from bnfold.rules.branching import onto_branch
 from bnfold.rules.passage import CarryRow, Passage
 from bnfold.rules.stated import STATED
 
+_PASSED = 8
+"""Runs that a scale may pass in one search. Without this limit planning would take time quadratic
+in the length of a chain of Adds that each scale climbs to its end."""
+
 
 class Search:
     """One attempt to fold nodes of a run; it raises `Refusal` if that is impossible."""
@@ -247,7 +251,8 @@ class Search:
         """
         total, sinks = run.total, self.proposal.how is How.OUTPUT
         first, second = (total, affine) if sinks else (affine, total)
-        if affine.has_shift or not can_follow(first, second):
+        passed = len(self.proposal.rescaled)
+        if affine.has_shift or passed >= _PASSED or not can_follow(first, second):
             return False
         merged = first.then(second)
         if nodes_needed(self._draft.graph, run.nodes, merged) <= len(run.nodes):
