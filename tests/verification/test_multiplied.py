@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import rowcases
 from onnx import TensorProto, helper, numpy_helper
 from proving import clone, proved
 
@@ -159,6 +160,22 @@ def test_what_is_taken_back_exactly_is_no_fault(tmp_path: Path, how: str, seed: 
     folding = bnfold.fold(model)
     assert folding.folds
     proof = proved(tmp_path, model, folding.model)
+    assert accepted(proof), proof.structure.reason or proof.broken
+
+
+@pytest.mark.parametrize(
+    ("build", "op_type", "seed"),
+    [
+        (rowcases.carried_up, "Concat", 21),  # channels come first
+        (rowcases.carried_down, "Split", 32),  # and a probe leaves one part empty
+        (rowcases.linear_output, "Einsum", 32),  # an axis of channels that probes would cut down
+    ],
+)
+def test_channels_may_lie_anywhere(
+    tmp_path: Path, build: Callable[[str, int, int], rowcases.Case], op_type: str, seed: int
+) -> None:
+    model = build(op_type, seed, TensorProto.FLOAT).model
+    proof = proved(tmp_path, model, bnfold.fold(model).model)
     assert accepted(proof), proof.structure.reason or proof.broken
 
 

@@ -102,6 +102,10 @@ def probe(
         **demanded(new, pair.new_weights, known),
         **demanded(old, pair.old_weights, known),
     }
+    for leaf, factors in multiplied.entering.items():  # an axis of factors is not cut down
+        fixed: list[int | None] = [None] * len(shapes[leaf])
+        fixed[factors.axis] = factors.values.size
+        demands[leaf] = merged(demands.get(leaf), tuple(fixed))
     search = _Search(pair, leaves, known, demands, seed, free)
     found = search.result()
     if not found.held:
