@@ -28,6 +28,7 @@ from bnfold.reports.file_record import FileRecord
 from bnfold.reports.records import Counts, composite_records, fold_records, kept_records
 from bnfold.reports.refused import ProviderError, TooManyKeptError, VerificationError
 from bnfold.reports.report import Exit, Report, Seconds
+from bnfold.units import byte_size
 from bnfold.verification import VerifyOptions
 
 if TYPE_CHECKING:
@@ -210,7 +211,7 @@ def _fold_remote(
                 report = fold_with(copy, aim, replace(how, in_place=False), step)
         url = url_of(chosen)
         if report.written and url:
-            step(f"uploading: {sum(f.stat().st_size for f in aim.parent.iterdir()) / 1e6:.1f} MB")
+            step(f"uploading: {byte_size(sum(f.stat().st_size for f in aim.parent.iterdir()))}")
             upload(aim, url)
             report = replace(report, left_files=left)
         return report.calling(files)
@@ -365,7 +366,7 @@ class _Job:
         counts = Counts.of(basis.proto)
         self.step(
             f"planning: {counts.nodes} nodes, of which {counts.batch_normalizations} are batch "
-            f"normalizations, {basis.size / 1e6:.1f} MB"
+            f"normalizations, {byte_size(basis.size)}"
         )
 
     @contextmanager

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from bnfold.command_line.words import counted, indented
 from bnfold.errors import one_line
 from bnfold.reports.file_record import FileRecord
-from bnfold.reports.page.numbers import size
 from bnfold.reports.report import Report, Seconds
+from bnfold.units import byte_size
 
 _SHORT = 6
 """So many operators are listed unless all are asked for: those that changed most."""
@@ -51,7 +51,7 @@ def _whole(report: Report) -> Iterator[Row]:
     yield "all nodes", str(report.before.nodes), str(report.after.nodes)
     sizes = [None if file is None else file.whole_size for file in (report.source, report.target)]
     if report.written and None not in sizes:
-        yield "size", size(sizes[0]), size(sizes[1])
+        yield "size", byte_size(sizes[0]), byte_size(sizes[1])
 
 
 def _table(rows: list[Row]) -> Iterator[str]:
@@ -76,7 +76,7 @@ def _beside(file: FileRecord, location: str) -> str:
 
 
 def _sized(path: str, count: int | None, added: str = "") -> str:
-    told = size(count) + added
+    told = byte_size(count) + added
     return f"{path} ({told})" if told else path
 
 

@@ -158,7 +158,7 @@ _VERIFY_OPTIONS = (
         "--time",
         type=click.FloatRange(min=0),
         metavar="SECONDS",
-        help="Run both models in turn for so long to time them.  [default: 1 at most]",
+        help="Run both models in turn for so long to time them.  [default: half a second at most]",
     ),
 )
 

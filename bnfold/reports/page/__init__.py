@@ -21,9 +21,9 @@ from bnfold.reports.page.numbers import (
     relative,
     scientific,
     short,
-    size,
     with_code,
 )
+from bnfold.units import byte_size
 
 
 def require_jinja() -> None:
@@ -63,7 +63,7 @@ def render(entries: Sequence[Data], networks: Sequence[Network | None] = ()) -> 
     )
     environment.filters |= {
         "scientific": scientific,
-        "size": size,
+        "size": byte_size,
         "short": short,
         "decibels": decibels,
         "exact": exact,

@@ -1,6 +1,5 @@
 """Numbers and names as people write them."""
 
-import math
 import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,6 @@ if TYPE_CHECKING:
 Data = Mapping[str, Any]
 
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-_UNITS = ("bytes", "kB", "MB", "GB", "TB")
 _WHOLE = 100
 """A number from here on is written without decimals."""
 _HUGE = 1e6
@@ -50,14 +48,6 @@ def exact(value: float | None) -> str:
 def decibels(value: float | None) -> str:
     """Return a ratio in dB, without the unit; None is infinity."""
     return "∞" if value is None else f"{value:.1f}"
-
-
-def size(count: float | None) -> str:
-    """Return a number of bytes as people write it."""
-    if count is None:
-        return ""
-    power = min(int(math.log(count, 1000)), len(_UNITS) - 1) if count else 0
-    return f"{count / 1000**power:.{1 if power else 0}f} {_UNITS[power]}"
 
 
 def counted(number: int, noun: str) -> str:

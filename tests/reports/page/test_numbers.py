@@ -9,7 +9,6 @@ from bnfold.reports.page.numbers import (
     power,
     scientific,
     short,
-    size,
     with_code,
 )
 
@@ -22,12 +21,9 @@ def test_numbers_are_written_as_people_do(value: float | None, text: str) -> Non
     assert scientific(value) == text
 
 
-def test_ratios_and_sizes() -> None:
+def test_ratios_and_counts() -> None:
     assert [short(v) for v in (0.2149, 1.0, 17.3, 18148.2, None)] == [
         "0.21", "1", "17", "18148", "∞",
-    ]  # fmt: skip
-    assert [size(v) for v in (0, 999, 1000, 8952, 45_000_000, None)] == [
-        "0 bytes", "999 bytes", "1.0 kB", "9.0 kB", "45.0 MB", "",
     ]  # fmt: skip
     assert power(-12) == "10⁻¹²"
     assert [counted(1, "node"), counted(2, "node")] == ["1 node", "2 nodes"]

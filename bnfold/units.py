@@ -1,0 +1,13 @@
+"""Sizes as people write them."""
+
+import math
+
+_UNITS = ("bytes", "kB", "MB", "GB", "TB")
+
+
+def byte_size(count: float | None) -> str:
+    """Return a number of bytes as people write it."""
+    if count is None:
+        return ""
+    power = min(int(math.log(count, 1000)), len(_UNITS) - 1) if count else 0
+    return f"{count / 1000**power:.{1 if power else 0}f} {_UNITS[power]}"

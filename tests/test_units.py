@@ -1,0 +1,9 @@
+"""Sizes as people write them."""
+
+from bnfold.units import byte_size
+
+
+def test_sizes_have_the_unit_that_keeps_them_short() -> None:
+    sizes = (0, 999, 1000, 8952, 45_000_000, None)
+    written = ["0 bytes", "999 bytes", "1.0 kB", "9.0 kB", "45.0 MB", ""]
+    assert [byte_size(size) for size in sizes] == written
