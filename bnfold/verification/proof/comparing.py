@@ -8,12 +8,11 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import field, replace
+from dataclasses import replace
 from functools import cached_property, partial
 
 import numpy as np
 
-from bnfold.frozen import frozen
 from bnfold.verification.difference import times_the_bound
 from bnfold.verification.dtypes import Array, smallest_normal, unit_roundoff
 from bnfold.verification.operators.magnitude import Tracked
@@ -39,8 +38,8 @@ from bnfold.verification.proof.facts import (
     sums_in_series,
     table_rows,
 )
+from bnfold.verification.proof.finding import AT_A_TIME, Allowed, Finding, Made
 from bnfold.verification.proof.proportion import (
-    Excess,
     Rounding,
     branches_merged,
     disproportion,
@@ -51,7 +50,6 @@ from bnfold.verification.proof.receptive_field import windows
 from bnfold.verification.proof.samples import PAIR, as_integers, batches, of_all_rows
 from bnfold.verification.proof.scaling import (
     NOTHING_MULTIPLIED,
-    Factors,
     Multiplied,
     Sample,
     factors_between,
@@ -68,138 +66,10 @@ _KEPT = 1 << 20
 """The most elements of constants whose magnitudes are kept from one sample to the next."""
 _NOISE = 1e-9
 """What float64 may be off by, relative to a number, where it was computed in another order."""
-_AT_A_TIME = 1 << 16
-"""Elements of two results that are compared at a time, so that a processor's cache holds them."""
 
 
 class MixedError(EvaluationError):
     """Samples that are stacked have to do with one another."""
-
-
-@frozen
-class Place:
-    """Where a probe measured a difference.
-
-    Attributes:
-        index: The element of the output.
-        original: What the original has there.
-        candidate: What the candidate has there.
-        channel: Its channel; None where that is not known.
-        nothing: Zeros of the shapes of what entered.
-    """
-
-    index: tuple[int, ...]
-    original: float
-    candidate: float
-    channel: int | None = None
-    nothing: Mapping[str, Array] = field(default_factory=dict)
-
-    def __str__(self) -> str:
-        """Say both numbers, and where they are."""
-        where = "" if self.channel is None else f" in channel {self.channel}"
-        return f"{self.candidate:.6g} instead of {self.original:.6g}{where}"
-
-
-@frozen
-class Finding:
-    """What a probe measured.
-
-    Attributes:
-        fraction: The largest |new − old| / bound.
-        note: Both values at that element and its channel, in words.
-        limit: The largest fraction at which the bound counts as kept.
-        comparable: Whether both regions could be computed, so that a difference means something.
-        zero: Whether the original's output was zero for every input.
-        factors: The factors by which the candidate's output is a multiple of the original's, where
-            they were asked for.
-        along: Where the bound did not hold: the axes along which the candidate's output may be the
-            original's times a factor for each index.
-        evident: Whether the output has elements and depends on the inputs.
-        only: The shapes for which the bound holds, in words, where it does not hold for others.
-        place: Where the difference is largest; None where there is none, or no such place.
-        excess: The weight that is off, where only looking at each has shown that; else None.
-    """
-
-    fraction: float
-    note: str = ""
-    limit: float = 1.0
-    comparable: bool = True
-    zero: bool = False
-    factors: Factors | None = None
-    along: tuple[int, ...] = ()
-    evident: bool = True
-    only: str = ""
-    place: Place | None = None
-    excess: Excess | None = None
-
-    @property
-    def held(self) -> bool:
-        """Whether the bound held everywhere."""
-        return self.fraction <= self.limit
-
-
-_Made = tuple[Array, Array, Array, Array | float]
-"""Output of the original, output of the candidate, magnitude, and what underflow adds to that."""
-
-
-@frozen
-class _Allowed:
-    """By how much the two results may differ: `slack` · magnitude + 4 `u` · underflow.
-
-    Attributes:
-        u: Unit roundoff of the coarsest dtype of the original's constants; 0 if none was rounded.
-        slack: The factor of the magnitude.
-        limit: The largest fraction of the bound that is allowed.
-    """
-
-    u: float
-    slack: float
-    limit: float
-
-    def fraction(self, made: _Made, factors: Factors | None = None) -> Finding:
-        """Return the largest difference as a fraction of its bound, with where it is."""
-        old, new, magnitude, extra = made
-        if old.dtype.kind != "f":
-            unequal = old != new
-            if not unequal.any():
-                return Finding(0.0)
-            number = int(np.count_nonzero(unequal))
-            note = "1 integer differs" if number == 1 else f"{number} integers differ"
-            return Finding(math.inf, note, place=_place(old, new, int(np.argmax(unequal))))
-        if factors is not None:
-            old, magnitude = factors.of(old), factors.bound(magnitude)
-            extra = factors.error(np.broadcast_to(extra, old.shape))
-        worst, place = 0.0, 0
-        for start in range(0, old.size, _AT_A_TIME):
-            part = slice(start, start + _AT_A_TIME)
-            stretches = (_stretch(array, old.shape, part) for array in (old, new, magnitude, extra))
-            fractions = np.atleast_1d(self._fractions(*stretches))
-            largest = int(np.argmax(fractions))
-            if fractions[largest] > worst:
-                worst, place = float(fractions[largest]), start + largest
-        return Finding(worst, place=_place(old, new, place)) if worst else Finding(0.0)
-
-    @np.errstate(invalid="ignore", divide="ignore")
-    def _fractions(self, old: Array, new: Array, magnitude: Array, extra: Array) -> Array:
-        """Return |new − old| / bound, 0 / 0 being 0."""
-        bound = self.slack * magnitude + 4.0 * self.u * extra
-        same = (old == new) | (np.isnan(old) & np.isnan(new))
-        fractions = np.where(same, 0.0, np.abs(new - old) / bound)
-        return np.where(np.isnan(fractions), math.inf, fractions)
-
-
-def _place(old: Array, new: Array, number: int) -> Place:
-    """Return an element of two results, given its number."""
-    index = tuple(map(int, np.unravel_index(number, old.shape)))
-    return Place(index, float(old[index]), float(new[index]))
-
-
-def _stretch(array: Array | float, shape: tuple[int, ...], part: slice) -> Array:
-    """Return the elements `part` of an array that is broadcast to a shape and flattened."""
-    if np.ndim(array) == 0:
-        return np.asarray(array)
-    whole = array if np.shape(array) == shape else np.broadcast_to(array, shape)
-    return np.reshape(whole, -1)[part]
 
 
 class Pair:
@@ -290,9 +160,9 @@ class Pair:
         few = sum(array.size for array in self.old_weights.values.values()) <= _KEPT
         kept = self._sizes(parts) if few else None
         worst, zero = Finding(0.0), True
-        held_back: list[_Made] = []
+        held_back: list[Made] = []
         evidence = _Evidence(self)
-        telling: _Made | None = None
+        telling: Made | None = None
         nothing: Mapping[str, Array] = {}
         for number, batch in enumerate(inputs):
             made = self._made(batch, underflow, kept or partial(self._sizes, parts), allowed.slack)
@@ -395,7 +265,7 @@ class Pair:
         underflow: Mapping[str, Tracked] | None,
         sizes: Mapping[str, Tracked] | Callable[[], Mapping[str, Tracked]],
         slack: float,
-    ) -> "_Made | Finding":
+    ) -> Made | Finding:
         """Return both outputs for an input, or a finding that says why they cannot be compared."""
         # Large ones take as much room as the weights: here they are gone before the candidate's.
         known = sizes() if callable(sizes) else sizes
@@ -415,13 +285,13 @@ class Pair:
         """Return the original's constants with magnitudes; of `parts` those fractions count."""
         return with_parts(self.old_weights, parts) or self.old_weights.tracked()
 
-    def _allowed(self) -> "_Allowed":
+    def _allowed(self) -> Allowed:
         u = 0.0 if self._is_exact() else self._roundoff()
         terms = max((_terms(array) for array in self.old_weights.values.values()), default=1)
         evaluation = (2.0 * terms + 8.0) * 2.0**-53
         series = self._series()
         slack = _ROUNDINGS * series * u + evaluation
-        return _Allowed(u, slack, (self.roundings * series * u + evaluation) / slack)
+        return Allowed(u, slack, (self.roundings * series * u + evaluation) / slack)
 
     def _multiplied(self, batch: Mapping[str, Array]) -> Mapping[str, Array]:
         """Return the inputs of the candidate's region: the original's, some times their factors."""
@@ -663,8 +533,8 @@ def _digest(value: Array) -> bytes:
     """Return a hash of a tensor's shape and numbers, kept instead of the large tensor itself."""
     digest = hashlib.blake2b(repr(value.shape).encode())
     flat = value.reshape(-1)
-    for start in range(0, flat.size, _AT_A_TIME):
-        block = flat[start : start + _AT_A_TIME]
+    for start in range(0, flat.size, AT_A_TIME):
+        block = flat[start : start + AT_A_TIME]
         if block.dtype.kind == "f":  # zeros of either sign are equal, and so is all that is NaN
             block = np.where(np.isnan(block), np.nan, block + 0.0)
         digest.update(block.tobytes())

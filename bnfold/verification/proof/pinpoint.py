@@ -17,9 +17,9 @@ from bnfold.verification.difference import Difference
 from bnfold.verification.dtypes import Array, unit_roundoff, wide
 from bnfold.verification.operators.node import EvaluationError
 from bnfold.verification.operators.table import row_of
-from bnfold.verification.proof.comparing import Finding, Place
 from bnfold.verification.proof.computing import value_of, weights_of
 from bnfold.verification.proof.cone import Cone
+from bnfold.verification.proof.finding import Finding, Place
 from bnfold.verification.proof.matching import same_bits
 from bnfold.verification.proof.proportion import Excess
 from bnfold.verification.proof.scopes import Scope

@@ -36,11 +36,12 @@ from bnfold.frozen import frozen
 from bnfold.verification.dtypes import unit_roundoff
 from bnfold.verification.operators.demands import Shape
 from bnfold.verification.operators.node import EvaluationError, UnsupportedError
-from bnfold.verification.proof.comparing import Finding, MixedError, Pair
+from bnfold.verification.proof.comparing import MixedError, Pair
 from bnfold.verification.proof.computing import weights_of
 from bnfold.verification.proof.cone import Cone
 from bnfold.verification.proof.demands import demanded, merged
 from bnfold.verification.proof.facts import Cast, casts, check_provable, scales
+from bnfold.verification.proof.finding import Finding
 from bnfold.verification.proof.receptive_field import reach, steps, tells_apart
 from bnfold.verification.proof.samples import ALL, PAIR, VOLUME, Sizes, channel_hints, trials
 from bnfold.verification.proof.scaling import NOTHING_MULTIPLIED, Multiplied

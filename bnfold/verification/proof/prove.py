@@ -17,9 +17,9 @@ from bnfold.region import Region, ScopePath
 from bnfold.verification.difference import Difference
 from bnfold.verification.operators.demands import Shape
 from bnfold.verification.options import VerifyOptions
-from bnfold.verification.proof.comparing import Finding
 from bnfold.verification.proof.cone import Cone, cut
 from bnfold.verification.proof.facts import linear_depth
+from bnfold.verification.proof.finding import Finding
 from bnfold.verification.proof.identity import Key
 from bnfold.verification.proof.interface import (
     has_free_lengths,

@@ -16,9 +16,9 @@ from bnfold.region import Region, ScopePath
 from bnfold.verification.operators.demands import Shape
 from bnfold.verification.operators.node import EvaluationError
 from bnfold.verification.operators.table import row_of
-from bnfold.verification.proof.comparing import Finding
 from bnfold.verification.proof.cone import Cone, cut
 from bnfold.verification.proof.facts import is_straight, linear_depth
+from bnfold.verification.proof.finding import Finding
 from bnfold.verification.proof.matching import Matcher, Numbered
 from bnfold.verification.proof.pinpoint import Failure
 from bnfold.verification.proof.probe import probe

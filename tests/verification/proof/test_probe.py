@@ -13,10 +13,10 @@ from onnx import TensorProto, helper, numpy_helper
 import bnfold
 from bnfold.files.opened import from_proto
 from bnfold.verification.operators.node import EvaluationError
-from bnfold.verification.proof.comparing import Finding
 from bnfold.verification.proof.computing import Weights, lifted
 from bnfold.verification.proof.cone import cut
 from bnfold.verification.proof.facts import linear_depth
+from bnfold.verification.proof.finding import Finding
 from bnfold.verification.proof.probe import probe
 from bnfold.verification.proof.scopes import graph_scope
 
