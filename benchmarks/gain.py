@@ -89,7 +89,7 @@ def _timing(timing: Mapping[str, Any] | None) -> list[str]:
     medians = [side["median"] for side in sides]
     claim = timing["verdict"]
     if claim != "no difference":
-        claim = f"{abs(1 - medians[1] / medians[0]):.0%} {claim}"
+        claim = f"{abs(1 - medians[1] / medians[0]):.0%} {'less' if claim == 'faster' else 'more'}"
     return [_pair([round(1e3 * m, 3) for m in medians]) + " ms", f"± {spread(timing):.0%}", claim]
 
 

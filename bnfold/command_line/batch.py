@@ -11,7 +11,14 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from bnfold.command_line.pipes import STDIN, spoken, spooled
-from bnfold.command_line.sources import PIPE, Request, Sources, find_targets, for_pipes
+from bnfold.command_line.sources import (
+    PIPE,
+    Request,
+    Sources,
+    find_targets,
+    for_pipes,
+    make_folders,
+)
 from bnfold.errors import RequestError
 from bnfold.files.scratch import scratch_folder
 from bnfold.frozen import slotted
@@ -58,6 +65,7 @@ def run_all(
     """
     request = for_pipes(sources, request)
     targets = find_targets(sources, request)
+    make_folders(targets, request)
     work = [
         Task(path, target, request.how, skip_existing=skip_existing)
         for path, target in zip(sources.paths, targets, strict=True)
@@ -98,7 +106,7 @@ class _Pace:
 
     def __str__(self) -> str:
         told = f"{self.done} of {self.total} models done"
-        if not self.done:
+        if self.done in (0, self.total):
             return told
         left = (monotonic() - self.began) / self.done * (self.total - self.done)
         return f"{told}, about {left:.0f} s left"

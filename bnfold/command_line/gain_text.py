@@ -36,7 +36,8 @@ def _times(timing: "Timing") -> str:
     unit, factor = ("ms", 1e3) if max(before, after) >= 1e-3 else ("µs", 1e6)  # noqa: PLR2004
     spread = max((t.high - t.low) / 2 / t.median for t in (timing.before, timing.after))
     share = abs(after - before) / before
-    claim = timing.verdict if timing.verdict == "no difference" else f"{share:.0%} {timing.verdict}"
+    claims = {"faster": f"{share:.0%} less", "slower": f"{share:.0%} more"}
+    claim = claims.get(timing.verdict, timing.verdict)
     return f"{before * factor:.3g} → {after * factor:.3g} {unit} (± {spread:.0%}: {claim})"
 
 

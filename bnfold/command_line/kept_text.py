@@ -17,7 +17,9 @@ def kept_lines(kept: Sequence[KeptRecord], *, verbose: bool) -> Iterator[str]:
         yield from indented(_reasons(normalizations, verbose=verbose))
     apart = [record for record in kept if record.beside is not None]
     if apart:
-        yield f"{counted(len(apart), 'branch', 'branches')} kept apart from what they are added to:"
+        they = "it is" if len(apart) == 1 else "they are"
+        told = counted(len(apart), "branch", "branches")
+        yield f"{told} kept apart from what {they} added to:"
         yield from indented(_apart_texts(apart, verbose=verbose))
     others = [record for record in kept if not record.is_normalization and record.beside is None]
     if others and verbose:

@@ -41,5 +41,6 @@ def explain(code: str | None, *, markdown: bool) -> None:
         codes = {reason.value: reason for reason in Reason}
         word = code.lower().replace("_", "-")
         if word not in codes:
-            raise RequestError(f"{code}: no such reason{meant(word, codes)}")
+            listed = " (bnfold explain lists them)"
+            raise RequestError(f"{code}: no such reason{meant(word, codes) or listed}")
         click.echo(explanation(codes[word]))

@@ -265,7 +265,7 @@ def _chosen(sources: Sources, request: Request) -> list[Path | None]:
 
 
 def _within(directory: Path, sources: Sources, request: Request) -> list[Path]:
-    """Return the targets in a folder; it is made, and folders of what was found in folders."""
+    """Return the targets in a folder, and in folders there of what was found in folders."""
     if url_of(directory):
         return [directory / source.place for source in sources.models]
     if directory.exists() and not directory.is_dir() and not request.how.check:
@@ -273,10 +273,19 @@ def _within(directory: Path, sources: Sources, request: Request) -> list[Path]:
     targets = [directory / source.place for source in sources.models]
     if len(set(targets)) < len(targets):
         raise RequestError("two models of the same name cannot go into one folder")
-    if not request.how.check:
-        for folder in {target.parent for target in targets}:
-            _make(folder)
     return targets
+
+
+def make_folders(targets: Sequence[Path | None], request: Request) -> None:
+    """Make the folders that `--directory` asks for, once nothing keeps the work from beginning.
+
+    Raises:
+        RequestError: One of them cannot be made.
+    """
+    if request.directory is None or request.how.check or url_of(request.directory):
+        return
+    for folder in {target.parent for target in targets if target is not None}:
+        _make(folder)
 
 
 def _make(folder: Path) -> None:

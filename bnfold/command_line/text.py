@@ -20,6 +20,7 @@ from bnfold.reports.cost import Cost
 from bnfold.reports.records import CompositeRecord, FoldRecord
 from bnfold.reports.report import Exit, Report
 from bnfold.rules.affine_nodes import NORMALIZATION
+from bnfold.units import byte_size
 
 if TYPE_CHECKING:
     from bnfold.verification import Probe, ProviderReport, Verification
@@ -158,7 +159,7 @@ def _cost_text(before: Cost, after: Cost) -> Iterator[str]:
     if before.multiply_accumulates is not None and after.multiply_accumulates is not None:
         numbers = (before.multiply_accumulates / 1e6, after.multiply_accumulates / 1e6)
         told.append("{:.4g} → {:.4g} million multiply-accumulates".format(*numbers))
-    told.append(f"{before.weight_bytes / 1e6:.4g} → {after.weight_bytes / 1e6:.4g} MB of weights")
+    told.append(f"{byte_size(before.weight_bytes)} → {byte_size(after.weight_bytes)} of weights")
     yield ", ".join(told)
 
 

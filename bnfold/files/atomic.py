@@ -51,6 +51,8 @@ def real_target(target: Path) -> Path:
         if real.is_symlink():  # Python 3.13 leaves them as they are
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
     if not real.parent.is_dir():
+        if real.parent.exists():
+            raise RequestError(f"{target}: {real.parent} is not a folder")
         raise RequestError(f"{target}: the folder {real.parent} does not exist")
     if not real.exists():
         return real

@@ -152,8 +152,8 @@ class Report(Shown):
         """Why the model was not written, in one sentence; None where nothing is wrong."""
         if self.keeps_too_many:
             remain = self.after.batch_normalizations
-            verb = "remains" if remain == 1 else "remain"
-            return f"{remain} of the batch normalizations {verb}, and {self.max_kept} may"
+            told = "normalization remains" if remain == 1 else "normalizations remain"
+            return f"{remain} batch {told}; max_kept (--max-kept) allows {self.max_kept}"
         return None if self.verification is None else _error(self.verification)
 
     def calling(self, files: Mapping[str, str]) -> "Report":

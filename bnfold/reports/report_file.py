@@ -34,7 +34,7 @@ def check_report_path(path: Path, used: Iterable[Path] = ()) -> None:
     with os_errors_as_requests(path):
         real = real_target(path)
         if not os.access(real.parent, os.W_OK):
-            raise RequestError(f"{path}: cannot be written")
+            raise RequestError(f"{path}: the folder {real.parent} is write-protected")
         for file in used:
             if os.path.realpath(file) == os.path.realpath(real) or _is_same(real, file):
                 raise RequestError(f"{path}: this file is used, a report would overwrite it")

@@ -53,6 +53,13 @@ def test_every_outcome_has_an_entry(tmp_path: Path) -> None:
     assert bad.entry.to_dict()["source"]["path"] == str(tmp_path / "missing.onnx")
 
 
+def test_when_all_are_done_no_time_is_left(tmp_path: Path) -> None:
+    steps: list[str] = []
+    sources = [write(convolution(), tmp_path / f"{name}.onnx") for name in "ab"]
+    _ = [*run_all(find_sources(sources), asked(check=True), step=steps.append)]
+    assert steps[-1] == "2 of 2 models done"
+
+
 def test_every_step_is_told(tmp_path: Path) -> None:
     steps: list[str] = []
     source = write(convolution(), tmp_path / "net.onnx")

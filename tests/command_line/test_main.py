@@ -469,6 +469,15 @@ BAD_REQUESTS = {
     "no such inputs": (["digits.onnx", "--inputs", "missing.npz"], "missing.npz"),
     "inputs of another kind": (["digits.onnx", "--inputs", "digits.onnx"], "digits.onnx"),
     "a report of another kind": (["digits.onnx", "--report", "r.txt"], ".json, .jsonl or .html"),
+    "a new folder, and no report": (["digits.onnx", "-d", "new", "--report", "r.txt"], "r.txt"),
+    "a file in place of a folder": (
+        ["digits.onnx", "-o", "kept.onnx/x.onnx"],
+        "kept.onnx/x.onnx: kept.onnx is not a folder",
+    ),
+    "an unknown reason": (
+        ["explain", "wrong"],
+        "wrong: no such reason (bnfold explain lists them)",
+    ),
     "a report over a model": (["digits.onnx", "--report", "kept.onnx"], ".json, .jsonl or .html"),
     "no folder for the report": (["digits.onnx", "--report", "nowhere/r.json"], "nowhere"),
     "an unknown option": (["digits.onnx", "--fast"], "--fast"),
@@ -534,7 +543,7 @@ def test_a_gate_for_what_remains(tmp_path: Path) -> None:
         assert not (tmp_path / "kept.folded.onnx").exists()
     done = run("kept.onnx", "--max-kept", "3", "--report", "r.json", cwd=tmp_path)
     assert done.code == 5
-    assert "4 of the batch normalizations remain, and 3 may" in done.err
+    assert "4 batch normalizations remain; max_kept (--max-kept) allows 3" in done.err
     assert "4 batch normalizations kept:" in done.err
     assert json.loads((tmp_path / "r.json").read_text())["max_kept"] == 3
     assert run("kept.onnx", "--max-kept", "4", "-q", cwd=tmp_path).code == 0

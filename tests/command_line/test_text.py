@@ -16,6 +16,7 @@ from bnfold.reports.report import Report
 from bnfold.verification import Probe, ProviderReport, Structure, Verdict, Verification
 from bnfold.verification.comparison import OutputComparison, OutputVerdict
 from bnfold.verification.difference import Difference
+from bnfold.verification.gain import Executed, Times, Timing
 from bnfold.verification.verdict import ProbeVerdict, ProviderState
 
 BN = NodeRecord("BatchNormalization", "bn", "y")
@@ -144,6 +145,16 @@ def test_kept_nodes_are_told_once_for_each_kind_of_reason() -> None:
     assert "    Mul 'm'" in verbose
 
 
+@pytest.mark.parametrize(
+    ("number", "told"),
+    [(1, "1 branch kept apart from what it is"), (2, "2 branches kept apart from what they are")],
+)
+def test_branches_that_stay_apart(number: int, told: str) -> None:
+    why = ObstacleRecord("other-geometry", "Transpose 't'", "it reads otherwise")
+    branch = KeptRecord((CONV,), why, None, why)
+    assert f"  {told} added to:" in lines(replace(REPORT, kept=(branch,) * number))
+
+
 def test_an_export_in_training_mode_is_a_warning() -> None:
     training = KeptRecord((BN,), ObstacleRecord("training-mode", "", "it trains"), None)
     report = replace(REPORT, folds=(), kept=(training, training))
@@ -242,6 +253,17 @@ def test_outputs(changes: dict[str, object], text: str) -> None:
     output = replace(OUTPUT, **changes)  # type: ignore[arg-type]
     found = replace(FOUND, providers=(replace(CPU, outputs=(output,)),))
     assert found_lines(found)[-1] == f"  cpu: {text}"
+
+
+@pytest.mark.parametrize(
+    ("after", "told"),
+    [(4e-3, "in 10 → 4 ms (± 0%: 60% less)"), (15e-3, "in 10 → 15 ms (± 0%: 50% more)")],
+)
+def test_the_time_of_a_run_is_less_or_more(after: float, told: str) -> None:
+    timing = Timing(9, Times(0.01, 0.01, 0.01), Times(after, after, after))
+    executed = Executed("ORT_DISABLE_ALL", {"Conv": 2}, {"Conv": 1}, timing)
+    found = replace(FOUND, providers=(replace(CPU, executed=(executed,)),))
+    assert found_lines(found)[-1] == f"  cpu: 2 → 1 nodes executed {told}"
 
 
 def test_a_second_run_is_no_second_output() -> None:
