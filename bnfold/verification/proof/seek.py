@@ -238,7 +238,12 @@ class Seeker:
                 self.broken[name] = self.unscaled[path, name]
                 self.suspects.append(name)
         found = {name: place for place, name in enumerate(self.sought)}
-        self.suspects.sort(key=lambda name: found.get(name, 0))
+        multiples = {name for _, name in self.scaled}
+        wrong = {*self.suspects} - multiples
+        # A multiple that leads to nothing that is wrong may be right itself, and only seem not to
+        # be taken back because it ends where something else is wrong.
+        last = {n for n in {*self.suspects} & multiples if not self.broken[n].downstream() & wrong}
+        self.suspects.sort(key=lambda name: (name in last, found.get(name, 0)))
 
     def _follows_multiplied(self, new: Numbered, name: str) -> bool:
         """Tell whether a tensor is what becomes of a multiplied one, so that this one is to blame.

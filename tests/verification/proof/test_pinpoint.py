@@ -5,10 +5,12 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from blocks import Net
 from handfold import Builder, fold, network
 from onnx import numpy_helper
 from proving import clone, proved
 
+import bnfold
 from bnfold.verification.difference import Difference
 
 
@@ -245,3 +247,20 @@ def test_a_weight_that_hides_in_a_sum_is_named_with_its_channel(
     assert (found.tensor, found.weights, found.channel) == ("y", ("c.W",), 2)
     assert "a weight for channel 2 is not the original's times its channel's factor" in found.how
     assert "because of 'c.W'" in found.how
+
+
+def test_right_folds_beside_a_wrong_weight_are_not_accused(tmp_path: Path) -> None:
+    """Heads that were scaled inside keep their tensors' names, and what they end in is wrong."""
+    net = Net(size=9)
+    trunk, heads = net.feed(), []
+    for _ in range(2):
+        trunk = net.op("Relu", net.bn(net.conv(trunk)))
+        heads.append(net.op("Transpose", net.conv(trunk, bias=True), perm=[0, 2, 3, 1]))
+    scale = net.number(np.asarray(0.1))
+    net.output(net.op("Mul", net.op("Concat", *heads, axis=1), scale))
+    model = net.model()
+    folded = bnfold.fold(model).model
+    convolutions = [made for made in folded.graph.node if made.op_type == "Conv"]
+    weight = convolutions[2].input[1]  # behind the first head
+    wrong = differences(tmp_path, model, changed(folded, weight, (3, 1, 0, 0), 1.01))
+    assert [(found.weights, found.channel) for found in wrong] == [((weight,), 3)]
