@@ -280,13 +280,13 @@ def _provider_lines(provider: "ProviderReport", reason: str) -> Iterator[str]:
     if worst is None:
         yield from _state(provider)
         return
-    if worst.verdict == "differs" and f"output {worst.name!r} {worst.numbers()}" in reason:
+    if worst.verdict == "differs" and f"output {worst.called} {worst.numbers()}" in reason:
         return
     names = {output.name for output in provider.outputs}
     again = {n for n in names for one in names if n != one and n.startswith(f"{one} for ")}
     number = len(names - again)  # the second run, at other sizes, is of the same outputs
     which = f"of {number} outputs, " if number > 1 else ""
-    yield f"{provider.name}: {which}{worst.name!r} {worst.numbers()}{_remarks(worst)}"
+    yield f"{provider.name}: {which}{worst.called} {worst.numbers()}{_remarks(worst)}"
 
 
 def _provider_details(provider: "ProviderReport") -> Iterator[str]:
@@ -297,7 +297,7 @@ def _provider_details(provider: "ProviderReport") -> Iterator[str]:
         yield f"{provider.name}: ran" + (f" (nodes: {nodes})" if nodes else "")
     for output in provider.outputs:
         at = output.level.removeprefix("ORT_")
-        yield f"{INDENT}{output.name!r} at {at} {output.numbers()}{_remarks(output)}"
+        yield f"{INDENT}{output.called} at {at} {output.numbers()}{_remarks(output)}"
 
 
 def _state(provider: "ProviderReport") -> Iterator[str]:

@@ -139,7 +139,9 @@ def delimited_fields(source: Bytes, start: int, end: int) -> Iterator[Field]:
         begin = after + base
         stop = begin + (value if wire == DELIMITED else _FIXED.get(wire, 0))
         if stop > end:
-            raise MalformedError(f"the field at byte {start} is longer than what holds it")
+            cut = stop > source.size
+            around = "the file, which may be cut off" if cut else "what holds it"
+            raise MalformedError(f"the field at byte {start} is longer than {around}")
         if wire > FIXED32 or not tag >> 3:
             raise MalformedError(f"the byte at {start} begins no field")
         groups += (wire == GROUP) - (wire == END_GROUP)

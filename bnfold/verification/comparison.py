@@ -1,6 +1,7 @@
 """An output of both models, compared: the value that reports are made of."""
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
@@ -13,6 +14,8 @@ from bnfold.verification.dtypes import Array
 
 Outputs = Mapping[str, Array]
 
+_SECOND_RUN = re.compile(r"(.+) (for .+ \[[\d, ]*\])", re.DOTALL)
+"""The name of an output of a second run, at other sizes, and which input it was run for."""
 _EXACT = 100
 """A ratio from here on is written with all its digits."""
 
@@ -30,7 +33,8 @@ class OutputComparison(Plain):
     """One output of both models, compared; see `compare` for the definitions.
 
     Attributes:
-        name: The output's name; an element of a sequence is `name[i]`.
+        name: The output's name; an element of a sequence is `name[i]`. Of a second run, at other
+            sizes, it is followed by an input and its shape there: `name for x [2, 3]`.
         level: ONNX Runtime's optimization level that both models ran at.
         verdict: The conclusion.
         difference: The largest |candidate − original|; infinite where they are not comparable.
@@ -52,6 +56,12 @@ class OutputComparison(Plain):
     size: int
     no_evidence: int = 0
     note: str = ""
+
+    @property
+    def called(self) -> str:
+        """Its name in quotes, and behind it for which input, where that was a second run."""
+        second = _SECOND_RUN.fullmatch(self.name)
+        return f"{second[1]!r} {second[2]}" if second else repr(self.name)
 
     @property
     def ratio(self) -> float:

@@ -148,7 +148,7 @@ def _differs(report: ProviderReport) -> str:
     worst = report.worst
     if worst is None:
         return "nothing could be compared"
-    what = f"output {worst.name!r} {worst.numbers()} at {worst.level}"
+    what = f"output {worst.called} {worst.numbers()} at {worst.level}"
     return f"{what} ({worst.note})" if worst.note else what
 
 
@@ -177,7 +177,7 @@ def _end_to_end(ran: Sequence[ProviderReport]) -> str:
     for report in ran:
         worst = report.worst
         if worst is not None:
-            parts.append(f"on {report.name} output {worst.name!r} {worst.numbers()}")
+            parts.append(f"on {report.name} output {worst.called} {worst.numbers()}")
     return "; ".join(parts)
 
 
@@ -186,7 +186,7 @@ def _why_not(providers: Sequence[ProviderReport]) -> str:
         worst = report.worst
         if worst is not None and worst.verdict is not OutputVerdict.AGREES:
             noise = f" (noise {worst.noise:.2g} of {worst.magnitude:.2g})" if worst.noise else ""
-            return f"on {report.name}, output {worst.name!r}: {worst.note}{noise}"
+            return f"on {report.name}, output {worst.called}: {worst.note}{noise}"
     reasons = [f"{report.name}: {report.state} ({report.reason})" for report in providers
                if report.reason]  # fmt: skip
     return "; ".join(reasons) or "nothing ran"

@@ -270,6 +270,8 @@ def test_a_second_run_is_no_second_output() -> None:
     again = replace(OUTPUT, name=f"{OUTPUT.name} for x [2, 3]")
     found = replace(FOUND, providers=(replace(CPU, outputs=(OUTPUT, again)),))
     assert "outputs" not in found_lines(found)[-1]
+    told = [line.split(" at ")[0] for line in found_lines(found, verbose=True)[-2:]]
+    assert told == ["    'y'", "    'y' for x [2, 3]"]
     other = replace(OUTPUT, name="other")
     found = replace(FOUND, providers=(replace(CPU, outputs=(OUTPUT, again, other)),))
     assert "of 2 outputs" in found_lines(found)[-1]

@@ -76,6 +76,15 @@ def test_what_is_cut_short_is_refused_wherever_protobuf_refuses_it() -> None:
         onnx.ModelProto.FromString(data[:at])  # cut between two fields, it is a message again
 
 
+def test_of_a_file_that_is_cut_short_that_is_said() -> None:
+    data = model([tensor("w", 40)]).SerializeToString()
+    with pytest.raises(MalformedError, match="longer than the file, which may be cut off"):
+        Walk(MemoryStore(data[:-10]), lambda *_: True, lambda *_: ()).edits()
+    outer = key(7, 3) + key(1, 5) + b"a" + key(14, 1) + b"aa"  # what is too long is within another
+    with pytest.raises(MalformedError, match="longer than what holds it"):
+        Walk(MemoryStore(outer), lambda *_: True, lambda *_: ()).edits()
+
+
 @given(st.binary(max_size=64))
 def test_garbage_is_refused_or_walked_but_nothing_else(data: bytes) -> None:
     with contextlib.suppress(MalformedError):
