@@ -222,7 +222,7 @@ def require_explainable(sources: Sources, request: Request) -> None:
     if request.how.explain is None:
         return
     if not request.how.check:
-        raise RequestError("--explain needs --check: it says what would be tried, and writes no model")
+        raise RequestError("--explain needs --check: it tells what was tried, and writes no model")
     if len(sources.models) > 1:
         raise RequestError(f"--explain takes one model, not {len(sources.models)}")
 

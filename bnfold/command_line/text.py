@@ -286,7 +286,9 @@ def _provider_lines(provider: "ProviderReport", reason: str) -> Iterator[str]:
     again = {n for n in names for one in names if n != one and n.startswith(f"{one} for ")}
     number = len(names - again)  # the second run, at other sizes, is of the same outputs
     which = f"of {number} outputs, " if number > 1 else ""
-    yield f"{provider.name}: {which}{worst.called} {worst.numbers()}{_remarks(worst)}"
+    beside = worst.level.partition(" against ")
+    told = f"{worst.called}{beside[1]}{beside[2]}".rstrip()
+    yield f"{provider.name}: {which}{told} {worst.numbers()}{_remarks(worst)}"
 
 
 def _provider_details(provider: "ProviderReport") -> Iterator[str]:

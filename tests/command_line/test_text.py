@@ -235,6 +235,13 @@ def test_providers_that_did_not_run() -> None:
     ("changes", "text"),
     [
         ({"difference": 0.0}, "'y' is the same to the last bit"),
+        (
+            {"level": "ORT_DISABLE_ALL against float64"},
+            (
+                "'y' against float64 differs by 5.0e-07 of its magnitude, "
+                "2 × what the original differs by"
+            ),
+        ),
         ({"noise": 0.0}, "'y' differs by 5.0e-07 of its magnitude, 0.12 of what is allowed"),
         (
             {"magnitude": 0.0, "note": "3 of 100 values differ"},
