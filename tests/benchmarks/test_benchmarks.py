@@ -128,7 +128,9 @@ def test_graphs() -> None:
 def test_verify_cost(tmp_path: Path) -> None:
     model = ROOT / "models" / "perceptron.onnx"
     printed = run("verify_cost.py", model, "--rounds", "1", "--folder", tmp_path)
-    assert cells(printed, "perceptron.onnx")[-1] in ("met", "missed")
+    head, row = cells(printed, "network"), cells(printed, "perceptron.onnx")
+    assert len(row) == len(head)
+    assert dict(zip(head, row, strict=True))["target"] in ("met", "missed")
 
 
 def test_peers() -> None:

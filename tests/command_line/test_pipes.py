@@ -44,6 +44,7 @@ def test_a_file_may_be_called_so(tmp_path: Path) -> None:
 
 
 def test_urls_are_named_as_they_are_typed(tmp_path: Path) -> None:
+    pytest.importorskip("fsspec", reason="needs fsspec: bnfold[remote]")
     url = f"file://{model_in(tmp_path)}"
     other = f"file://{model_in(tmp_path, 'kept')}"
     result = run_here("verify", url, other, "-q", cwd=tmp_path)
