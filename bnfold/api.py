@@ -15,6 +15,7 @@ from bnfold.errors import ModelError, RequestError
 from bnfold.files import OpenedModel, copy_model, open_model, stage, tidy
 from bnfold.files.given import Given, as_file, model_or_path
 from bnfold.files.objects import upload
+from bnfold.files.readers import data_files, readers
 from bnfold.files.remote import called, url_of
 from bnfold.files.remote_models import Place, fetch_whole, local_copy, temporary_folder
 from bnfold.files.scratch import scratch_folder
@@ -330,6 +331,8 @@ class _Job:
     estimate: "Estimate | None" = None
     began: float = field(default_factory=monotonic)
     verifying: float | None = None
+    stood: set[str] = field(default_factory=set)
+    """Where the data files of the model lie that stood at the target."""
 
     def check(self) -> Report:
         """Return what would be folded; write nothing."""
@@ -354,6 +357,7 @@ class _Job:
     def fold(self) -> Report:
         """Fold, save, verify, publish."""
         self.step("opening")
+        self.stood = data_files(self.target) if self.target != self.source else set()
         with (
             open_model(self.source) as source,
             self._basis(source) as (basis, path),
@@ -508,8 +512,10 @@ class _Job:
         return weight_records(decision.graph, decision.plan, decision.rewritten)
 
     def _left_files(self, opened: OpenedModel, target: FileRecord) -> tuple[str, ...]:
-        """Return the data files of a model replaced in place that it no longer refers to."""
-        if self.target != self.source or not opened.locations:
-            return ()
-        left = sorted(set(opened.locations).difference(f.location for f in target.data_files))
-        return tuple(location for location in left if (self.source.parent / location).exists())
+        """Return the data files of the model that was replaced which no model around reads."""
+        stood = set(opened.locations) if self.target == self.source else self.stood
+        left = sorted(stood.difference(file.location for file in target.data_files))
+        return tuple(location for location in left if self._is_left(self.target.parent / location))
+
+    def _is_left(self, data: Path) -> bool:
+        return data.exists() and next(readers(data, but=self.target), None) is None

@@ -206,6 +206,19 @@ def test_a_data_file_that_is_left_is_told(tmp_path: Path, location: str) -> None
     assert bnfold.fold_file(source, tmp_path / "other.onnx").left_files == ()
 
 
+def test_a_data_file_that_an_earlier_run_wrote_is_told(tmp_path: Path) -> None:
+    source = write(convolution(channels=512), tmp_path / "net.onnx")
+    target = tmp_path / "out.onnx"
+    assert bnfold.fold_file(source, target, external_data=True).left_files == ()
+    assert bnfold.fold_file(source, target, external_data=True).left_files == (), "it is new"
+    assert bnfold.fold_file(source, target).left_files == ("out.onnx.data",)
+    assert bnfold.fold_file(source, target).left_files == (), "it was told"
+    other = tmp_path / "other.onnx"
+    bnfold.fold_file(source, other, external_data=True)
+    bnfold.fold_file(other, target, share_data=True)
+    assert bnfold.fold_file(source, target).left_files == (), "other.onnx needs its data"
+
+
 def test_a_path_is_no_model() -> None:
     with pytest.raises(TypeError, match="not str; fold_file takes a path"):
         bnfold.fold("net.onnx")  # type: ignore[arg-type]

@@ -10,6 +10,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final
 
+from onnx import ModelProto
+
 from bnfold.errors import ModelError
 from bnfold.files.references import Reference, is_external
 from bnfold.files.skeleton import read_skeleton
@@ -39,11 +41,24 @@ def reads(model: Path, data: Path) -> bool:
                 if model.suffix.lower() not in _SUFFIXES:
                     return False
                 return _mentions(store, os.fsencode(data.name))
-        references = [Reference.of(tensor) for tensor in tensors(skeleton) if is_external(tensor)]
-        locations = {found.location for found in references if not found.private}
+        locations = _locations(skeleton)
         return any((model.parent / location).resolve() == data.resolve() for location in locations)
     except (ModelError, OSError, RuntimeError, ValueError):
         return False  # what is no sane model is read by nobody
+
+
+def data_files(model: Path) -> set[str]:
+    """Return the locations of the data files of a model; none of what is no model or not there."""
+    try:
+        with closing(FileStore(model, open_regular(model))) as store:
+            return _locations(read_skeleton(store))
+    except (ModelError, OSError, RuntimeError, ValueError):
+        return set()
+
+
+def _locations(skeleton: ModelProto) -> set[str]:
+    references = [Reference.of(tensor) for tensor in tensors(skeleton) if is_external(tensor)]
+    return {found.location for found in references if not found.private}
 
 
 def readers(data: Path, *, but: Path) -> Iterator[Path]:

@@ -83,8 +83,7 @@ class Report(Shown):
         notes: Sentences about everything else that had to change.
         adds: How many nodes became an Add, or are followed by an Add that was not there before.
         inlined: The local functions that were inlined because a fold goes across their boundary.
-        left_files: The data files that a model read before it was replaced in place, and does not
-            read any more.
+        left_files: The data files of the model that stood at the target, which nobody reads now.
         verification: What the verification found; None where there was none.
         checked_only: Whether only a check was asked for.
         statistics: The statistics that were estimated from data before folding; None without data.
