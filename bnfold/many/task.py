@@ -140,4 +140,5 @@ def _made(task: Task, step: Callable[[str], None]) -> Outcome:
     report = fold_with(task.source, task.target, task.how, step)
     if making is not None and report.written:
         making.note(report, marks)
-    return Outcome(task.source, report.exit_code, report)
+    wrong = f"{report.source.path}: {report.error}" if report.error else ""  # found by a check
+    return Outcome(task.source, report.exit_code, report, wrong)

@@ -540,6 +540,8 @@ def test_a_gate_for_what_remains(tmp_path: Path) -> None:
     for words in (["-q"], ["--check"], ["--check", "-q"]):
         done = run("kept.onnx", "--max-kept", "3", *words, cwd=tmp_path)
         assert done.code == 5
+        told = "bnfold: kept.onnx: 4 batch normalizations remain; max_kept (--max-kept) allows 3"
+        assert done.err.splitlines()[0] == told
         assert not (tmp_path / "kept.folded.onnx").exists()
     done = run("kept.onnx", "--max-kept", "3", "--report", "r.json", cwd=tmp_path)
     assert done.code == 5
