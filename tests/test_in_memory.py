@@ -364,7 +364,9 @@ def test_nothing_is_left_of_arrays_when_the_process_is_killed(scratch: Path) -> 
         env={**ENVIRONMENT, "TMPDIR": str(scratch)}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == -signal.SIGKILL, done.stderr
-    assert done.stdout.startswith("bnfold-")
+    there = set(done.stdout.split()) - {".ses"}  # ONNX Runtime's own, which comes and goes
+    assert there
+    assert all(name.startswith("bnfold-") for name in there)
     until = time.monotonic() + 60
     while list(scratch.glob("bnfold-*")) and time.monotonic() < until:
         time.sleep(0.05)
