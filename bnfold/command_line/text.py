@@ -99,7 +99,7 @@ def summary(outcomes: Sequence[Brief]) -> str:
         "can be folded": sum(each.exit_code is Exit.FOLDABLE for each in outcomes),
         "written": sum(each.written for each in outcomes),
         "there already": sum(each.existing and not each.written for each in outcomes),
-        "as before": sum(
+        "with nothing to fold": sum(
             each.exit_code is Exit.DONE and not each.written and not each.existing
             for each in outcomes
         ),

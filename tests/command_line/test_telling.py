@@ -53,3 +53,14 @@ def test_models_in_training_mode_are_named_as_a_warning(
     line, *_, warning, _ = capsys.readouterr().out.splitlines()
     assert "training mode" in line
     assert warning.startswith("warning: in training mode: zoo/a_network")
+
+
+def test_what_has_nothing_to_fold_is_counted_as_such(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], report: Report
+) -> None:
+    outcome = told(monkeypatch, report, None)
+    several = Telling(NAMES, quiet=False, verbose=False, check=True, to_stderr=False)
+    idle = replace(outcome, exit_code=Exit.DONE)
+    several.sum_up([Brief.of(outcome), Brief.of(idle)], 0)
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == "2 models: 1 can be folded, 1 with nothing to fold"
