@@ -17,7 +17,7 @@ CPU = VerifyOptions(("cpu",), time=0)
 LEFT: dict[str, tuple[Callable[[str], Path], int, int]] = {
     "light_resnet50.onnx": (realmodels.light, 53, 0),
     "light_inception_v2.onnx": (realmodels.light, 69, 0),
-    "light_densenet121.onnx": (realmodels.light, 121, 0),
+    "light_densenet121.onnx": (realmodels.light, 121, 7),
     "light_shufflenet.onnx": (realmodels.light, 49, 0),
     "deeplab_nchw.onnx": (realmodels.others, 54, 0),
     "ultraface_rfb_320.onnx": (realmodels.others, 35, 0),

@@ -196,3 +196,21 @@ def test_a_scale_passes_so_many_adds_that_planning_stays_linear(
         y = Sigmoid (s)""")
     left = ["Conv", "Relu", *["Add", "Relu"] * adds, *["Mul"] * stays, "Sigmoid"]
     _check(model, " ".join(left), tmp_path)
+
+
+def test_one_normalization_is_not_taken_apart_for_an_add(tmp_path: Path) -> None:
+    """ONNX Runtime runs a normalization in its blocked layout, and an Add of channels does not."""
+    body = """
+        k = Conv (x, kernel)
+        n = BatchNormalization (k, g, beta, e, v)
+        m = Mul (n, rows)
+        s = Add (m, more_rows)
+        r = Relu (s)
+        c = Conv (r, behind)
+        o = Tanh (k)
+        t = Concat <axis = 1> (c, o)
+        y = Relu (t)
+    """
+    model = _model(body, made="1, 10, 5")
+    folding = _check(model, "Conv BatchNormalization Relu Conv Tanh Concat Relu", tmp_path)
+    assert folding.after.batch_normalizations == 1

@@ -239,7 +239,13 @@ class Planner:
             yield Way(How.OUTPUT, whole, partial(Search.sink_scale, run=run), is_scale=True)
         for start in (0, *parts):
             yield Way(How.INPUT, (start, size), partial(Search.hoist, run=run, start=start))
-        if parts and not run.suffix(size - 1).has_scale and run.total.has_scale:
+        if (
+            parts
+            and not run.suffix(size - 1).has_scale
+            and nodes_needed(self._graph, run.nodes, run.total) > 1
+        ):
+            # One normalization is no more than the Add that would be left, and runtimes know better
+            # what to do with it: ONNX Runtime keeps no Add of channels in its blocked layout.
             yield Way(How.INPUT, whole, partial(Search.hoist_scale, run=run), is_scale=True)
 
     def _check_gain(self, proposal: Proposal) -> None:
