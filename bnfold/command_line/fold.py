@@ -26,31 +26,23 @@ from bnfold.errors import RequestError
 from bnfold.processes.signals import interrupts_held_back
 from bnfold.version import __version__
 
-_CODES = "\n".join(f"  {code}  {says}" for code, says in EXIT_CODES.items())
 _FURTHER = {
-    "verify ORIGINAL CANDIDATE": "do two models compute the same?",
-    "ops": "the operators that bnfold knows",
-    "explain CODE": "what a reason means, and what to do",
-    "completion SHELL": "completion for bash, zsh and fish",
+    "bnfold verify ORIGINAL CANDIDATE": "Do two models compute the same?",
+    "bnfold ops": "The operators that bnfold knows.",
+    "bnfold explain CODE": "What a reason means, and what to do.",
+    "bnfold completion SHELL": "Completion for bash, zsh and fish.",
 }
-_COMMANDS = "\n".join(f"  bnfold {words:<26}  {says}" for words, says in _FURTHER.items())
-_EPILOG = f"""\b
-Further commands:
-{_COMMANDS}
-
-\b
-Exit codes:
-{_CODES}
-
-On 1 to 5 the model is not written. Of several models the highest code counts.
-"""
 
 
 @click.command(
     name="bnfold",
     cls=Command,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 96},
-    epilog=_EPILOG,
+    lists={
+        "Further commands": _FURTHER,
+        "Exit codes": {str(code): says for code, says in EXIT_CODES.items()},
+    },
+    epilog="On 1 to 5 the model is not written. Of several models the highest code counts.",
 )
 @click.argument("models", nargs=-1, required=True, metavar="MODEL...", type=PathType(or_pipe=True))
 @click.option(
@@ -280,6 +272,6 @@ def _check_names(models: Sequence[Path]) -> None:
     if not word.isalpha() or models[0].exists():
         return
     hint = f"; is '{_HABITS[word]}' meant?" if word in _HABITS else ""
-    hint = hint or meant(word, [words.split()[0] for words in _FURTHER], "bnfold ")
+    hint = hint or meant(word, [words.split()[1] for words in _FURTHER], "bnfold ")
     if hint:
         raise RequestError(f"{word}: no such file{hint}")

@@ -77,7 +77,20 @@ _NARROWEST = 20
 
 
 class Command(click.Command):
-    """A command whose help lists the options by what they are about, and exit codes one a line."""
+    """A command whose help lists the options by what they are about, and then what else there is.
+
+    Args:
+        lists: What else: by its title, terms and what they mean.
+    """
+
+    def __init__(
+        self,
+        *args: Any,  # noqa: ANN401 - click's own
+        lists: Mapping[str, Mapping[str, str]] | None = None,
+        **settings: Any,  # noqa: ANN401
+    ) -> None:
+        super().__init__(*args, **settings)
+        self.lists = lists or {}
 
     def get_help(self, ctx: click.Context) -> str:
         """Return the help as wide as the terminal is; click's own is never below 50 columns."""
@@ -93,8 +106,20 @@ class Command(click.Command):
             records = [listed[name].get_help_record(ctx) for name in names if name in listed]
             rows = [record for record in records if record is not None]
             if rows:
-                with formatter.section(title):
-                    formatter.write_dl(rows, col_max=30 if formatter.width >= _NARROW else 6)
+                _write_list(formatter, title, rows)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the further lists, and the words at the end."""
+        for title, meanings in self.lists.items():
+            _write_list(formatter, title, [*meanings.items()])
+        super().format_epilog(ctx, formatter)
+
+
+def _write_list(
+    formatter: click.HelpFormatter, title: str, rows: Sequence[tuple[str, str]]
+) -> None:
+    with formatter.section(title):
+        formatter.write_dl(rows, col_max=36 if formatter.width >= _NARROW else 6)
 
 
 class PathType(click.Path):
