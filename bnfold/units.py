@@ -1,4 +1,4 @@
-"""Sizes as people write them."""
+"""Sizes and counts as people write them."""
 
 import math
 
@@ -11,3 +11,8 @@ def byte_size(count: float | None) -> str:
         return ""
     power = min(int(math.log(count, 1000)), len(_UNITS) - 1) if count else 0
     return f"{count / 1000**power:.{1 if power else 0}f} {_UNITS[power]}"
+
+
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """Return a number with its noun."""
+    return f"{number} {noun if number == 1 else plural or noun + 's'}"

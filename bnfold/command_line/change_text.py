@@ -3,11 +3,11 @@
 import os
 from collections.abc import Iterator
 
-from bnfold.command_line.words import counted, indented
+from bnfold.command_line.words import indented
 from bnfold.errors import one_line
 from bnfold.reports.file_record import FileRecord
 from bnfold.reports.report import Report, Seconds
-from bnfold.units import byte_size
+from bnfold.units import byte_size, counted
 
 _SHORT = 6
 """So many operators are listed unless all are asked for: those that changed most."""

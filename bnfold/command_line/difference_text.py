@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from bnfold.units import counted
+
 if TYPE_CHECKING:
     from bnfold.verification import Verification
 
@@ -33,7 +35,6 @@ def _around(before: Sequence[str], behind: Sequence[str], *, verbose: bool) -> I
     """Yield how many regions hold before and behind a place, with their names if all is told."""
     for names, where in ((before, "before it"), (behind, "behind it")):
         if names:
-            regions = "1 region" if len(names) == 1 else f"{len(names)} regions"
             verb = "holds" if len(names) == 1 else "hold"
             named = f" ({', '.join(names)})" if verbose else ""
-            yield f"{regions} {where} {verb}{named}"
+            yield f"{counted(len(names), 'region')} {where} {verb}{named}"

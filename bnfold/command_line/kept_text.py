@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 
-from bnfold.command_line.words import INDENT, coded, counted, indented, named
+from bnfold.command_line.words import INDENT, coded, indented, named
 from bnfold.reports.records import KeptRecord
+from bnfold.units import counted
 
 _SHORT = 6
 """So many kinds of kept nodes are listed unless all are asked for."""

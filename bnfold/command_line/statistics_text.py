@@ -4,14 +4,15 @@ from collections.abc import Iterator, Sequence
 
 from bnfold.errors import one_line
 from bnfold.statistics.estimate import Estimate, NormalizationEstimate
+from bnfold.units import counted
 
 
 def statistics_lines(estimate: Estimate, *, verbose: bool) -> Iterator[str]:
     """Tell how far the statistics moved, how sure they are, and what is doubtful."""
     found = estimate.normalizations
-    noun = "batch normalization" if len(found) == 1 else "batch normalizations"
-    batches = "1 batch" if estimate.batches == 1 else f"{estimate.batches} batches"
-    yield f"statistics of {len(found)} {noun} estimated from {batches}"
+    normalizations = counted(len(found), "batch normalization")
+    batches = counted(estimate.batches, "batch", "batches")
+    yield f"statistics of {normalizations} estimated from {batches}"
     for each in found if verbose else _most_moved(found):
         yield f"  {_moved(each)}"
     errors = [each.uncertainty.value for each in found if each.uncertainty is not None]

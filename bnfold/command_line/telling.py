@@ -11,7 +11,7 @@ from bnfold.command_line.brief import Brief
 from bnfold.command_line.foreign import printable_lines
 from bnfold.command_line.progress import Progress
 from bnfold.command_line.text import lifted, report_text, summary, taken
-from bnfold.command_line.words import counted, wrapped
+from bnfold.command_line.words import wrapped
 from bnfold.errors import BnfoldError, one_line
 from bnfold.files.remote import called
 from bnfold.frozen import frozen
@@ -19,6 +19,7 @@ from bnfold.many.outcome import Outcome
 from bnfold.reports.records import Counts
 from bnfold.reports.report import Exit, Report
 from bnfold.reports.report_file import ReportFile
+from bnfold.units import counted
 
 _WIDEST = 48
 """Characters of a name beyond which lines are not aligned any more."""

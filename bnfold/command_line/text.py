@@ -15,12 +15,12 @@ from bnfold.command_line.difference_text import difference_lines
 from bnfold.command_line.foreign import made_printable
 from bnfold.command_line.gain_text import gain_lines
 from bnfold.command_line.kept_text import kept_lines
-from bnfold.command_line.words import INDENT, counted, indented, named, wrapped
+from bnfold.command_line.words import INDENT, indented, named, wrapped
 from bnfold.reports.cost import Cost
 from bnfold.reports.records import CompositeRecord, FoldRecord
 from bnfold.reports.report import Exit, Report
 from bnfold.rules.affine_nodes import NORMALIZATION
-from bnfold.units import byte_size
+from bnfold.units import byte_size, counted
 
 if TYPE_CHECKING:
     from bnfold.verification import Probe, ProviderReport, Verification

@@ -1,4 +1,4 @@
-"""Helpers for the texts on a terminal: wrapping lines, naming nodes, counting nouns."""
+"""Helpers for the texts on a terminal: wrapping lines, naming nodes."""
 
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
@@ -45,11 +45,6 @@ def _coloured(parts: Iterable[str], line: str) -> Iterator[str]:
 def indented(lines: Iterable[str]) -> Iterator[str]:
     """Yield lines, each a step further to the right."""
     return (INDENT + line for line in lines)
-
-
-def counted(number: int, noun: str, plural: str | None = None) -> str:
-    """Return a number with its noun."""
-    return f"{number} {noun if number == 1 else plural or noun + 's'}"
 
 
 def named(nodes: Sequence[NodeRecord], between: str = ", ") -> str:

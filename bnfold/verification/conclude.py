@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from bnfold.units import counted
 from bnfold.verification.comparison import OutputComparison, OutputVerdict
 from bnfold.verification.options import VerifyOptions
 from bnfold.verification.proof.prove import Proof
@@ -159,8 +160,8 @@ def _by_the_files(proof: Proof) -> str:
     if not probed:
         return "the models are the same"
     worst = max(probe.fraction for probe in probed)
-    regions = "1 region is" if len(probed) == 1 else f"{len(probed)} regions are"
-    return f"{regions} within {worst:.2f} of the rounding bound and all else is identical"
+    regions, verb = counted(len(probed), "region"), "is" if len(probed) == 1 else "are"
+    return f"{regions} {verb} within {worst:.2f} of the rounding bound and all else is identical"
 
 
 def _cause(proof: Proof) -> str:

@@ -14,7 +14,6 @@ from bnfold.reports.page.entry import EntryView
 from bnfold.reports.page.numbers import (
     Data,
     breakable,
-    counted,
     decibels,
     exact,
     power,
@@ -23,7 +22,7 @@ from bnfold.reports.page.numbers import (
     short,
     with_code,
 )
-from bnfold.units import byte_size
+from bnfold.units import byte_size, counted
 
 
 def require_jinja() -> None:

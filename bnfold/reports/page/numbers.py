@@ -50,11 +50,6 @@ def decibels(value: float | None) -> str:
     return "∞" if value is None else f"{value:.1f}"
 
 
-def counted(number: int, noun: str) -> str:
-    """Return a number with its noun, in the plural where it takes that."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
 def relative(output: Data, key: str) -> float | None:
     """Return one of an output's numbers in proportion to the output; None for infinity."""
     value: float | None = output[key]

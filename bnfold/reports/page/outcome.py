@@ -3,7 +3,8 @@
 from enum import StrEnum
 
 from bnfold.frozen import frozen
-from bnfold.reports.page.numbers import Data, counted
+from bnfold.reports.page.numbers import Data
+from bnfold.units import counted
 
 
 class Tone(StrEnum):

@@ -10,6 +10,7 @@ from dataclasses import field
 import numpy as np
 
 from bnfold.frozen import frozen
+from bnfold.units import counted
 from bnfold.verification.dtypes import Array
 from bnfold.verification.proof.proportion import Excess
 from bnfold.verification.proof.scaling import Factors
@@ -106,7 +107,7 @@ class Allowed:
             if not unequal.any():
                 return Finding(0.0)
             number = int(np.count_nonzero(unequal))
-            note = "1 integer differs" if number == 1 else f"{number} integers differ"
+            note = f"{counted(number, 'integer')} {'differs' if number == 1 else 'differ'}"
             return Finding(math.inf, note, place=_place(old, new, int(np.argmax(unequal))))
         if factors is not None:
             old, magnitude = factors.of(old), factors.bound(magnitude)

@@ -4,7 +4,6 @@ import pytest
 
 from bnfold.reports.page.numbers import (
     breakable,
-    counted,
     decibels,
     power,
     scientific,
@@ -21,12 +20,11 @@ def test_numbers_are_written_as_people_do(value: float | None, text: str) -> Non
     assert scientific(value) == text
 
 
-def test_ratios_and_counts() -> None:
+def test_ratios() -> None:
     assert [short(v) for v in (0.2149, 1.0, 17.3, 18148.2, None)] == [
         "0.21", "1", "17", "18148", "∞",
     ]  # fmt: skip
     assert power(-12) == "10⁻¹²"
-    assert [counted(1, "node"), counted(2, "node")] == ["1 node", "2 nodes"]
     assert [decibels(41.23), decibels(None)] == ["41.2", "∞"]
 
 
