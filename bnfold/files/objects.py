@@ -63,8 +63,7 @@ def is_folder(url: str) -> bool | None:
 
 
 def _asked(url: str) -> Mapping[str, Any]:
-    store, name = opened_store(url)
-    with refusals(url):
+    with _store_of(url) as (store, name):
         store.invalidate_cache()
         info: Mapping[str, Any] = store.info(name)
     return info
@@ -81,8 +80,7 @@ def listed(folder: str, pattern: str) -> list[str]:
         RequestError: The store refuses.
     """
     wanted = pattern.split("/")
-    store, root = opened_store(folder)
-    with refusals(folder):
+    with _store_of(folder) as (store, root):
         names = store.find(root, maxdepth=None if "**" in wanted else len(wanted))
     within = (name.removeprefix(root).lstrip("/") for name in names)
     return sorted(name for name in within if _fits(name.split("/"), wanted))
@@ -105,8 +103,7 @@ def read_small(url: str) -> bytes:
     Raises:
         RequestError: There is none, or the store refuses.
     """
-    store, name = opened_store(url)
-    with refusals(url):
+    with _store_of(url) as (store, name):
         store.invalidate_cache()
         data: bytes = store.cat_file(name)
     return data
@@ -118,8 +115,7 @@ def write_small(url: str, data: bytes) -> None:
     Raises:
         RequestError: It cannot be written.
     """
-    store, name = opened_store(url)
-    with refusals(url):
+    with _store_of(url) as (store, name):
         store.pipe_file(name, data)
 
 
@@ -129,8 +125,7 @@ def remove(url: str) -> None:
     Raises:
         RequestError: There is none, or the store refuses.
     """
-    store, name = opened_store(url)
-    with refusals(url):
+    with _store_of(url) as (store, name):
         store.rm_file(name)
 
 
@@ -194,8 +189,7 @@ def _withdrawn(places: Iterable[str]) -> list[str]:
 
 def _put(file: Path, url: str) -> None:
     """Put a file into a store, where it appears whole if the store can do so."""
-    store, name = opened_store(url)
-    with refusals(url):
+    with _store_of(url) as (store, name):
         if url.partition(":")[0] in _WHOLE_AT_ONCE:
             store.put_file(str(file), name)
             return
@@ -239,3 +233,11 @@ def refusals(url: str) -> Iterator[None]:
         raise RequestError(f"{url}: No such file or directory") from error
     except Exception as error:
         raise RequestError(f"{url}: {first_sentence(error)}") from error
+
+
+@contextmanager
+def _store_of(url: str) -> Iterator[tuple[Any, str]]:
+    """Give the store of a URL, and how the file is called there, for requests to it."""
+    store, name = opened_store(url)
+    with refusals(url):
+        yield store, name

@@ -142,15 +142,17 @@ def test_a_scale_passes_an_add_that_has_no_room_for_it(adds: str, tmp_path: Path
     _check(model, "Conv Relu Add Relu Sigmoid", tmp_path)
 
 
-def test_a_scale_passes_an_add_downwards(tmp_path: Path) -> None:
-    model = _model(
-        """
-        h = Sigmoid (x) s = Mul (h, rows) p = Relu (s) a = Add (p, more_rows) q = Relu (a)
-        y = Conv (q, behind)""",
-        "1, 6, 5",
-        "1, 4, 5",
-    )
-    _check(model, "Sigmoid Relu Add Relu Conv", tmp_path)
+@pytest.mark.parametrize(
+    ("adds", "left"),
+    [
+        ("p = Relu (s) a = Add (p, more_rows)", "Sigmoid Relu Add Relu Conv"),
+        ("a = Add (s, more_rows)", "Sigmoid Add Relu Conv"),
+    ],
+    ids=["farther down", "right behind"],
+)
+def test_a_scale_passes_an_add_downwards(adds: str, left: str, tmp_path: Path) -> None:
+    body = f"h = Sigmoid (x) s = Mul (h, rows) {adds} q = Relu (a) y = Conv (q, behind)"
+    _check(_model(body, "1, 6, 5", "1, 4, 5"), left, tmp_path)
 
 
 def test_of_an_add_and_a_mul_the_scale_goes_up(tmp_path: Path) -> None:
@@ -162,17 +164,6 @@ def test_of_an_add_and_a_mul_the_scale_goes_up(tmp_path: Path) -> None:
     assert [node.op_type for node in fold.taken] == ["Mul"]
     (kept,) = folding.kept
     assert kept.nodes[0].op_type == "Add"
-
-
-def test_of_a_mul_and_an_add_the_scale_goes_down(tmp_path: Path) -> None:
-    model = _model(
-        """
-        h = Sigmoid (x) s = Mul (h, rows) a = Add (s, more_rows) q = Relu (a)
-        y = Conv (q, behind)""",
-        "1, 6, 5",
-        "1, 4, 5",
-    )
-    _check(model, "Sigmoid Add Relu Conv", tmp_path)
 
 
 def test_the_bias_of_a_sum_of_products_is_scaled(tmp_path: Path) -> None:
