@@ -5,7 +5,8 @@
     python benchmarks/toolchains.py --folder ~/toolchains --models models/unet.onnx
     python benchmarks/toolchains.py --results found.json mnn
 
-With `--results` what is found is added to a file, and the tables tell all that is in it.
+With `--results` what is found is added to a file, and the tables tell all that is in it, and at
+which commits of bnfold it was found.
 
 Each toolchain is installed from the package index into an environment of its own in the folder, as
 their dependencies contradict each other, and is used again from there. Each model runs in a process
@@ -16,6 +17,7 @@ the largest number of that output.
 """
 
 import argparse
+import functools
 import json
 import os
 import re
@@ -52,6 +54,7 @@ class Toolchain:
         packages: What is installed, from PyPI or npm.
         told: The packages whose versions are told.
         npm: Whether they are npm's.
+        interpreter: The Python that its current version needs; empty for the one that runs this.
     """
 
     title: str
@@ -59,6 +62,7 @@ class Toolchain:
     packages: tuple[str, ...]
     told: tuple[str, ...]
     npm: bool = False
+    interpreter: str = ""
 
 
 TOOLCHAINS: Final = {
@@ -84,8 +88,9 @@ TOOLCHAINS: Final = {
     "litert": Toolchain(
         "LiteRT through onnx2tf",
         "litert_onnx2tf",
-        ("onnx2tf", "tensorflow-cpu; python_version < '3.12'", "ai-edge-litert"),
         ("onnx2tf", "ai-edge-litert"),
+        ("onnx2tf", "ai-edge-litert"),
+        interpreter="python3.12",
     ),
 }
 
@@ -130,7 +135,8 @@ class Environment:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._install(["npm", "install", "--prefix", str(self.folder), *packages])
         else:
-            self._install([sys.executable, "-m", "venv", str(self.folder)])
+            interpreter = self.toolchain.interpreter or sys.executable
+            self._install([interpreter, "-m", "venv", str(self.folder)])
             self._install([str(self.python), "-m", "pip", "install", "-q", "numpy", *packages])
 
     def _install(self, command: Sequence[str]) -> None:
@@ -300,6 +306,7 @@ class Results:
     path: Path | None
     found: Found
     versions: dict[str, str]
+    commits: dict[str, list[str]]
 
     @classmethod
     def of(cls, path: Path | None) -> "Results":
@@ -309,21 +316,34 @@ class Results:
             name: {m: [Outcome(*each) for each in all_] for m, all_ in one["models"].items()}
             for name, one in told.items()
         }
-        return cls(path, found, {name: one["versions"] for name, one in told.items()})
+        versions = {name: one["versions"] for name, one in told.items()}
+        return cls(path, found, versions, {name: one["commits"] for name, one in told.items()})
 
     def add(self, name: str, model: str, outcomes: list[Outcome], versions: str) -> None:
         """Take up what a toolchain made of a model."""
         self.found.setdefault(name, {})[model] = outcomes
         self.versions[name] = versions
+        commits = self.commits.setdefault(name, [])
+        if (commit := _commit()) not in commits:
+            commits.append(commit)
         if self.path is not None:
             told = {
                 toolchain: {
                     "versions": self.versions[toolchain],
+                    "commits": self.commits[toolchain],
                     "models": {m: [o.to_list() for o in each] for m, each in models.items()},
                 }
                 for toolchain, models in self.found.items()
             }
             self.path.write_text(json.dumps(told, indent=1))
+
+
+@functools.cache
+def _commit() -> str:
+    """Return the commit of bnfold that this is, `-dirty` with changes; "unknown" outside of git."""
+    command = ["git", "-C", str(HERE), "describe", "--always", "--dirty", "--exclude=*"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "unknown"
 
 
 def report(found: Found, versions: dict[str, str]) -> Iterator[str]:
@@ -394,7 +414,8 @@ def _measure(options: argparse.Namespace, scratch: Path) -> None:
             outcomes = run_all(environment, subject)
             results.add(name, subject.name, outcomes, versions)
             _say(name, subject.name, outcomes, failures=options.failures)
-    print(f"{datetime.now(UTC):%Y-%m-%d}\n")
+    commits = dict.fromkeys(commit for each in results.commits.values() for commit in each)
+    print(f"{datetime.now(UTC):%Y-%m-%d}, bnfold at {', '.join(commits)}\n")
     print("\n".join(report(results.found, results.versions)))
 
 

@@ -23,7 +23,8 @@ def run(job: Job) -> Array:
     interpreter.allocate_tensors()
     for place, array in zip(interpreter.get_input_details(), job.feeds.values(), strict=True):
         shaped = tuple(place["shape"]) == array.shape
-        interpreter.set_tensor(place["index"], array if shaped else np.moveaxis(array, 1, -1))
+        placed = array if shaped else np.moveaxis(array, 1, -1)
+        interpreter.set_tensor(place["index"], placed.astype(place["dtype"]))
     interpreter.invoke()
     return np.array(interpreter.get_tensor(interpreter.get_output_details()[0]["index"]))
 

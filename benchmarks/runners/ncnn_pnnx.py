@@ -1,4 +1,4 @@
-"""Converts a model with pnnx and runs it with ncnn, which knows no batch axis."""
+"""Converts a model with pnnx and runs it with ncnn, which knows no batch axis and takes float32."""
 
 import ncnn
 import numpy as np
@@ -7,7 +7,9 @@ from running import Array, Job, convert, main
 
 def run(job: Job) -> Array:
     """Return the first output."""
-    shapes = ",".join(f"{list(array.shape)}f32".replace(" ", "") for array in job.feeds.values())
+    shapes = ",".join(
+        f"{list(array.shape)}f{array.itemsize * 8}".replace(" ", "") for array in job.feeds.values()
+    )
     convert(job, "pnnx", job.model, f"inputshape={shapes}", "fp16=0")
     parameters = next(iter(job.model.parent.glob("*.ncnn.param")), None)
     if parameters is None:
@@ -18,7 +20,8 @@ def run(job: Job) -> Array:
         raise RuntimeError("ncnn does not load what pnnx makes")
     extractor = net.create_extractor()
     for number, array in enumerate(job.feeds.values()):
-        extractor.input(f"in{number}", ncnn.Mat(np.ascontiguousarray(array[0])).clone())
+        single = np.ascontiguousarray(array[0], np.float32)
+        extractor.input(f"in{number}", ncnn.Mat(single).clone())
     failure, made = extractor.extract("out0")
     if failure:
         raise RuntimeError(f"ncnn ends with {failure}")

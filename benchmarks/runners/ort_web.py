@@ -20,18 +20,22 @@ _PATIENCE = 60  # seconds
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 _QUIET = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-background-networking")
 _TYPES = {".mjs": "text/javascript", ".js": "text/javascript", ".wasm": "application/wasm"}
+_SENT = {"float32": np.float32, "float16": np.uint16}
+"""How numbers go to the page and back: those of float16 as their bits."""
 _PAGE = """<!doctype html><script src="/dist/ort.wasm.min.js"></script><script>
+const SENT = {float32: Float32Array, float16: Uint16Array};
 const send = (what) => fetch("/result", {method: "POST", body: JSON.stringify(what)});
 (async () => {
   ort.env.wasm.numThreads = 1;
   ort.env.wasm.wasmPaths = "/dist/";
   const job = await (await fetch("/job")).json();
   const feeds = {};
-  for (const [name, {dims, data}] of Object.entries(job.feeds))
-    feeds[name] = new ort.Tensor("float32", Float32Array.from(data), dims);
+  for (const [name, {dims, type, data}] of Object.entries(job.feeds))
+    feeds[name] = new ort.Tensor(type, SENT[type].from(data), dims);
   const session = await ort.InferenceSession.create("/model", {executionProviders: ["wasm"]});
-  const {dims, data} = (await session.run(feeds))[job.output];
-  await send({dims, data: Array.from(data)});
+  const {dims, type, data} = (await session.run(feeds))[job.output];
+  const sent = new SENT[type](data.buffer, data.byteOffset, data.length);
+  await send({dims, type, data: Array.from(sent)});
 })().catch((error) => send({error: String(error)}));
 </script>"""
 
@@ -59,7 +63,8 @@ def run(job: Job) -> Array:
         raise RuntimeError(f"nothing came back within {_PATIENCE} s")
     if "error" in result:
         raise RuntimeError(result["error"])
-    return np.asarray(result["data"], np.float32).reshape(result["dims"])
+    made = np.asarray(result["data"], _SENT[result["type"]]).view(result["type"])
+    return made.reshape(result["dims"])
 
 
 def _handler(
@@ -68,7 +73,11 @@ def _handler(
     """Return what answers the page: the page itself, the library, the model, the inputs."""
     library = Path(os.environ["TOOLCHAIN"], "node_modules", "onnxruntime-web", "dist")
     feeds = {
-        name: {"dims": array.shape, "data": array.reshape(-1).tolist()}
+        name: {
+            "dims": array.shape,
+            "type": str(array.dtype),
+            "data": array.reshape(-1).view(_SENT[str(array.dtype)]).tolist(),
+        }
         for name, array in job.feeds.items()
     }
     served = {

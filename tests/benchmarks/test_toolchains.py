@@ -58,3 +58,25 @@ def test_variants_that_are_one_file_are_run_once(
     outcomes = toolchains.run_all(toolchains.Environment(None, tmp_path), subject)
     assert ran == ["original", "folded"]
     assert outcomes == ["outcome of original", "outcome of folded", "outcome of folded"]
+
+
+def test_results_tell_at_which_commits_they_were_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    toolchains = importlib.import_module("toolchains")
+    kept = tmp_path / "results.json"
+    for commit in ("a1", "b2", "b2"):
+        monkeypatch.setattr(toolchains, "_commit", lambda commit=commit: commit)
+        toolchains.Results.of(kept).add("mnn", "net", [toolchains.Outcome(0.5)], "MNN 3")
+    assert toolchains.Results.of(kept).commits == {"mnn": ["a1", "b2"]}
+
+
+def test_a_toolchain_without_its_python_is_unavailable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    toolchains = importlib.import_module("toolchains")
+    needs = toolchains.Toolchain("Net", "net", ("net",), ("net",), interpreter="python0.0")
+    with pytest.raises(toolchains.Unavailable, match="python0.0 is not installed"):
+        toolchains.Environment(needs, tmp_path / "net").install()
