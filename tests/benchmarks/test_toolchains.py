@@ -78,5 +78,5 @@ def test_a_toolchain_without_its_python_is_unavailable(
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     toolchains = importlib.import_module("toolchains")
     needs = toolchains.Toolchain("Net", "net", ("net",), ("net",), interpreter="python0.0")
-    with pytest.raises(toolchains.Unavailable, match="python0.0 is not installed"):
+    with pytest.raises(toolchains.Unavailable, match="is not installed"):
         toolchains.Environment(needs, tmp_path / "net").install()
