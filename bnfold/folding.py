@@ -1,7 +1,7 @@
 """The flow for one model: open → view → plan → rewrite."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 
 from bnfold.files import OpenedModel, UnfitNumbers, from_proto, materialize
-from bnfold.frozen import frozen
+from bnfold.frozen import frozen, sealed
 from bnfold.graph.edit.rewrite import Rewritten, rewrite
 from bnfold.graph.facts.graph import Graph
 from bnfold.graph.options import FoldOptions
@@ -62,7 +62,7 @@ class Decision:
     inlined: tuple[FunctionId, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@sealed(eq=False)
 class Folding(Shown):
     """A folded model in memory.
 

@@ -1,12 +1,14 @@
 """The decorator makes values like frozen data classes."""
 
-from dataclasses import dataclass, field, fields, replace
+import pickle
+from copy import copy
+from dataclasses import FrozenInstanceError, dataclass, field, fields, replace
 from inspect import signature
 from typing import Any
 
 import pytest
 
-from bnfold.frozen import frozen, slotted
+from bnfold.frozen import frozen, sealed, slotted
 
 
 @frozen
@@ -72,6 +74,40 @@ def test_a_token_is_itself_only() -> None:
     assert token in (Token("a"), token)
     assert token != Token("a")
     assert repr(token) == "Token(name='a')"
+
+
+@sealed
+class Sealed:
+    """A value that callers are given."""
+
+    x: int
+    y: int = 2
+
+    def __repr__(self) -> str:
+        """Show it in a way of its own."""
+        return f"<{self.x}>"
+
+
+@pytest.mark.parametrize("name", ["x", "y", "z"])
+def test_nothing_is_assigned_to_what_is_sealed(name: str) -> None:
+    value = Sealed(1)
+    with pytest.raises(FrozenInstanceError):
+        setattr(value, name, 3)
+    with pytest.raises(FrozenInstanceError):
+        delattr(value, name)
+    assert value == Sealed(1, 2)
+
+
+def test_what_is_sealed_can_be_copied_sent_and_matched() -> None:
+    value = Sealed(1, 5)
+    for other in (copy(value), pickle.loads(pickle.dumps(value)), replace(value)):  # noqa: S301
+        assert other == value
+        assert other is not value
+    assert hash(value) == hash(Sealed(1, 5))
+    assert repr(value) == "<1>"
+    match value:
+        case Sealed(x, y):
+            assert (x, y) == (1, 5)
 
 
 @slotted

@@ -1,15 +1,16 @@
 """What became of one of many models."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from bnfold.files.remote import called
+from bnfold.frozen import sealed
 from bnfold.paths import calling
 from bnfold.reports.report import Entry, Existing, Exit, Failure, Report
 
 
-@dataclass(frozen=True, slots=True)
+@sealed
 class Outcome:
     """What became of one model.
 

@@ -1,13 +1,13 @@
 """What a model costs: its linear operators, what they multiply, and what it stores."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from math import prod
 
 import onnx
 
 from bnfold.errors import ModelError
 from bnfold.files.values import byte_count
+from bnfold.frozen import sealed
 from bnfold.graph.facts.graph import Graph
 from bnfold.plain import Plain
 from bnfold.rules.operator import Shape
@@ -16,7 +16,7 @@ _CONVOLUTIONS = ("Conv", "ConvTranspose")
 _PRODUCTS = ("Gemm", "MatMul")
 
 
-@dataclass(frozen=True, slots=True)
+@sealed
 class Cost(Plain):
     """What a model costs, subgraphs included; of a local function what one call of it costs.
 

@@ -3,11 +3,12 @@
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import onnx
 
 from bnfold.errors import RequestError
+from bnfold.frozen import sealed
 from bnfold.graph.facts.graph import Graph
 from bnfold.graph.index.view import NONE, View
 from bnfold.graph.options import FoldOptions
@@ -37,7 +38,7 @@ _OFFERED = 3
 """Names that are like one that is not there."""
 
 
-@dataclass(frozen=True, slots=True)
+@sealed
 class StepRecord(Plain):
     """What a node does in an attempt.
 
@@ -52,7 +53,7 @@ class StepRecord(Plain):
     detail: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@sealed
 class AttemptRecord(Plain):
     """One attempt to fold nodes.
 
@@ -73,7 +74,7 @@ class AttemptRecord(Plain):
     times: int = 1
 
 
-@dataclass(frozen=True, slots=True)
+@sealed
 class ExplainedRecord(Plain):
     """What was tried for a node.
 

@@ -1,17 +1,18 @@
 """Files of models, as reports describe them: where they are, how large, and with which digest."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from bnfold.files import OpenedModel, open_model
 from bnfold.files.pieces import sha256_of
 from bnfold.files.remote import called, url_of
+from bnfold.frozen import sealed
 from bnfold.plain import Plain
 
 
-@dataclass(frozen=True, slots=True)
+@sealed
 class DataFile(Plain):
     """A file in which a model has numbers.
 
@@ -24,7 +25,7 @@ class DataFile(Plain):
     size: int
 
 
-@dataclass(frozen=True, slots=True)
+@sealed
 class FileRecord(Plain):
     """A model file.
 

@@ -5,8 +5,8 @@ their places in lists here, not by names.
 """
 
 from collections.abc import Container, Iterable, Iterator
-from dataclasses import dataclass
 
+from bnfold.frozen import frozen
 from bnfold.graph.facts.graph import Graph
 from bnfold.graph.index.view import NONE, Node, View
 from bnfold.graph.plan.plan import Fold, Plan
@@ -14,7 +14,7 @@ from bnfold.region import Region
 from bnfold.reports.records import NodeRecord, node_records, staying
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FoldPlace:
     """Where a fold is; operators are places in `Network.nodes`.
 
@@ -31,7 +31,7 @@ class FoldPlace:
     region: Region | None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Network:
     """A network before it was folded.
 

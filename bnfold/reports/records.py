@@ -2,11 +2,12 @@
 
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import onnx
 
 from bnfold.errors import one_line
+from bnfold.frozen import sealed
 from bnfold.graph.facts.graph import Graph
 from bnfold.graph.index.view import View
 from bnfold.graph.plan.plan import Fold, Kept, Plan
@@ -18,7 +19,7 @@ _DEFAULT_DOMAIN = ("", "ai.onnx")
 """The two names of the domain of ONNX's own operators."""
 
 
-@dataclass(frozen=True, slots=True)
+@sealed
 class NodeRecord(Plain):
     """A node.
 
@@ -39,7 +40,7 @@ class NodeRecord(Plain):
         return one_line(f"{self.op_type} '{self.name or self.output}'{where}")
 
 
-@dataclass(frozen=True, slots=True)
+@sealed
 class FoldRecord(Plain):
     """Nodes that went.
 
@@ -59,7 +60,7 @@ class FoldRecord(Plain):
     through: tuple[NodeRecord, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@sealed
 class ObstacleRecord(Plain):
     """What stood in the way.
 
@@ -74,7 +75,7 @@ class ObstacleRecord(Plain):
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@sealed
 class KeptRecord(Plain):
     """Nodes that stayed.
 
@@ -102,7 +103,7 @@ class KeptRecord(Plain):
         return self.above.reason == Reason.TRAINING_MODE.value
 
 
-@dataclass(frozen=True, slots=True)
+@sealed
 class CompositeRecord(Plain):
     """Nodes that runtimes know as one operator, and that stayed whole.
 
@@ -115,7 +116,7 @@ class CompositeRecord(Plain):
     nodes: tuple[NodeRecord, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@sealed
 class Counts(Plain):
     """How large a model is, subgraphs and functions included.
 

@@ -5,12 +5,13 @@ docs/report.schema.json and versioned by `SCHEMA_VERSION`: within a version fiel
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from bnfold.errors import RequestError
+from bnfold.frozen import sealed
 from bnfold.paths import as_path
 from bnfold.plain import Plain, fields_of
 from bnfold.reports.cost import Cost
@@ -41,7 +42,7 @@ class Exit(IntEnum):
     TOO_MANY_KEPT = 5  # more batch normalizations remain than the request allows
 
 
-@dataclass(frozen=True, slots=True)
+@sealed
 class Seconds(Plain):
     """How long the work took, in seconds.
 
@@ -64,7 +65,7 @@ class Seconds(Plain):
         return {**fields_of(self), "total": self.total}
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+@sealed
 class Report(Shown):
     """What was done to one model.
 
@@ -195,7 +196,7 @@ class Report(Shown):
         return _entry(self, data)
 
 
-@dataclass(frozen=True, slots=True)
+@sealed
 class Comparison(Plain):
     """What `bnfold verify` found about two models.
 
@@ -228,7 +229,7 @@ class Comparison(Plain):
         return _entry(self, fields_of(self))
 
 
-@dataclass(frozen=True, slots=True)
+@sealed
 class Failure(Plain):
     """A model with which nothing could be done.
 
@@ -247,7 +248,7 @@ class Failure(Plain):
         return _entry(self, {"source": FileRecord(self.source).to_dict()})
 
 
-@dataclass(frozen=True, slots=True)
+@sealed
 class Existing(Plain):
     """A model that was there already, made earlier from the same source in the same way.
 

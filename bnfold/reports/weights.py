@@ -1,7 +1,6 @@
 """What folding does to weights: the ranges of their channels, and what they lose as int8."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from math import prod
 from typing import Any
 
@@ -10,6 +9,7 @@ import onnx
 from numpy.typing import NDArray
 
 from bnfold.files.recipe import Recipe
+from bnfold.frozen import sealed
 from bnfold.graph.edit.rewrite import Rewritten
 from bnfold.graph.facts.graph import Graph
 from bnfold.graph.plan.absorbed import Absorbed
@@ -26,7 +26,7 @@ _DIGITS = 4
 """Significant digits of a range, which is there to be drawn."""
 
 
-@dataclass(frozen=True, slots=True)
+@sealed
 class Int8Record(Plain):
     """What a weight loses as symmetric int8, and the ranges of its output channels.
 
@@ -51,7 +51,7 @@ class Int8Record(Plain):
         return {**fields_of(self), "ranges": ranges}
 
 
-@dataclass(frozen=True, slots=True)
+@sealed
 class WeightRecord(Plain):
     """A weight that folding changed.
 

@@ -12,7 +12,7 @@ many samples it has, as in PyTorch's cumulative average (momentum=None).
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from bnfold.errors import RequestError
 from bnfold.files import OpenedModel
 from bnfold.files.scratch import scratch_folder
+from bnfold.frozen import sealed
 from bnfold.graph.facts.graph import Graph
 from bnfold.graph.plan.inline import with_callers
 from bnfold.graph.plan.planner import read_graph
@@ -47,7 +48,7 @@ FEW_VALUES = 32
 _PAIR = 2
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@sealed(eq=False)
 class NormalizationEstimate(Plain):
     """What data say about one normalization.
 
@@ -111,7 +112,7 @@ class NormalizationEstimate(Plain):
         return np.where(differences == 0, 0.0, ratio)
 
 
-@dataclass(frozen=True, slots=True)
+@sealed
 class Worst(Plain):
     """A channel and its value.
 
@@ -131,7 +132,7 @@ class Worst(Plain):
         return cls(channel, float(values[channel]))
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@sealed(eq=False)
 class Estimate(Shown):
     """The population statistics of a model's normalizations.
 
@@ -164,7 +165,7 @@ class Estimate(Shown):
         return told
 
 
-@dataclass(frozen=True, slots=True)
+@sealed
 class Estimated:
     """An estimate, and the model with it.
 

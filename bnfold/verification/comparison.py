@@ -3,12 +3,13 @@
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from enum import StrEnum
 from typing import Any
 
 import numpy as np
 
+from bnfold.frozen import sealed
 from bnfold.plain import Plain, fields_of, to_plain
 from bnfold.verification.dtypes import Array
 
@@ -28,7 +29,7 @@ class OutputVerdict(StrEnum):
     INCONCLUSIVE = "inconclusive"
 
 
-@dataclass(frozen=True, slots=True)
+@sealed
 class OutputComparison(Plain):
     """One output of both models, compared; see `compare` for the definitions.
 

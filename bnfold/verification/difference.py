@@ -1,12 +1,12 @@
 """A place where a candidate does not compute what the original computes, as a value."""
 
 import math
-from dataclasses import dataclass
 
+from bnfold.frozen import sealed
 from bnfold.plain import Plain
 
 
-@dataclass(frozen=True, slots=True)
+@sealed
 class Difference(Plain):
     """A tensor that the candidate computes otherwise, though from what is the same in both.
 

@@ -1,9 +1,10 @@
 """What was gained: the nodes that ONNX Runtime executes before and after, and how long it takes."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final
 
+from bnfold.frozen import sealed
 from bnfold.plain import Plain, fields_of
 
 FUSED: Final = (
@@ -19,7 +20,7 @@ _NOTHING: Final = 2e-5
 """Seconds."""
 
 
-@dataclass(frozen=True, slots=True)
+@sealed
 class Times(Plain):
     """How long a run takes, in seconds.
 
@@ -42,7 +43,7 @@ class Times(Plain):
         return cls(median, low, high)
 
 
-@dataclass(frozen=True, slots=True)
+@sealed
 class Timing(Plain):
     """How long runs of both models take that were made in turn.
 
@@ -75,7 +76,7 @@ class Timing(Plain):
         return {**fields_of(self), "verdict": self.verdict}
 
 
-@dataclass(frozen=True, slots=True)
+@sealed
 class Executed(Plain):
     """What ONNX Runtime executes of both models at one optimization level.
 

@@ -1,10 +1,11 @@
 """What a verification found, as values."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from typing import Any
 
+from bnfold.frozen import sealed
 from bnfold.plain import Plain, fields_of
 from bnfold.region import Region
 from bnfold.shown import Shown
@@ -53,7 +54,7 @@ class ProbeVerdict(StrEnum):
     UNCHECKED = "unchecked"
 
 
-@dataclass(frozen=True, slots=True)
+@sealed
 class Probe(Plain):
     """One region, probed in float64.
 
@@ -77,7 +78,7 @@ class Probe(Plain):
         return {**told.pop("region"), **told}
 
 
-@dataclass(frozen=True, slots=True)
+@sealed
 class Structure(Plain):
     """Whether the two files are the same outside the regions.
 
@@ -97,7 +98,7 @@ class Structure(Plain):
     narrowed: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@sealed
 class ProviderReport(Plain):
     """What happened on one execution provider.
 
@@ -146,7 +147,7 @@ class ProviderReport(Plain):
         return {**fields_of(self), "verdict": str(self.verdict)}
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+@sealed
 class Verification(Shown):
     """Everything that was found out about a candidate.
 

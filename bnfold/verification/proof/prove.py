@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +10,7 @@ import onnx
 
 from bnfold.errors import ModelError
 from bnfold.files.opened import OpenedModel, naming, open_model
+from bnfold.frozen import frozen
 from bnfold.limits import VERIFIED
 from bnfold.onnx_model.computing import limited_work
 from bnfold.onnx_model.validity import require_valid
@@ -52,7 +53,7 @@ _SUSPECTS = 8
 _ORDER = {ProbeVerdict.HELD: 0, ProbeVerdict.UNCHECKED: 1, ProbeVerdict.BROKEN: 2}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Proof:
     """What a comparison of the two files found, without a runtime.
 
