@@ -198,23 +198,22 @@ def _fold_remote(
     chosen = source if how.in_place else target or default_target(source)
     if called(chosen) == called(source) and not how.in_place:
         raise RequestError(_same(called(chosen)))
-    with scratch_folder() as folder:
-        aim, left = chosen, tuple[str, ...]()
-        if url_of(chosen):
+    with scratch_folder() as folder, ExitStack() as stack:
+        url, aim, files = url_of(chosen), chosen, dict[str, str]()
+        if url:
             place = Place(chosen.name) if how.check else Place.of(chosen, folder / "standing")
-            aim, left = folder / "target" / place.name, place.left
-            aim.parent.mkdir()
+            aim, files = stack.enter_context(place.within(url, folder / "target"))
         with local_copy(source, folder / "source", step) as copy:
-            files = {str(copy): called(source), str(aim): called(chosen)}
+            files |= {str(copy): called(source), str(aim): called(chosen)}
             with _calling(files):
                 if how.verify is not None and not how.check:
                     fetch_whole(copy)
                 report = fold_with(copy, aim, replace(how, in_place=False), step)
-        url = url_of(chosen)
         if report.written and url:
-            step(f"uploading: {byte_size(sum(f.stat().st_size for f in aim.parent.iterdir()))}")
-            upload(aim, url)
-            report = replace(report, left_files=left)
+            data = [aim.parent / name for name in sorted(data_files(aim))]
+            step(f"uploading: {byte_size(sum(file.stat().st_size for file in (aim, *data)))}")
+            upload(aim, url, data)
+            report = replace(report, left_files=place.left)
         return report.calling(files)
 
 

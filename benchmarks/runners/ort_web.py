@@ -63,7 +63,7 @@ def run(job: Job) -> Array:
         raise RuntimeError(f"nothing came back within {_PATIENCE} s")
     if "error" in result:
         raise RuntimeError(result["error"])
-    made = np.asarray(result["data"], _SENT[result["type"]]).view(result["type"])
+    made: Array = np.asarray(result["data"], _SENT[result["type"]]).view(result["type"])
     return made.reshape(result["dims"])
 
 

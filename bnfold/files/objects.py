@@ -86,6 +86,18 @@ def listed(folder: str, pattern: str) -> list[str]:
     return sorted(name for name in within if _fits(name.split("/"), wanted))
 
 
+def files_in(folder: str) -> dict[str, Held]:
+    """Return what a store says of the files of a folder, not below it, by their names.
+
+    Raises:
+        RequestError: The store refuses.
+    """
+    with _store_of(folder) as (store, root):
+        store.invalidate_cache()
+        told = store.find(root, maxdepth=1, detail=True)
+    return {name.rpartition("/")[2]: Held.of(info) for name, info in told.items()}
+
+
 def _fits(parts: Sequence[str], wanted: Sequence[str]) -> bool:
     """Whether the parts of a path match those of a pattern."""
     if not wanted:
@@ -129,23 +141,24 @@ def remove(url: str) -> None:
         store.rm_file(name)
 
 
-def upload(model: Path, url: str) -> None:
-    """Put a model into a store, behind the data files that lie beside it.
+def upload(model: Path, url: str, data: Iterable[Path]) -> None:
+    """Put a model into a store, behind its data files.
 
     So nobody finds a model there without its data. If it fails, what was put there before the
     model goes again, unless the model may be there all the same: a store may take a file whose
     sender never hears of it. The error tells what is left.
 
     Args:
-        model: The model, alone in its folder but for its data files.
-        url: What it is called in the store; the data files keep their names.
+        model: The model.
+        url: What it is called in the store.
+        data: Its data files, which lie beside it; they keep their names.
 
     Raises:
         RequestError: The store refuses.
     """
     folder = url.rpartition("/")[0]
-    before = _found(url)
-    beside = {f"{folder}/{file.name}": file for file in model.parent.iterdir() if file != model}
+    before = found(url)
+    beside = {f"{folder}/{file.name}": file for file in data}
     try:
         for place, file in sorted(beside.items()):
             _put(file, place)
@@ -157,8 +170,12 @@ def upload(model: Path, url: str) -> None:
         raise
 
 
-def _found(url: str) -> Held | None:
-    """Return what a store says of a file, None if there is none."""
+def found(url: str) -> Held | None:
+    """Return what a store says of a file, None if there is none.
+
+    Raises:
+        RequestError: The store refuses.
+    """
     try:
         return held(url)
     except RequestError as error:
@@ -170,7 +187,7 @@ def _found(url: str) -> Held | None:
 def _stands(url: str, before: Held | None) -> bool:
     """Whether it is certain that a file is what it was."""
     try:
-        return (before is None or bool(before.mark)) and _found(url) == before
+        return (before is None or bool(before.mark)) and found(url) == before
     except RequestError:
         return False
 

@@ -18,7 +18,7 @@ from bnfold.files.skeleton import read_skeleton
 from bnfold.files.stores import FileStore, open_regular
 from bnfold.files.walk import tensors
 
-_ABOVE: Final = 3
+ABOVE: Final = 3
 """Folders above the data file's that are looked into."""
 
 _SUFFIXES: Final = frozenset({".onnx", ".pb", ".model"})
@@ -64,19 +64,24 @@ def _locations(skeleton: ModelProto) -> set[str]:
 def readers(data: Path, *, but: Path) -> Iterator[Path]:
     """Yield the models, other than `but`, that have numbers in the file `data`."""
     folder = data.absolute().parent
-    for around in (folder, *folder.parents[:_ABOVE]):
-        for path in _models(around, {*_SUFFIXES, "", but.suffix.lower()}):
+    for around in (folder, *folder.parents[:ABOVE]):
+        for path in _models(around, but.suffix.lower()):
             if path != but.absolute() and reads(path, data):
                 yield path
 
 
-def _models(folder: Path, suffixes: set[str]) -> list[Path]:
+def may_be_model(name: str) -> bool:
+    """Whether a file is called as models are."""
+    return Path(name).suffix.lower() in {*_SUFFIXES, ""}
+
+
+def _models(folder: Path, suffix: str) -> list[Path]:
     try:
         with os.scandir(folder) as entries:
             files = [Path(entry.path) for entry in entries if entry.is_file()]
     except OSError:
         return []
-    return sorted(path for path in files if path.suffix.lower() in suffixes)
+    return sorted(p for p in files if may_be_model(p.name) or p.suffix.lower() == suffix)
 
 
 def _mentions(store: FileStore, name: bytes) -> bool:

@@ -10,7 +10,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import field
 from pathlib import Path
@@ -65,14 +65,19 @@ class Remote:
     _lock: Any = field(default_factory=threading.Lock)
 
     @classmethod
-    def begin(cls, url: str, copy: Path) -> "Remote":
+    def begin(cls, url: str, copy: Path, known: Held | None = None) -> "Remote":
         """Make a local file without bytes.
+
+        Args:
+            url: Where the file is.
+            copy: The local one.
+            known: What the store said of it just now; None to ask.
 
         Raises:
             RequestError: There is no such file, it cannot be read, or fsspec is not installed.
         """
         store, name = opened_store(url)
-        remote = cls(url, copy, store, name, held(url))
+        remote = cls(url, copy, store, name, known or held(url))
         remote._have = bytearray(-(-remote.held.size // BLOCK))
         with copy.open("xb") as file:
             file.truncate(remote.held.size)
@@ -173,6 +178,24 @@ def copied(url: str, folder: Path) -> Iterator[Path]:
     finally:
         for remote in copies_in(folder):
             del _COPIES[os.path.realpath(remote.copy)]
+
+
+@contextmanager
+def glimpsed(files: Mapping[Path, tuple[str, Held]]) -> Iterator[None]:
+    """Begin copies of remote files that others may change meanwhile, while the context lasts.
+
+    Args:
+        files: Where each goes, with its URL and what the store said of it just now.
+    """
+    copies = {
+        os.path.realpath(path): Remote.begin(url, path, h) for path, (url, h) in files.items()
+    }
+    _COPIES.update(copies)
+    try:
+        yield
+    finally:
+        for path in copies:
+            del _COPIES[path]
 
 
 def copies_in(folder: Path) -> list[Remote]:

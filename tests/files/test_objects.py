@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
-from commandline import MODELS, convolution, model_in, write
+from commandline import MODELS, convolution, model_in, run_here, write
 
 import bnfold
 from bnfold.files import copy_model, objects, open_model
@@ -97,6 +98,87 @@ def test_data_that_a_reader_may_be_at_stay(memory: Any, with_data: Path, tmp_pat
     assert names == ["net.onnx.data", "net.onnx.1.data", "net.onnx.data"]
     report = fold(model_in(tmp_path), "memory://m/net.onnx")
     assert report.left_files == ("net.onnx.data",), "it needs none"
+
+
+def put_reader(store: Any, tmp_path: Path, model: str, data: str) -> None:
+    """Put a model into a store that has its numbers in a data file of another name."""
+    (tmp_path / "reader").mkdir()
+    source = tmp_path / "reader" / "net.onnx"
+    with open_model(MODELS / "digits.onnx") as opened:
+        copy_model(opened, source, external_data=True)
+    proto = onnx.load(source, load_external_data=False)  # noqa: TID251
+    where = str(Path(data).relative_to(Path(model).parent))
+    for tensor in proto.graph.initializer:
+        for entry in tensor.external_data:
+            if entry.key == "location":
+                entry.value = where
+    store.pipe_file(model, proto.SerializeToString())
+    store.put_file(f"{source}.data", data)
+
+
+@pytest.mark.parametrize("reader", ["/m/other.onnx", "/other.onnx"])
+def test_data_that_another_model_reads_are_not_replaced(
+    memory: Any, with_data: Path, tmp_path: Path, reader: str
+) -> None:
+    put_reader(memory, tmp_path, f"/store{reader}", "/store/m/net.onnx.data")
+    before = dict(memory.store)
+    name = reader.removeprefix("/m/") if "/m/" in reader else f"memory://store{reader}"
+    with pytest.raises(bnfold.RequestError) as refused:
+        fold(with_data, "memory://store/m/net.onnx")
+    data = "memory://store/m/net.onnx.data"
+    assert str(refused.value) == f"{data}: {name} has its data in this file"
+    assert memory.store == before
+    memory.rm_file(f"/store{reader}")
+    fold(with_data, "memory://store/m/net.onnx")
+    assert set(memory.store) == {"/store/m/net.onnx", "/store/m/net.onnx.data"}
+    assert bnfold.verify(with_data, "memory://store/m/net.onnx")
+
+
+@pytest.mark.full
+@pytest.mark.filterwarnings("default")
+def test_an_object_store_keeps_the_data_of_another_model(
+    s3: Any, with_data: Path, tmp_path: Path
+) -> None:
+    put_reader(s3, tmp_path, "models/above.onnx", "models/of/others/net.onnx.data")
+    numbers = s3.cat_file("models/of/others/net.onnx.data")
+    words = (with_data, "-o", "s3://models/of/others/net.onnx", "-q", "--no-verify")
+    done = run_here(*words, cwd=tmp_path)
+    assert done.code == 2, done
+    assert "net.onnx.data: s3://models/above.onnx has its data in this file" in done.err
+    s3.invalidate_cache()
+    assert s3.find("models/of") == ["models/of/others/net.onnx.data"]
+    assert s3.cat_file("models/of/others/net.onnx.data") == numbers
+    s3.rm_file("models/above.onnx")
+    assert run_here(*words, cwd=tmp_path).code == 0
+    assert bnfold.verify(with_data, "s3://models/of/others/net.onnx")
+
+
+def test_a_model_without_data_replaces_none(memory: Any, tmp_path: Path) -> None:
+    put_reader(memory, tmp_path, "/m/other.onnx", "/m/net.onnx.data")
+    before = dict(memory.store)
+    assert fold(model_in(tmp_path), "memory://m/net.onnx").left_files == ()
+    assert memory.store == {**before, "/m/net.onnx": memory.store["/m/net.onnx"]}
+
+
+@pytest.mark.parametrize("why", ["too many", "refused"])
+def test_data_whose_readers_are_not_known_are_not_replaced(
+    memory: Any, with_data: Path, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError("no")
+
+    for name in ("net.onnx.data", "net.onnx.1.data"):
+        memory.pipe_file(f"/m/{name}", b"whose?")
+    for number in range(33):
+        memory.pipe_file(f"/m/{number}.onnx", b"")
+    if why == "refused":
+        monkeypatch.setattr(memory, "find", refused)
+    before = dict(memory.store)
+    report = fold(with_data, "memory://m/net.onnx")
+    assert report.target is not None
+    assert [data.location for data in report.target.data_files] == ["net.onnx.2.data"]
+    assert {name: memory.store[name] for name in before} == before
+    assert bnfold.verify(with_data, "memory://m/net.onnx")
 
 
 @pytest.mark.parametrize("fails", [".data", ".onnx"])
