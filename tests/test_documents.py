@@ -8,6 +8,7 @@ import click
 import pytest
 from commandline import ROOT
 
+import bnfold
 from bnfold.command_line import main
 
 _DOCUMENTS = [
@@ -76,3 +77,8 @@ def test_a_document_names_sessions_that_the_runner_has(name: str) -> None:
     )
     assert sessions
     assert set(_SESSION.findall(_text(name))) <= set(sessions)
+
+
+def test_the_page_on_python_has_every_public_name() -> None:
+    told = re.findall(r"^::: bnfold\.(\w+)$", _text("docs/api.md"), re.MULTILINE)
+    assert sorted([*told, "__version__"]) == sorted(bnfold.__all__)

@@ -122,6 +122,10 @@ def _write_list(
         formatter.write_dl(rows, col_max=36 if formatter.width >= _NARROW else 6)
 
 
+_DEVICES = ("/dev/stdin", "/dev/stdout")
+"""What Unix calls the two ends of a pipe; both are `-` here."""
+
+
 class PathType(click.Path):
     """A path, of which, where a pipe is possible, `-` stands for it and `./-` for a file.
 
@@ -141,6 +145,8 @@ class PathType(click.Path):
         """Return the path; an empty one, as of a variable that is not set, is none."""
         if not value:
             self.fail("the name is empty", param, ctx)
+        if self._or_pipe and value in _DEVICES:
+            return Path("-")
         path = Path(os.fsdecode(super().convert(value, param, ctx)))
         is_file = self._or_pipe and str(path) == "-" and value != "-"
         return Path.cwd() / path if is_file else path
@@ -252,7 +258,7 @@ def verify_options(options: dict[str, Any]) -> "VerifyOptions":
     chosen = {
         "providers": tuple(options["providers"]),
         "inputs": options["inputs"],
-        "shapes": dict(_shape(text) for text in options["shapes"]),
+        "shapes": _shapes(options["shapes"]),
         "thorough": options["thorough"],
         "seed": options["seed"],
         "time": options["time"],
@@ -276,10 +282,19 @@ def statistics_options(options: dict[str, Any]) -> "StatisticsOptions | None":
     return StatisticsOptions() if options["freeze_training"] else None
 
 
+def _shapes(texts: Iterable[str]) -> dict[str, tuple[int, ...]]:
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name, shape in map(_shape, texts):
+        if name in shapes:
+            raise RequestError(f"--shape {name}=…: there are two; one is compared at a time")
+        shapes[name] = shape
+    return shapes
+
+
 def _shape(text: str) -> tuple[str, tuple[int, ...]]:
     name, equals, dims = text.rpartition("=")
     try:
-        shape = tuple(int(dim) for dim in dims.replace("x", ",").split(",") if dim.strip())
+        shape = tuple(int(dim) for dim in dims.replace("x", ",").split(",")) if dims else ()
     except ValueError:
         shape = (-1,)
     if not equals or not name or any(dim < 0 for dim in shape):

@@ -31,18 +31,14 @@ class Progress:
             line = Text(f"{one_line(text)} …")
             line.truncate(max(self._status.console.width - _SPINNER, 1), overflow="ellipsis")
             self._status.update(line)
+            self._status.start()
 
     @contextmanager
     def aside(self) -> Iterator[None]:
-        """Take the line away while something else is printed."""
-        if self._status is None:
-            yield
-            return
-        self._status.stop()
-        try:
-            yield
-        finally:
-            self._status.start()
+        """Take the line away while something else is printed; it is back with what it says next."""
+        if self._status is not None:
+            self._status.stop()
+        yield
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from glob import has_magic
@@ -257,8 +258,9 @@ def _chosen(sources: Sources, request: Request) -> list[Path | None]:
         if len(sources.models) > 1:
             raise RequestError("--output takes one model; use --directory for several")
         return [request.output]
-    if len(set(sources.paths)) < len(sources.paths):
-        raise RequestError("a model is named twice")
+    twice = _twice(sources.paths)
+    if twice:
+        raise RequestError(f"{called(twice[0])}: this model is named twice")
     if request.directory is None:
         return [None] * len(sources.models)
     return list(_within(request.directory, sources, request))
@@ -271,9 +273,16 @@ def _within(directory: Path, sources: Sources, request: Request) -> list[Path]:
     if directory.exists() and not directory.is_dir() and not request.how.check:
         raise RequestError(f"{directory}: this is not a folder")
     targets = [directory / source.place for source in sources.models]
-    if len(set(targets)) < len(targets):
-        raise RequestError("two models of the same name cannot go into one folder")
+    twice = _twice(targets)
+    if twice:
+        sources_of = [s.path for s, t in zip(sources.models, targets, strict=True) if t == twice[0]]
+        both = " and ".join(called(path) for path in sources_of[:2])
+        raise RequestError(f"{twice[0]}: both {both} would be written here")
     return targets
+
+
+def _twice(paths: Sequence[Path]) -> list[Path]:
+    return [path for path, times in Counter(paths).items() if times > 1]
 
 
 def make_folders(targets: Sequence[Path | None], request: Request) -> None:

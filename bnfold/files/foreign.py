@@ -32,6 +32,24 @@ _BEGINNINGS: Final = (
 )  # fmt: skip
 
 
+_TEXT = (
+    "it is text; where it is a model as text, onnx.load reads it from a .textproto, .json or "
+    ".onnxtxt file, and onnx.save writes .onnx"
+)
+
+
+def not_onnx(beginning: bytes, reason: str) -> str:
+    """Return why a file that begins so is no model, where reading it as one ended with `reason`.
+
+    A model may begin with printable characters, too, so nobody is told before that it is text.
+    """
+    is_text = all(byte in _PRINTED for byte in beginning)
+    return f"this is not an ONNX model: {_TEXT if is_text else reason}"
+
+
+_PRINTED: Final = frozenset(bytes(range(32, 127)) + b"\t\n\r")
+
+
 def foreign(beginning: bytes) -> str:
     """Return what a file is that begins so, and what to do; an empty text for what may be ONNX."""
     for offset, magic, what in _BEGINNINGS:

@@ -13,6 +13,7 @@ from google.protobuf import (  # type: ignore[import-untyped]
 from google.protobuf.message import DecodeError, Message  # type: ignore[import-untyped]
 
 from bnfold.errors import ModelError
+from bnfold.files.foreign import LONGEST, not_onnx
 from bnfold.files.recipe import PRIVATE
 from bnfold.files.references import BULK, HERE, Reference
 from bnfold.files.stores import FileStore, MemoryStore
@@ -49,7 +50,8 @@ def read_skeleton(store: FileStore | MemoryStore) -> onnx.ModelProto:
         model = _parse(data)
     except (MalformedError, DecodeError) as error:
         reason = error if isinstance(error, MalformedError) else "protobuf cannot parse it"
-        raise ModelError(f"this is not an ONNX model: {reason}") from error
+        beginning = bytes(store.read(0, min(LONGEST, store.size)))
+        raise ModelError(not_onnx(beginning, str(reason))) from error
     require_known(model)
     return model
 

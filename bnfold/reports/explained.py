@@ -154,7 +154,8 @@ def _not_there(view: View, asked: str) -> str:
     within = [name for name in names if asked and asked.lower() in name.lower()]
     alike = dict.fromkeys([*within[:_OFFERED], *get_close_matches(asked, names, _OFFERED)])
     offered = " or ".join(f"'{name}'" for name in list(alike)[:_OFFERED])
-    return f"no node or output is called '{asked}'" + (f"; is {offered} meant?" if alike else "")
+    hint = f"is {offered} meant?" if alike else "--check -v names what is folded and what is kept"
+    return f"no node or output is called '{asked}'; {hint}"
 
 
 def _record(view: View, found: Explanation) -> ExplainedRecord:

@@ -441,8 +441,14 @@ BAD_REQUESTS = {
     "the target is the source": (["digits.onnx", "-o", "./digits.onnx"], "--in-place"),
     "the folder of the source": (["digits.onnx", "-d", "."], "--in-place"),
     "one output, two models": (["digits.onnx", "kept.onnx", "-o", "x.onnx"], "--output"),
-    "the same name twice": (["digits.onnx", "out/digits.onnx", "-d", "out"], "same name"),
-    "the same model twice": (["digits.onnx", "digits.onnx"], "twice"),
+    "the same name twice": (
+        ["digits.onnx", "out/digits.onnx", "-d", "out"],
+        "out/digits.onnx: both digits.onnx and out/digits.onnx would be written here",
+    ),
+    "the same model twice": (
+        ["digits.onnx", "digits.onnx"],
+        "digits.onnx: this model is named twice",
+    ),
     "two targets": (["digits.onnx", "-o", "x.onnx", "-d", "out"], "exclude"),
     "a target and in place": (["digits.onnx", "-o", "x.onnx", "--in-place"], "exclude"),
     "thorough and not at all": (["digits.onnx", "--thorough", "--no-verify"], "exclude"),
@@ -466,6 +472,11 @@ BAD_REQUESTS = {
     "a shape in words": (["digits.onnx", "--shape", "image=small"], "image=small"),
     "a shape without a name": (["digits.onnx", "--shape", "1,1,8,8"], "1,1,8,8"),
     "a shape that cannot be": (["digits.onnx", "--shape", "image=1,2,8,8"], "image"),
+    "a shape with a gap": (["digits.onnx", "--shape", "image=1,x"], "image=1,x: write it as"),
+    "two shapes of one input": (
+        ["digits.onnx", "--shape", "image=1,1,8,8", "--shape", "image=2,1,8,8"],
+        "--shape image=…: there are two",
+    ),
     "no such inputs": (["digits.onnx", "--inputs", "missing.npz"], "missing.npz"),
     "inputs of another kind": (["digits.onnx", "--inputs", "digits.onnx"], "digits.onnx"),
     "a report of another kind": (["digits.onnx", "--report", "r.txt"], ".json, .jsonl or .html"),

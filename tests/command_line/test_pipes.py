@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import onnx
 import pytest
 from commandline import MODELS, model_in, run, run_here
 
@@ -36,6 +37,14 @@ def test_what_comes_through_a_pipe_is_called_standard_input(tmp_path: Path) -> N
     both = run("verify", "-", "-", cwd=tmp_path, stdin=DIGITS)
     assert both.err == "bnfold: standard input is one model; it cannot be both\n"
     assert both.code == 2
+
+
+def test_the_names_of_unix_for_the_ends_of_a_pipe(tmp_path: Path) -> None:
+    words = ("/dev/stdin", "-o", "/dev/stdout", "--no-verify", "-q")
+    result = run(*words, cwd=tmp_path, stdin=DIGITS)
+    assert (result.code, result.err) == (0, "")
+    folded = onnx.ModelProto.FromString(result.out)
+    assert "BatchNormalization" not in {node.op_type for node in folded.graph.node}
 
 
 def test_a_file_may_be_called_so(tmp_path: Path) -> None:

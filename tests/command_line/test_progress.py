@@ -17,3 +17,15 @@ def test_it_is_one_line(columns: int) -> None:
         console.print(status.renderable)
     assert shown.get().count("\n") == 1
     assert ("2 MB …" in shown.get()) == (columns == 200)
+
+
+def test_it_comes_back_when_there_is_something_to_say() -> None:
+    screen = io.StringIO()
+    with Console(file=screen, force_terminal=True).status("") as status:
+        shown = Progress(status)
+        shown.show("first")
+        with shown.aside():
+            told = screen.tell()
+        assert screen.tell() == told
+        shown.show("second")
+    assert "second" in screen.getvalue()[told:]

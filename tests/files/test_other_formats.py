@@ -21,6 +21,7 @@ from bnfold.files.foreign import LONGEST, foreign
         (b"\x40\0\0\0\0\0\0\0" + b'{"w":{"dtype":"F32"}}', "safetensors"),
         (b"\x1f\x8b\x08" + bytes(20), "gzip"),
         (b"\n<!DOCTYPE html><title>Sign in</title>", "web page"),
+        (b'ir_version: 10\nproducer_name: "pytorch"\n' * 9, "onnx.load reads it from a .textproto"),
     ],
 )
 def test_it_is_told_in_one_line(content: bytes, told: str, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ What is written is what `to_dict` says; this package adds the positions of marks
 picture of the network. Every name comes from somebody's model, so everything is escaped.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 
 from bnfold.errors import RequestError
@@ -75,6 +76,15 @@ def render(entries: Sequence[Data], networks: Sequence[Network | None] = ()) -> 
         EntryView(entry, network, number)
         for number, (entry, network) in enumerate(zip(entries, drawn, strict=True), 1)
     ]
+    _tell_apart(models)
     named = {reason for model in models for reason in model.reasons}
     remedies = [(reason, EXPLANATIONS[reason]) for reason in Reason if reason in named]
     return environment.get_template("page.html").render(models=models, remedies=remedies)
+
+
+def _tell_apart(models: Sequence[EntryView]) -> None:
+    """Call models of the same name, from several folders, by their paths."""
+    names = Counter(model.title for model in models)
+    for model in models:
+        if names[model.title] > 1 and "source" in model.data:
+            model.title = model.data["source"]["path"]

@@ -98,10 +98,14 @@ class EntryView:
         data: What `to_dict` says.
         network: What is drawn; None where that is not known.
         number: Its place on the page, from 1 on.
+
+    Attributes:
+        title: The name of the model, or of both.
     """
 
     def __init__(self, data: Data, network: Network | None, number: int) -> None:
         self.data = data
+        self.title = _title(data)
         self.anchor = f"model-{number}"
         self.versions: Data = data["versions"]
         self.verification: Data | None = data.get("verification")
@@ -109,16 +113,6 @@ class EntryView:
         self._network = network
         drawn = network is not None and network.nodes and is_available()
         self._drawer = Drawer(network, self.anchor) if drawn and network is not None else None
-
-    @property
-    def title(self) -> str:
-        """The name of the model, or of both."""
-        if "candidate" in self.data:
-            files = self.data["candidate"], self.data["original"]
-            names = {_name(file) for file in files}
-            shown = [_name(file) if len(names) > 1 else file["path"] for file in files]
-            return " against ".join(shown)
-        return _name(self.data["source"])
 
     @property
     def files(self) -> list[tuple[str, Data]]:
@@ -254,6 +248,14 @@ def _path(scope: Sequence[Sequence[str]]) -> tuple[tuple[str, ...], ...]:
 
 def _key(node: Data) -> tuple[str, ...]:
     return node["op_type"], node["name"], node["output"], node["scope"]
+
+
+def _title(data: Data) -> str:
+    if "candidate" not in data:
+        return _name(data["source"])
+    files = data["candidate"], data["original"]
+    names = {_name(file) for file in files}
+    return " against ".join(_name(file) if len(names) > 1 else file["path"] for file in files)
 
 
 def _name(file: Data) -> str:

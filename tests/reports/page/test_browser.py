@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,22 @@ def test_nothing_is_wider_than_a_telephone(show: Open, name: str, scheme: str) -
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (dark == "rgb(20, 23, 26)") == (scheme == "dark")
+
+
+@pytest.mark.parametrize("name", ["one", "several", "failed"])
+def test_no_level_of_headings_is_left_out(show: Open, name: str) -> None:
+    tags = "[...document.querySelectorAll('h1, h2, h3, h4')].map(h => Number(h.tagName[1]))"
+    levels = [0, *show(name).evaluate(tags)]
+    assert max(after - before for before, after in pairwise(levels)) == 1
+
+
+def test_on_a_telephone_no_button_covers_a_name(show: Open) -> None:
+    page = show("one", 390)
+    row = page.locator(".folds tbody tr").first
+    button = row.locator(".toggle").bounding_box()
+    names = """row => { const r = document.createRange(); r.selectNodeContents(row.cells[0]);
+        return Math.max(...[...r.getClientRects()].map(box => box.right)); }"""
+    assert row.evaluate(names) <= button["x"]
 
 
 def test_columns_sort_both_ways(show: Open) -> None:

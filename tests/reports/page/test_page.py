@@ -135,6 +135,9 @@ def test_models_of_one_name_are_told_apart(tmp_path: Path) -> None:
     run("verify", "digits.onnx", "other/digits.onnx", "--report", "v.html", cwd=tmp_path)
     page = (tmp_path / "v.html").read_text(encoding="utf-8")
     assert "<title>other/digits.onnx against digits.onnx · bnfold</title>" in page
+    run("digits.onnx", "other", "--check", "-q", "--report", "c.html", cwd=tmp_path)
+    page = (tmp_path / "c.html").read_text(encoding="utf-8")
+    assert re.findall("<summary><h2>(.*?)</h2>", page) == ["digits.onnx", "other/digits.onnx"]
 
 
 def test_a_check_tells_what_would_be(tmp_path: Path) -> None:
