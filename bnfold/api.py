@@ -22,7 +22,7 @@ from bnfold.files.scratch import scratch_folder
 from bnfold.folding import Decision, carry_out, function_names
 from bnfold.frozen import slotted
 from bnfold.options import FileOptions, file_options
-from bnfold.paths import as_path, calling
+from bnfold.paths import as_path, calling, errors_calling
 from bnfold.region import Region
 from bnfold.reports.cost import cost_of
 from bnfold.reports.file_record import FileRecord
@@ -219,13 +219,12 @@ def _fold_remote(
 
 @contextmanager
 def _calling(files: Mapping[str, str]) -> Iterator[None]:
-    """Replace local paths in the texts of errors by the names that the user gave."""
+    """Call files in errors and in their reports as the user calls them."""
     try:
-        yield
+        with errors_calling(files):
+            yield
     except (ProviderError, VerificationError, TooManyKeptError) as error:
         raise type(error)(calling(str(error), files), error.report.calling(files)) from error
-    except (ModelError, RequestError) as error:
-        raise type(error)(calling(str(error), files)) from error
 
 
 def verify(
@@ -443,12 +442,16 @@ class _Job:
                 report = replace(report, verification=found, seconds=self._seconds())
                 self._require_good(report)
             staged.publish()
-        return self._written(report, source)
+        return self._written(report, source, whole=staged.whole)
 
-    def _written(self, report: Report, source: OpenedModel) -> Report:
-        """Return `report`, completed once the folded model is in its place."""
+    def _written(self, report: Report, source: OpenedModel, *, whole: bool = False) -> Report:
+        """Return `report`, completed once the folded model is in its place.
+
+        Of one that is known to be `whole`, with all numbers in one file, nothing is parsed again.
+        """
         seconds = self._seconds()
-        target = FileRecord.of(self.target, digest=self.how.digest)
+        recorded = FileRecord.of_whole if whole else FileRecord.of
+        target = recorded(self.target, digest=self.how.digest)
         left = self._left_files(source, target)
         return replace(report, written=True, target=target, left_files=left, seconds=seconds)
 

@@ -1,10 +1,11 @@
 """Paths, which are bytes to the system, and text to most of what names them."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
-from bnfold.errors import RequestError
+from bnfold.errors import ModelError, RequestError
 
 
 def as_path(given: str | os.PathLike[str]) -> Path:
@@ -27,6 +28,15 @@ def calling(text: str, names: Mapping[str, str]) -> str:
     for here, name in names.items():
         text = text.replace(here, name)
     return text
+
+
+@contextmanager
+def errors_calling(names: Mapping[str, str]) -> Iterator[None]:
+    """Call files in the texts of errors otherwise, as the user calls them."""
+    try:
+        yield
+    except (ModelError, RequestError) as error:
+        raise type(error)(calling(str(error), names)) from error
 
 
 def is_text(path: Path | str) -> bool:

@@ -7,12 +7,14 @@ answer for that word has both, and the answers for later words are those of the 
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 import click
-from click.shell_completion import CompletionItem, ShellComplete, get_completion_class
 
 from bnfold.command_line.failing import fail
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem, ShellComplete
 
 VARIABLE: Final = "_BNFOLD_COMPLETE"
 """Holds what a shell's script asks for, such as `bash_complete`; click's scripts set it."""
@@ -43,6 +45,8 @@ def answer(main: click.Command, commands: Mapping[str, click.Command]) -> NoRetu
         main: The command where the first word is no command's name.
         commands: The others, by their names.
     """
+    from click.shell_completion import CompletionItem
+
     shell = os.environ[VARIABLE].partition("_")[0]
     if shell not in _SHELLS:
         fail(f"{VARIABLE}={os.environ[VARIABLE]}: bnfold completes in {', '.join(_SHELLS)}")
@@ -63,15 +67,19 @@ def answer(main: click.Command, commands: Mapping[str, click.Command]) -> NoRetu
     raise SystemExit(0)
 
 
-def _of(shell: str, command: click.Command) -> ShellComplete:
+def _of(shell: str, command: click.Command) -> "ShellComplete":
+    from click.shell_completion import get_completion_class
+
     known = get_completion_class(shell)
     if known is None:
         raise AssertionError(shell)
     return known(command, {}, "bnfold", VARIABLE)
 
 
-def _files(begun: str) -> Iterable[CompletionItem]:
+def _files(begun: str) -> "Iterable[CompletionItem]":
     """Yield the files of the current folder whose names begin so."""
+    from click.shell_completion import CompletionItem
+
     for path in sorted(Path().iterdir()):
         if path.name.startswith(begun) and (begun or not path.name.startswith(".")):
             yield CompletionItem(f"{path.name}/" if path.is_dir() else path.name)

@@ -8,18 +8,15 @@ from typing import Any
 import click
 
 from bnfold.command_line.collecting import resume_collecting
-from bnfold.command_line.failing import INTERRUPTED, fail, one_line_errors, saying_what_was_written
+from bnfold.command_line.failing import one_line_errors
 from bnfold.command_line.options import (
     COLOR,
     EXIT_CODES,
     REPORT,
     Command,
     PathType,
-    check_report,
     check_together,
     meant,
-    statistics_options,
-    verify_options,
     with_verify_options,
 )
 from bnfold.errors import RequestError
@@ -181,80 +178,10 @@ def fold(models: Sequence[Path], **options: Any) -> None:  # noqa: ANN401 - clic
         check_together(options)
         _check_names(models)
         with interrupts_held_back():
-            from dataclasses import replace
-
-            from bnfold.command_line.batch import run_all
-            from bnfold.command_line.hands import hired
-            from bnfold.command_line.progress import progress
-            from bnfold.command_line.sources import (
-                Request,
-                files_of,
-                find_sources,
-                require_explainable,
-            )
-            from bnfold.command_line.telling import Accounts, Telling
-            from bnfold.options import file_options
-            from bnfold.reports.report_file import ReportFile, is_page
+            from bnfold.command_line.running import run
 
         resume_collecting()
-        how = file_options(
-            verify=None if options["no_verify"] else verify_options(options),
-            statistics=statistics_options(options),
-            bn_only=options["bn_only"],
-            keep_overridable=options["keep_overridable"],
-            merge=not options["no_merge"],
-            take_apart=options["take_apart"],
-            lift_constants=options["lift_constants"],
-            for_quantization=options["for_quantization"],
-            per_tensor=options["per_tensor"],
-            in_place=options["in_place"],
-            check=options["check"],
-            max_kept=options["max_kept"],
-            external_data=options["external_data"],
-            share_data=options["share_data"],
-            digest=options["report"] is not None,
-            explain=options["explain"],
-            int8=True if options["report"] is not None else None,
-        )
-        drawn = options["report"] is not None and is_page(options["report"])
-        request = Request(options["output"], options["directory"], replace(how, picture=drawn))
-        sources = find_sources(models, options["directory"])
-        require_explainable(sources, request)
-        if options["report"] is not None:
-            check_report(options, files_of(sources, request))
-        telling = Telling(
-            sources.paths,
-            options["quiet"],
-            options["verbose"],
-            options["check"],
-            request.writes_to_stdout(sources.paths),
-        )
-        with progress(quiet=options["quiet"]) as shown:
-            several = len(sources.models) > 1
-            report = None
-            if options["report"] is not None:
-                report = ReportFile(options["report"], several=several)
-            accounts = Accounts(telling, report, shown)
-            try:
-                with hired(options) as hands:
-                    outcomes = run_all(
-                        sources,
-                        request,
-                        hands=hands,
-                        skip_existing=options["skip_existing"],
-                        step=shown.show,
-                    )
-                    for outcome in outcomes:
-                        accounts.take(outcome)
-            except KeyboardInterrupt:
-                if accounts.outcomes:
-                    accounts.close()
-                    done = f"{len(accounts.outcomes)} of {len(sources.models)} models were done"
-                    fail(f"interrupted; {done}", INTERRUPTED)
-                raise
-        with saying_what_was_written(accounts.outcomes):
-            accounts.close(sources.passed_over)
-        sys.exit(max(outcome.exit_code for outcome in accounts.outcomes))
+        sys.exit(run(models, options))
 
 
 _HABITS = {

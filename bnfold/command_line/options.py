@@ -272,14 +272,14 @@ def verify_options(options: dict[str, Any]) -> "VerifyOptions":
 
 def statistics_options(options: dict[str, Any]) -> "StatisticsOptions | None":
     """Return where statistics come from; None to leave them as they are."""
+    only_training = options["estimate"] == "training"
+    if options["data"] is None and (only_training or options["batch_size"] is not None):
+        raise RequestError("--estimate and --batch-size need --estimate-statistics")
+    if options["data"] is None and not options["freeze_training"]:
+        return None
     from bnfold.statistics.options import StatisticsOptions
 
-    only_training = options["estimate"] == "training"
-    if options["data"] is not None:
-        return StatisticsOptions(options["data"], only_training, options["batch_size"])
-    if only_training or options["batch_size"] is not None:
-        raise RequestError("--estimate and --batch-size need --estimate-statistics")
-    return StatisticsOptions() if options["freeze_training"] else None
+    return StatisticsOptions(options["data"], only_training, options["batch_size"])
 
 
 def _shapes(texts: Iterable[str]) -> dict[str, tuple[int, ...]]:

@@ -8,10 +8,10 @@ from shutil import copyfileobj
 from typing import Final
 
 from bnfold.command_line.sources import PIPE
-from bnfold.errors import ModelError, RequestError
+from bnfold.errors import RequestError
 from bnfold.files.remote import called
 from bnfold.files.scratch import scratch_folder
-from bnfold.paths import calling
+from bnfold.paths import errors_calling
 
 STDIN: Final = "standard input"
 
@@ -40,10 +40,8 @@ def as_files(paths: Sequence[Path]) -> Iterator[list[Path]]:
         raise RequestError(f"{STDIN} is one model; it cannot be both")
     with scratch_folder() as folder:
         copy = spooled(folder)
-        try:
+        with errors_calling({str(copy): STDIN}):
             yield [copy if path == PIPE else path for path in paths]
-        except (ModelError, RequestError) as error:
-            raise type(error)(calling(str(error), {str(copy): STDIN})) from error
 
 
 def spoken(path: Path) -> str:

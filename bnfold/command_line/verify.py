@@ -1,7 +1,6 @@
 """`bnfold verify`: comparing any two models."""
 
 import sys
-from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -81,6 +80,8 @@ def verify(original: Path, candidate: Path, **options: Any) -> None:  # noqa: AN
 
 def _comparison(original: Path, candidate: Path, options: dict[str, Any]) -> "Comparison":
     """Verify; one of the models may come through a pipe, and either from a store."""
+    from dataclasses import replace
+
     from bnfold.api import verify as verify_models
     from bnfold.command_line.pipes import as_files
     from bnfold.command_line.progress import progress

@@ -8,14 +8,14 @@ from pathlib import Path
 import onnx
 from google.protobuf.message import EncodeError  # type: ignore[import-untyped]
 
-from bnfold.errors import ModelError, RequestError
+from bnfold.errors import ModelError
 from bnfold.files.atomic import os_errors_as_requests
 from bnfold.files.opened import from_proto
 from bnfold.files.references import Reference, is_external
 from bnfold.files.save import LARGEST_FILE, save_model
 from bnfold.files.scratch import scratch_folder
 from bnfold.files.walk import tensors
-from bnfold.paths import as_path, calling
+from bnfold.paths import as_path, errors_calling
 
 Given = str | os.PathLike[str] | onnx.ModelProto
 """A path, or a model in memory."""
@@ -49,12 +49,10 @@ def as_file(model: onnx.ModelProto, called: str) -> Iterator[Path]:
     """
     with scratch_folder() as folder:
         path = folder / "model.onnx"
-        try:
+        with errors_calling({str(path): called}):
             _require_numbers(model)
             _write(model, path)
             yield path
-        except (ModelError, RequestError) as error:
-            raise type(error)(calling(str(error), {str(path): called})) from error
 
 
 def _require_numbers(model: onnx.ModelProto) -> None:

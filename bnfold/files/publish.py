@@ -110,11 +110,18 @@ class StagedModel:
         opened: The source.
         model: The model; with a data file it is written when that has its name.
         pair: Its data file, and the model as long as the data file has its hidden name.
+        whole: Whether its one file holds all of its numbers.
     """
 
     def __init__(
-        self, opened: OpenedModel, model: Staged, pair: tuple[Pair, Staged] | None = None
+        self,
+        opened: OpenedModel,
+        model: Staged,
+        pair: tuple[Pair, Staged] | None = None,
+        *,
+        whole: bool = False,
     ) -> None:
+        self.whole = whole
         self._opened = opened
         self._model = model
         self._pair = pair
@@ -162,9 +169,14 @@ class StagedModel:
 
 
 @contextmanager
-def staged_alone(opened: OpenedModel, pieces: Sequence[Piece], real: Path) -> Iterator[StagedModel]:
-    """Write a model that is one file, to be published as `real`."""
-    with Staged.create(real) as model, closing(StagedModel(opened, model)) as staged:
+def staged_alone(
+    opened: OpenedModel, pieces: Sequence[Piece], real: Path, *, whole: bool = True
+) -> Iterator[StagedModel]:
+    """Write a model without a data file of its own, to be published as `real`.
+
+    It is `whole` unless it refers to data files of the source.
+    """
+    with Staged.create(real) as model, closing(StagedModel(opened, model, whole=whole)) as staged:
         write_pieces(pieces, model.descriptor, threads=opened.for_threads)
         yield staged
 
@@ -208,7 +220,7 @@ def staged_with_data(
         raise RequestError(f"{target}: a model with a data file needs a path in UTF-8")
     layout = lay_out(data.name)
     if not layout.pieces:
-        with staged_alone(opened, layout.model, real) as staged:
+        with staged_alone(opened, layout.model, real, whole=not sharing) as staged:
             yield staged
         return
     if real.parent.resolve() != target.parent.resolve():

@@ -27,11 +27,9 @@ from bnfold.files.remote_models import local_copy
 from bnfold.files.scratch import scratch_folder
 from bnfold.frozen import frozen
 from bnfold.options import FileOptions
-from bnfold.plain import to_plain
 from bnfold.reports.file_record import FileRecord
 from bnfold.reports.records import Counts
 from bnfold.reports.report import Existing, Report
-from bnfold.verification import VerifyOptions
 from bnfold.version import __version__
 
 FOLDER: Final = ".bnfold-made"
@@ -197,21 +195,12 @@ def _digest_of_options(how: FileOptions) -> str:
     """Return a digest of the options that decide what is written, and of the version."""
     import hashlib
 
-    deciding: dict[str, Any] = {name: _plain(getattr(how, name)) for name in _DECIDING}
+    deciding = {name: told for name, told in how.to_dict().items() if name not in _NOT_DECIDING}
     if how.verify is not None:
-        deciding["verify"] = VerifyOptions.to_dict(replace(how.verify, timeout=None, time=None))
-    text = json.dumps([__version__, deciding], sort_keys=True, default=str)
+        deciding["verify"] = replace(how.verify, timeout=None, time=None).to_dict()
+    text = json.dumps([__version__, deciding], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-_DECIDING: Final = ("fold", "statistics", "max_kept", "external_data", "share_data")
-
-
-def _plain(value: object) -> Any:  # noqa: ANN401 - whatever options hold
-    """Return options as plain data, sets in order."""
-    names = getattr(value, "__dataclass_fields__", None)
-    if names is not None:
-        return {name: _plain(getattr(value, name)) for name in names}
-    if isinstance(value, set | frozenset):
-        return sorted(map(str, value))
-    return to_plain(value)
+_NOT_DECIDING: Final = frozenset({"in_place", "check", "explain"})
+"""Options that say where the model goes, or that none is written."""

@@ -1,6 +1,7 @@
 """Files of models, as reports describe them: where they are, how large, and with which digest."""
 
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 from bnfold.files import OpenedModel, open_model
 from bnfold.files.pieces import sha256_of
 from bnfold.files.remote import called, url_of
+from bnfold.files.stores import FileStore, open_regular
 from bnfold.frozen import sealed
 from bnfold.plain import Plain
 
@@ -53,6 +55,12 @@ class FileRecord(Plain):
             return cls(called(path))
         with open_model(path) as opened:
             return cls.of_opened(opened, path, digest=digest)
+
+    @classmethod
+    def of_whole(cls, path: Path, *, digest: bool) -> "FileRecord":
+        """Return the record of a file that is known to hold all numbers of its model."""
+        with closing(FileStore(path, open_regular(path))) as store:
+            return cls(str(path), sha256_of(store) if digest else None, store.size)
 
     @classmethod
     def of_opened(cls, opened: "OpenedModel", path: Path, *, digest: bool) -> "FileRecord":

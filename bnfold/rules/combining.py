@@ -24,6 +24,11 @@ def positive_scale(affine: Affine) -> Affine:
     """Let x ↦ s x with s > 0 pass."""
     if affine.has_shift:
         raise Refusal(Reason.NEEDS_ZERO_SHIFT)
+    return _keeping_order(affine)
+
+
+def _keeping_order(affine: Affine) -> Affine:
+    """Let x ↦ s x + t with s > 0 pass."""
     if not affine.is_positive:
         raise Refusal(Reason.NEEDS_POSITIVE_SCALE)
     return affine
@@ -57,9 +62,7 @@ def average(op: Operator, affine: Affine) -> Affine:
 
 def maximum(op: Operator, affine: Affine) -> Affine:
     """MaxPool, GlobalMaxPool: a positive scale keeps the order."""
-    if not affine.is_positive:
-        raise Refusal(Reason.NEEDS_POSITIVE_SCALE)
-    return mean(op, affine)
+    return mean(op, _keeping_order(affine))
 
 
 def norm(op: Operator, affine: Affine) -> Affine:
@@ -108,16 +111,12 @@ def reduce_mean_down(op: Operator, affine: Affine) -> Affine:
 
 def reduce_extreme_up(op: Operator, affine: Affine) -> Affine:
     """ReduceMax and ReduceMin, upwards."""
-    if not affine.is_positive:
-        raise Refusal(Reason.NEEDS_POSITIVE_SCALE)
-    return reduce_mean_up(op, affine)
+    return reduce_mean_up(op, _keeping_order(affine))
 
 
 def reduce_extreme_down(op: Operator, affine: Affine) -> Affine:
     """ReduceMax and ReduceMin, downwards."""
-    if not affine.is_positive:
-        raise Refusal(Reason.NEEDS_POSITIVE_SCALE)
-    return reduce_mean_down(op, affine)
+    return reduce_mean_down(op, _keeping_order(affine))
 
 
 def reduce_norm_up(op: Operator, affine: Affine) -> Affine:

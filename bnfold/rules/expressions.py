@@ -10,7 +10,7 @@ is kept as a number and factors with exponents, a sum as a number and terms with
 operators of Python put them together.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import field
 from functools import cache
 from typing import Final
@@ -48,6 +48,9 @@ class Expression:
 
 
 Operand = Expression | float
+
+_Part = tuple[Expression, float]
+"""A factor with its exponent, or a term with its sign."""
 
 
 @frozen(eq=False)
@@ -94,7 +97,7 @@ class Product(Expression):
     """A number times factors to the power of exponents; None for any number."""
 
     number: float | None
-    factors: tuple[tuple[Expression, float], ...]
+    parts: tuple[_Part, ...]
 
 
 @frozen(eq=False)
@@ -102,7 +105,7 @@ class Sum(Expression):
     """A number and terms with signs; None for any number."""
 
     number: float | None
-    terms: tuple[tuple[Expression, int], ...]
+    parts: tuple[_Part, ...]
 
 
 @frozen(eq=False)
@@ -129,38 +132,38 @@ def _options(expression: Expression) -> tuple[Expression, ...]:
     return expression.options if isinstance(expression, Either) else (expression,)
 
 
-def _product(*parts: tuple[Expression, float]) -> Product:
-    """Multiply, and let products and numbers among the factors be part of the product."""
-    number: float | None = 1.0
-    factors: list[tuple[Expression, float]] = []
-    for part, exponent in parts:
-        value: float | None = 1.0
-        if isinstance(part, Number):
-            value = part.value
-        elif isinstance(part, Product):
-            value = part.number
-            factors.extend((factor, power * exponent) for factor, power in part.factors)
-        else:
-            factors.append((part, exponent))
-        number = None if number is None or value is None else number * value**exponent
-    return Product(number, tuple(factors))
+def _product(*parts: _Part) -> Product:
+    return Product(*_gathered(parts, Product, 1.0, lambda x, value, power: x * value**power))
 
 
-def _sum(*parts: tuple[Expression, int]) -> Sum:
-    """Add, and let sums and numbers among the terms be part of the sum."""
-    number: float | None = 0.0
-    terms: list[tuple[Expression, int]] = []
-    for part, sign in parts:
-        value: float | None = 0.0
+def _sum(*parts: _Part) -> Sum:
+    return Sum(*_gathered(parts, Sum, 0.0, lambda x, value, sign: x + sign * value))
+
+
+def _gathered(
+    parts: Iterable[_Part],
+    kind: type[Product | Sum],
+    neutral: float,
+    put: Callable[[float, float, float], float],
+) -> tuple[float | None, tuple[_Part, ...]]:
+    """Return one number for all numbers among the parts, and the others.
+
+    A part that is of the same `kind` is opened: a product of a product is one product. `put` puts
+    a value, raised or multiplied by its exponent or sign, to the number, which is `neutral` first.
+    """
+    number: float | None = neutral
+    others: list[_Part] = []
+    for part, weight in parts:
+        value: float | None = neutral
         if isinstance(part, Number):
             value = part.value
-        elif isinstance(part, Sum):
+        elif isinstance(part, kind):
             value = part.number
-            terms.extend((term, sign * own) for term, own in part.terms)
+            others.extend((inner, weight * own) for inner, own in part.parts)
         else:
-            terms.append((part, sign))
-        number = None if number is None or value is None else number + sign * value
-    return Sum(number, tuple(terms))
+            others.append((part, weight))
+        number = None if number is None or value is None else put(number, value, weight)
+    return number, tuple(others)
 
 
 _PRODUCT: Final = frozenset({"Mul", "Div", "Pow", "Sqrt", "Reciprocal"})
@@ -213,6 +216,4 @@ def _inner(expression: Expression) -> tuple[Expression, ...]:
         return expression.options
     if isinstance(expression, Call):
         return expression.arguments
-    if isinstance(expression, Product):
-        return tuple(factor for factor, _ in expression.factors)
-    return tuple(term for term, _ in expression.terms) if isinstance(expression, Sum) else ()
+    return tuple(p for p, _ in expression.parts) if isinstance(expression, Product | Sum) else ()

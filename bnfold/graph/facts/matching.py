@@ -131,15 +131,15 @@ class Matcher:
             yield match
 
     def _match_product(self, product: Product, part: _Part, match: Match) -> Iterator[Match]:
-        room = sum(max(1, abs(round(power))) for _, power in product.factors)
+        room = sum(max(1, abs(round(power))) for _, power in product.parts)
         for value, factors, seen in self._factors(part, match, room):
             if value and is_near(value, product.number):
-                yield from self._assign(product.factors, factors, seen)
+                yield from self._assign(product.parts, factors, seen)
 
     def _match_sum(self, total: Sum, part: _Part, match: Match) -> Iterator[Match]:
-        for value, terms, seen in self._terms(part, match, len(total.terms)):
+        for value, terms, seen in self._terms(part, match, len(total.parts)):
             if is_near(value, total.number):
-                yield from self._assign(total.terms, terms, seen)
+                yield from self._assign(total.parts, terms, seen)
 
     def _match_hole(self, hole: Hole, part: _Part, match: Match) -> Iterator[Match]:
         tensor = self._tensors.bare(part.tensor)

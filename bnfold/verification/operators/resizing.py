@@ -52,6 +52,11 @@ def upsample(call: Call) -> Array | None:
     return _interpolated(X, _by_scales(X, np.asarray(scales)), _Way.legacy(call.attributes))
 
 
+def scales_of_resize(opset: int) -> int:
+    """Return which of its inputs holds the scales."""
+    return 1 if opset < _ROI_OPSET else 2
+
+
 @frozen
 class _Step:
     """What becomes of one axis."""

@@ -7,6 +7,7 @@ that tells which name is missing.
 
 from collections.abc import Callable, Mapping
 from enum import Enum, auto
+from typing import NamedTuple
 
 import numpy as np
 import onnx
@@ -65,6 +66,20 @@ class Window(Enum):
     """Every element becomes a window, as in a transposed convolution."""
 
 
+class Indexes(NamedTuple):
+    """Places in a tensor.
+
+    Attributes:
+        places: The input that holds them.
+        within: The input in which they are places.
+        axis: The attribute that says along which axis; without it, it is the first one.
+    """
+
+    places: int
+    within: int
+    axis: str = ""
+
+
 @frozen
 class Row:
     """What the verifier knows of an operator.
@@ -100,6 +115,8 @@ class Row:
             cases.
         choice: Which of its outputs holds the indices that it has chosen, if the margin of that
             choice can be computed.
+        indexes: Which of its inputs holds places in which other one, along which axis.
+        scales: Says which of its inputs multiplies lengths, if one does.
     """
 
     kind: Kind = Kind.UNKNOWN
@@ -126,6 +143,8 @@ class Row:
     commutes: bool = False
     changed_in: tuple[int, ...] = ()
     choice: int | None = None
+    indexes: Indexes | None = None
+    scales: Callable[[int], int] | None = None
 
     @property
     def is_linear(self) -> bool:
@@ -364,7 +383,9 @@ TABLE: Mapping[str, Row] = {
         Kind.MOVEMENT, magnitude.alike, linear_map=linear_rules.crop, keeps_axes=True,
         counts_elements=True,
     ),
-    "Gather": _PICKED,
+    "Gather": Row(Kind.MOVEMENT, magnitude.alike, indexes=Indexes(1, 0, "axis")),
+    "GatherElements": Row(indexes=Indexes(1, 0, "axis")),
+    "EmbedLayerNormalization": Row(indexes=Indexes(0, 2)),  # of ONNX Runtime
     "Expand": _PICKED,
     "Tile": _PICKED,
     "DepthToSpace": _PICKED,
@@ -391,10 +412,11 @@ TABLE: Mapping[str, Row] = {
     "GroupNormalization": _normalization(normalizing.groups),
     "Resize": Row(
         Kind.COMBINATION, magnitude.interpolation, resizing.resize, decided_by=(1, 2),
-        changed_in=(19,),
+        changed_in=(19,), scales=resizing.scales_of_resize,
     ),
     "Upsample": Row(
-        Kind.COMBINATION, magnitude.interpolation, resizing.upsample, decided_by=(1,)
+        Kind.COMBINATION, magnitude.interpolation, resizing.upsample, decided_by=(1,),
+        scales=lambda _: 1,
     ),
     # what sees shapes only
     "Shape": Row(Kind.SHAPE, kernel=elementwise.shape),

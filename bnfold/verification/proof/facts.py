@@ -103,10 +103,12 @@ def table_rows(cone: Cone, constants: Mapping[str, Array]) -> dict[str, int]:
     chosen_by = {leaf: leaf for leaf in cone.leaves}
     rows: dict[str, int] = {}
     for node in cone.passing:
-        moved = row_of(node).kind is Kind.MOVEMENT or row_of(node).casts
-        if node.op_type == "Gather" and node.input[0] in constants:
-            leaf, axis = chosen_by.get(node.input[1]), attributes_of(node).get("axis", 0)
-            table = constants[node.input[0]]
+        row = row_of(node)
+        moved = row.kind is Kind.MOVEMENT or row.casts
+        if row.indexes is not None and node.input[row.indexes.within] in constants:
+            leaf = chosen_by.get(node.input[row.indexes.places])
+            axis = attributes_of(node).get(row.indexes.axis, 0)
+            table = constants[node.input[row.indexes.within]]
             if leaf is not None and table.ndim:
                 rows[leaf] = min(rows.get(leaf, table.shape[axis]), table.shape[axis])
         elif moved and node.input[0] in chosen_by:
@@ -115,14 +117,15 @@ def table_rows(cone: Cone, constants: Mapping[str, Array]) -> dict[str, int]:
 
 
 def scales(cone: Cone, constants: Mapping[str, Array]) -> "Counter[tuple[float, ...]]":
-    """Count the constant factors by which lengths are multiplied, in a Resize or Upsample.
+    """Count the constant factors by which lengths are multiplied, as in a Resize.
 
     Of short lengths 2 and 2.001 make the same.
     """
     found: Counter[tuple[float, ...]] = Counter()
     for node in cone.passing:
-        if node.op_type in {"Resize", "Upsample"}:
-            place = 2 if node.op_type == "Resize" and cone.scope.opsets.get("", 0) > _NO_ROI else 1
+        scales_input = row_of(node).scales
+        if scales_input is not None:
+            place = scales_input(cone.scope.opsets.get("", 0))
             stated = [
                 constants[name] for name in node.input[place : place + 1] if name in constants
             ]
@@ -131,8 +134,6 @@ def scales(cone: Cone, constants: Mapping[str, Array]) -> "Counter[tuple[float, 
     return found
 
 
-_NO_ROI = 10
-"""The last opset whose Resize has no region among its inputs."""
 _WHOLE = frozenset(
     number
     for name, number in onnx.TensorProto.DataType.items()

@@ -17,20 +17,13 @@ import onnx
 from bnfold.errors import RequestError
 from bnfold.frozen import frozen
 from bnfold.verification.operators.node import attributes_of
-from bnfold.verification.operators.table import row_of
+from bnfold.verification.operators.table import row_named, row_of
 
 Feed = Mapping[str, Any]
 """What a model is fed at once: by input name an array, or a list of arrays for a sequence."""
 
 Dim = int | str
 """A size, or the name of a symbol."""
-
-_INDEXES = {
-    # operator: (input that indexes, input that is indexed, attribute of the axis)
-    "Gather": (1, 0, "axis"),
-    "GatherElements": (1, 0, "axis"),
-    "EmbedLayerNormalization": (0, 2, ""),
-}
 
 
 @frozen
@@ -160,11 +153,13 @@ class _Reader:
 
     def bound(self, node: onnx.NodeProto, name: str) -> int | None:
         """Return the length of what `name` indexes in `node`."""
-        index, data, axis_name = _INDEXES.get(node.op_type, (-1, -1, ""))
-        if index < 0 or len(node.input) <= max(index, data) or node.input[index] != name:
+        found = row_named(node.op_type).indexes
+        if found is None or len(node.input) <= max(found.places, found.within):
             return None
-        shape = self.shapes.get(node.input[data], ())
-        axis = next((a.i for a in node.attribute if a.name == axis_name), 0)
+        if node.input[found.places] != name:
+            return None
+        shape = self.shapes.get(node.input[found.within], ())
+        axis = next((a.i for a in node.attribute if a.name == found.axis), 0)
         return shape[axis] if -len(shape) <= axis < len(shape) else None
 
     def rank(self, node: onnx.NodeProto, name: str) -> int | None:
