@@ -36,7 +36,7 @@ from bnfold.verification.verdict import Probe, ProbeVerdict
 _NOISE = 1e-9
 """What float64 may be off by, relative to a number, where it is asked what is to blame."""
 _ROUNDINGS = 4
-"""How many roundings a fold may have; see `comparing`."""
+"""How many roundings a fold may have; see `bound`."""
 _NORMALIZED_BY = (1, 4)
 """The inputs of a batch normalization that multiply: the scale and the variance."""
 
