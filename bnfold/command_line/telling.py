@@ -10,7 +10,7 @@ import click
 from bnfold.command_line.brief import Brief
 from bnfold.command_line.foreign import printable_lines
 from bnfold.command_line.progress import Progress
-from bnfold.command_line.text import lifted, report_text, summary, taken
+from bnfold.command_line.text import lifted, report_text, summary, what_went
 from bnfold.command_line.words import wrapped
 from bnfold.errors import BnfoldError, one_line
 from bnfold.files.remote import called
@@ -55,7 +55,7 @@ class Telling:
             return
         if self.quiet:
             if self.check and report.changes:
-                folded = [f"{taken(report)} would be folded"] if report.folds else []
+                folded = [f"{what_went(report)} would be folded"] if report.folds else []
                 told = [*folded, *([lifted(report)] if report.lifted else [])]
                 click.echo(f"{one_line(report.source.path)}: {', '.join(told)}")
             return

@@ -139,7 +139,7 @@ def _done_lines(report: Report, *, verbose: bool) -> Iterator[str]:
         return
     ways = Counter(fold.how for fold in report.folds)
     done = _WAYS[next(iter(ways))] if len(ways) == 1 else "folded"
-    told = f"{taken(report)} {'would be ' if report.checked_only else ''}{done}"
+    told = f"{what_went(report)} {'would be ' if report.checked_only else ''}{done}"
     if report.adds:
         told += f", of which {report.adds} {'is an Add' if report.adds == 1 else 'are Adds'} now"
     yield f"{told}, {report.before.nodes} → {report.after.nodes} nodes"
@@ -163,7 +163,7 @@ def _cost_text(before: Cost, after: Cost) -> Iterator[str]:
     yield ", ".join(told)
 
 
-def taken(report: Report) -> str:
+def what_went(report: Report) -> str:
     """Count what went: batch normalizations, and what else."""
     total = report.before.batch_normalizations
     gone = total - report.after.batch_normalizations

@@ -40,7 +40,7 @@ def take_remarks(graph: onnx.GraphProto, *, outputs: bool = True) -> Iterator[Re
             remarks[value.name] = copy
             value.type.tensor_type.ClearField("shape")
     kept = [onnx.ValueInfoProto.FromString(value.SerializeToString()) for value in others]
-    taken = {n: onnx.ValueInfoProto.FromString(v.SerializeToString()) for n, v in remarks.items()}
+    copies = {n: onnx.ValueInfoProto.FromString(v.SerializeToString()) for n, v in remarks.items()}
     del graph.value_info[:]
     graph.value_info.extend(kept)
     for sparse in graph.sparse_initializer:  # inference takes them for another type of tensor
@@ -49,7 +49,7 @@ def take_remarks(graph: onnx.GraphProto, *, outputs: bool = True) -> Iterator[Re
             made(sparse.values.name, sparse.values.data_type, list(sparse.dims))
         )
     del graph.sparse_initializer[:]
-    yield taken
+    yield copies
     for body in _bodies(graph):
         yield from take_remarks(body, outputs=False)
 

@@ -198,9 +198,9 @@ def _require_fitting(node: onnx.NodeProto, dims: Dims) -> None:
     if len(weight) <= _BARE or groups < 1 or (weight[0] or 0) % groups:
         raise _invalid(node, f"its weight is {list(weight)}, in {groups} groups")
     read = known[0][1] if known[0] is not None and len(known[0]) == len(weight) else None
-    taken = (weight[axis] or 0) * (groups if axis else 1)
-    if read is not None and read != taken:
-        raise _invalid(node, f"its input has {read} channels, its weight {taken}")
+    wanted = (weight[axis] or 0) * (groups if axis else 1)
+    if read is not None and read != wanted:
+        raise _invalid(node, f"its input has {read} channels, its weight {wanted}")
 
 
 def _declared(declared: onnx.TypeProto.Tensor) -> tuple[int | None, ...] | None:

@@ -93,10 +93,10 @@ def _taken(op: Operator, axis: int) -> NDArray[np.intp]:
     start, end = (v + size if v < 0 else v for v in (start, end))
     last = size if step > 0 else size - 1
     low = 0 if step > 0 else -1
-    taken = np.arange(min(max(start, 0), last), min(max(end, low), last), step)
-    if not taken.size:
+    places = np.arange(min(max(start, 0), last), min(max(end, low), last), step)
+    if not places.size:
         raise Refusal(Reason.BAD_PARAMETERS, f"it takes nothing of axis {axis}")
-    return taken
+    return places
 
 
 def slice_down(op: Operator, affine: Affine) -> Affine:
@@ -226,8 +226,8 @@ def pad_down(op: Operator, affine: Affine) -> Affine:
         sources = _pad_sources(op, axis)
         if sources is None:
             continue
-        taken = affine.take(axis, np.maximum(sources, 0))
-        affine = taken.scatter(axis, np.arange(sources.size), sources.size)
+        spread = affine.take(axis, np.maximum(sources, 0))
+        affine = spread.scatter(axis, np.arange(sources.size), sources.size)
         filled = np.flatnonzero(sources < 0)
         if filled.size:
             scale, shift = affine.scale.copy(), affine.shift.copy()

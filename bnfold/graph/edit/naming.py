@@ -32,17 +32,19 @@ def give_names_back(
         return
     view = graph.view
     free: set[str] = set()
-    taken = set(names.wishes)
+    in_use = set(names.wishes)
     for tensor in view.tensors:
         is_free = tensor.number in graph.constants and tensor.name in gone.get(tensor.scope, ())
-        (free if is_free else taken).add(tensor.name)
+        (free if is_free else in_use).add(tensor.name)
     for scope in view.scopes:
-        taken.update(name for name in listed(scope.proto) if name not in gone.get(scope.number, ()))
+        in_use.update(
+            name for name in listed(scope.proto) if name not in gone.get(scope.number, ())
+        )
     new: dict[str, str] = {}
     for name, wish in names.wishes.items():
-        if wish in free and wish not in taken:
+        if wish in free and wish not in in_use:
             new[name] = wish
-            taken.add(wish)
+            in_use.add(wish)
     if new:
         for container in containers:
             _rename(container, new)

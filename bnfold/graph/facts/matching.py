@@ -280,8 +280,8 @@ class Matcher:
         if room < needed:
             return
         for leaves, seen in self._spread(part, exponent, match, rule, room - needed):
-            taken = sum(self._tensors.number(leaf.tensor) is None for leaf, _ in leaves)
-            for others, all_seen in self._spread_all(rest, seen, rule, room - taken):
+            used = sum(self._tensors.number(leaf.tensor) is None for leaf, _ in leaves)
+            for others, all_seen in self._spread_all(rest, seen, rule, room - used):
                 yield leaves + others, all_seen
 
 

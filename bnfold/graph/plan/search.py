@@ -292,8 +292,8 @@ class Search:
             raise Refusal(Reason.COMPOSITE, f"{composite.name} without a scale", output.label)
         if affine.has_shift and composite.shift is None:
             raise Refusal(Reason.COMPOSITE, f"{composite.name} without a shift", output.label)
-        taken = ((composite.scale, affine.scale_only()), (composite.shift, affine))
-        for edge, part in taken:
+        parts = ((composite.scale, affine.scale_only()), (composite.shift, affine))
+        for edge, part in parts:
             if edge is None:
                 continue
             operator = self._draft.graph.operator(edge[0])
@@ -336,9 +336,9 @@ class Search:
             return next(iter(offered), 0)
         if row.every_input:
             offered = likeliest_first(self._draft, node, offered)
-        taken = self._forks.choose(len(offered))
-        self._tracer.step(node.number, Did.FORKED, f"way {taken + 1} of {len(offered)}")
-        return offered[taken]
+        way = self._forks.choose(len(offered))
+        self._tracer.step(node.number, Did.FORKED, f"way {way + 1} of {len(offered)}")
+        return offered[way]
 
     def _run_at(self, node: int) -> Run:
         return self._draft.runs[self._draft.run_of[node]]

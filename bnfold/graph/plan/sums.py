@@ -60,8 +60,8 @@ class Sums:
         found: list[Cluster | AffineSum] = []
         for branches in self._groups(tree):
             clusters = [c for c in self._clusters(branches) if len(c.parts) > 1]
-            taken = {part.branch.edge for cluster in clusters for part in cluster.parts}
-            affines = self._affines([b for b in branches if b.edge not in taken and is_affine(b)])
+            within = {part.branch.edge for cluster in clusters for part in cluster.parts}
+            affines = self._affines([b for b in branches if b.edge not in within and is_affine(b)])
             found += [*clusters, *affines]
         if not found:
             return False

@@ -94,7 +94,7 @@ class Matcher:
 
     Attributes:
         table: The number of each expression.
-        taken: All names in the candidate, whose tensors may be renamed; None if they may not.
+        in_use: All names in the candidate, whose tensors may be renamed; None if they may not.
         written: What a tensor is called in the candidate's file, where it has another name now.
         candidates: The numbered scopes of the candidate that have a twin, by their paths.
         identical: How many tensors of the candidate are computed just as in the original.
@@ -105,7 +105,7 @@ class Matcher:
         originals: Mapping[str, onnx.FunctionProto],
         candidates: Mapping[str, onnx.FunctionProto],
         explain: Explain,
-        taken: set[str] | None = None,
+        in_use: set[str] | None = None,
         shapes: Mapping[str, Shape] | None = None,
         written: dict[str, str] | None = None,
     ) -> None:
@@ -117,7 +117,7 @@ class Matcher:
             explain: Called with the candidate's scope, the original's and the name of a candidate's
                 tensor; returns the original's tensor that it equals but for rounding, having
                 renamed it so, or None.
-            taken: All names in the candidate, whose tensors may be renamed; None if they may not.
+            in_use: All names in the candidate, whose tensors may be renamed; None if they may not.
             shapes: Known shapes of tensors of the original's main graph, by name.
             written: What tensors of other names are called in the candidate's file.
         """
@@ -125,7 +125,7 @@ class Matcher:
         self._functions = {False: originals, True: candidates}
         self._numbered: dict[tuple[bool, str], Numbered] = {}
         self._explain = explain
-        self.taken = taken
+        self.in_use = in_use
         self.written = {} if written is None else written
         self._shapes = shapes or {}
         self._drawing = {False: Drawing(originals), True: Drawing(candidates)}
@@ -171,25 +171,25 @@ class Matcher:
         that has the name now gets another.
         """
         scope = numbered.scope
-        if self.taken is None or not scope.may_be_renamed(name):
+        if self.in_use is None or not scope.may_be_renamed(name):
             return False
-        if other in self.taken and not self._loses_name(numbered, other):
+        if other in self.in_use and not self._loses_name(numbered, other):
             return False
         self._call(scope, name, other)
         return True
 
     def _call(self, scope: Scope, name: str, other: str) -> None:
-        assert self.taken is not None  # noqa: S101 - names are to be given
+        assert self.in_use is not None  # noqa: S101 - names are to be given
         scope.rename(name, other)
-        self.taken.add(other)
+        self.in_use.add(other)
         self.written[other] = self.written.pop(name, name)
 
     def _loses_name(self, numbered: Numbered, name: str) -> bool:
         """Give a candidate's tensor another name, unless it is the original's of that name."""
-        assert self.taken is not None  # noqa: S101 - names are to be given
+        assert self.in_use is not None  # noqa: S101 - names are to be given
         if not numbered.scope.may_be_renamed(name) or self.same(numbered, name):
             return False
-        fresh = next(n for i in itertools.count() if (n := f"{name} ({i})") not in self.taken)
+        fresh = next(n for i in itertools.count() if (n := f"{name} ({i})") not in self.in_use)
         self._call(numbered.scope, name, fresh)
         if name in numbered.numbers:
             number = numbered.numbers[fresh] = numbered.numbers.pop(name)

@@ -159,13 +159,13 @@ class _Prover:
             first.proto.graph, second.proto.graph, by_name=options.match_outputs_by_name
         )
         self.taps = taps(first.proto.graph, second.proto.graph)
-        self.taken: set[str] | None = None
+        self.in_use: set[str] | None = None
         if not regions:  # tensors may be renamed
             copy = onnx.ModelProto()
             copy.CopyFrom(second.proto)
             self.second = replace(second, proto=copy)
-            self.taken = all_names(copy)
-        self.seeker = Seeker(self.prober, self.integers, self.taken)
+            self.in_use = all_names(copy)
+        self.seeker = Seeker(self.prober, self.integers, self.in_use)
         self.matcher: Matcher
 
     def prove(self) -> Proof:
@@ -228,7 +228,7 @@ class _Prover:
         originals = {function_name(f): f for f in self.first.proto.functions}
         candidates = {function_name(f): f for f in self.second.proto.functions}
         self.matcher = Matcher(
-            originals, candidates, self._explain, self.taken, self.known, self.written
+            originals, candidates, self._explain, self.in_use, self.known, self.written
         )
         self.seeker.begin(self.matcher)
         old_scope, new_scope = (

@@ -122,17 +122,17 @@ class Seeker:
     """
 
     def __init__(
-        self, prober: Prober, integers: Collection[str], taken: Collection[str] | None
+        self, prober: Prober, integers: Collection[str], in_use: Collection[str] | None
     ) -> None:
         """Prepare.
 
         Args:
             prober: Decides.
             integers: Tensors that are no floats.
-            taken: Names that tensors of the candidate have; None where regions were named, and
+            in_use: Names that tensors of the candidate have; None where regions were named, and
                 nothing but a shape is to be sought.
         """
-        self.prober, self.integers, self.taken = prober, integers, taken
+        self.prober, self.integers, self.in_use = prober, integers, in_use
         self.zeros: set[str] = set()
         self.matcher: Matcher
         self.found: list[Probe]
@@ -279,7 +279,7 @@ class Seeker:
         # Where the folds are named everything else must be the same, not merely close; only a
         # shape may be read from another tensor of that shape.
         patience = _FAILED_SEARCHES + 2 * len(self.found)
-        if self.failed_searches >= patience or (self.taken is None and name not in self.integers):
+        if self.failed_searches >= patience or (self.in_use is None and name not in self.integers):
             return True
         # A constant of other numbers is another one.
         return new.scope.is_constant(name) and (
@@ -337,7 +337,7 @@ class Seeker:
         What an operator of the same type reads comes first; the tensor of this very name is among
         them.
         """
-        if self.taken is None or not new.scope.may_be_renamed(name):
+        if self.in_use is None or not new.scope.may_be_renamed(name):
             return
         before = dict.fromkeys(self._before_following(new, old, name))
         alike = dict.fromkeys(self._made_alike(new, old, name))
