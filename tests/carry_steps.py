@@ -346,6 +346,8 @@ def resize(site: Site) -> Step:
         mode = site.dice.choose(["nearest", "linear"])
         return Step("Resize", {"mode": mode}, (_scales(site),))
     attributes = _interpolation(site)
+    if site.opset >= 18 and attributes["mode"] != "nearest" and site.dice.chance(0.5):
+        attributes["antialias"] = 1
     nothing = np.zeros(0, dtype=np.float32)
     roi = None if site.opset >= 13 else nothing
     if site.dice.chance(0.5):

@@ -4,6 +4,7 @@ import math
 
 from bnfold.frozen import sealed
 from bnfold.plain import Plain
+from bnfold.units import instead_of
 
 
 @sealed
@@ -56,7 +57,7 @@ class Difference(Plain):
         if self.original is not None and self.candidate is not None:
             makes = "it makes " if parts else ""
             where = "" if self.channel is None else f" in channel {self.channel}"
-            parts.append(f"{makes}{self.candidate:.6g} instead of {self.original:.6g}{where}")
+            parts.append(f"{makes}{instead_of(self.candidate, self.original)}{where}")
             if self.fraction is not None:
                 parts[-1] += f", {times_the_bound(self.fraction)}"
         if self.weights:

@@ -122,6 +122,13 @@ _ERRING = {
     "opset 10": (10, f"""
         c = Conv (x, W)  d = Conv (x, V)  r = Resize <mode = "linear"> (c, scales)
         m = GlobalMaxPool (d)  y = {_NORMALIZED.format("r")}  z = {_NORMALIZED.format("m")}"""),
+    "opset 18": (18, f"""
+        c = Conv (x, W)  d = Conv (x, V)
+        r = Resize <mode = "cubic", antialias = 1> (c, , lower)
+        s = Resize <mode = "cubic", axes = [2], keep_aspect_ratio_policy = "not_larger">
+            (d, , , longer)
+        m = GlobalMaxPool (s)
+        y = {_NORMALIZED.format("r")}  z = {_NORMALIZED.format("m")}"""),
     "opset 13": (13, f"""
         c = Conv (x, W)  d = Conv (x, V)  r = Resize <mode = "cubic"> (c, , scales)
         m = GlobalMaxPool (d)  y = {_NORMALIZED.format("r")}  z = {_NORMALIZED.format("m")}"""),
@@ -138,7 +145,7 @@ def test_what_the_reference_evaluator_errs_on_passes_the_whole_verification(
         g (float[n,2,6] x) => (float[n,2,l] y, float[n,2,1] z)
         <float[2,2,1] W = {{1, 2, 3, 4}}, float[2,2,1] V = {{4, 3, 2, 1}}, float[2] g = {{2, 6}},
          float[2] b = {{1, 2}}, float[2] e = {{1, 1}}, float[2] v = {{1, 4}},
-         float[3] scales = {{1, 1, 1.5}}>
+         float[3] scales = {{1, 1, 1.5}}, float[3] lower = {{1, 1, 0.4}}, int64[1] longer = {{9}}>
         {{ {nodes} }}""")
     source = tmp_path / "model.onnx"
     source.write_bytes(model.SerializeToString())

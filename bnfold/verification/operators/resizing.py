@@ -5,6 +5,7 @@ does not pass, by more than a fold's rounding. It also takes a turn of a loop in
 element.
 """
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -21,23 +22,21 @@ _DEFAULT_CUBIC = -0.75
 def resize(call: Call) -> Array | None:
     """Interpolate X; None for what is left to the reference evaluator.
 
-    That is antialiasing, tf_crop_and_resize, and sizes that keep an aspect ratio.
+    That is tf_crop_and_resize.
     """
     inputs, attributes = call.inputs, call.attributes
     X = needed(inputs, 0)
     if call.opset < _ROI_OPSET:
         return _interpolated(X, _by_scales(X, needed(inputs, 1)), _Way.legacy(attributes))
-    policy = _text(attributes, "keep_aspect_ratio_policy", "stretch")
     way = _Way.stated(attributes)
-    if attributes.get("antialias") or policy != "stretch" or way.position is None:
+    if way.position is None:
         return None
     axes = [axis % X.ndim for axis in attributes.get("axes") or range(X.ndim)]
     scales, sizes = optional(inputs, 2), optional(inputs, 3)
     if scales is not None:
         steps = _by_scales(X, scales, axes)
     elif sizes is not None:
-        steps = [_Step(axis, int(size), int(size) / X.shape[axis])
-                 for axis, size in zip(axes, sizes.tolist(), strict=True)]  # fmt: skip
+        steps = _by_sizes(X, sizes, axes, _text(attributes, "keep_aspect_ratio_policy", "stretch"))
     else:
         raise ValueError("it has neither scales nor sizes")
     return _interpolated(X, steps, way)
@@ -73,6 +72,17 @@ def _by_scales(X: Array, scales: Array, axes: Sequence[int] | None = None) -> li
         _Step(axis, int(np.floor(np.float32(X.shape[axis]) * np.float32(scale))), float(scale))
         for axis, scale in zip(listed, np.asarray(scales).tolist(), strict=True)
     ]
+
+
+def _by_sizes(X: Array, sizes: Array, axes: Sequence[int], policy: str) -> list[_Step]:
+    """Return the steps of stated sizes, which may be no more than bounds of what keeps a ratio."""
+    lengths = [X.shape[axis] for axis in axes]
+    listed = list(zip(axes, lengths, map(int, sizes), strict=True))
+    if policy == "stretch":
+        return [_Step(axis, size, size / length) for axis, length, size in listed]
+    choose = min if policy == "not_larger" else max
+    scale = choose(size / length for _, length, size in listed)
+    return [_Step(axis, int(scale * length + 0.5), scale) for axis, length, _ in listed]
 
 
 def _text(attributes: Attributes, name: str, default: str) -> str:
@@ -136,6 +146,7 @@ class _Way:
         nearest: Rounds a position.
         a: The coefficient of cubic weights.
         exclude_outside: Elements beyond the end have no weight, rather than the last one's value.
+        antialias: Where an axis becomes shorter, the weights reach as much farther.
     """
 
     mode: str
@@ -143,6 +154,7 @@ class _Way:
     nearest: Callable[[Array], Array]
     a: float = _DEFAULT_CUBIC
     exclude_outside: bool = False
+    antialias: bool = False
 
     @classmethod
     def legacy(cls, attributes: Attributes) -> "_Way":
@@ -160,6 +172,7 @@ class _Way:
             _NEAREST[_text(attributes, "nearest_mode", "round_prefer_floor")],
             float(attributes.get("cubic_coeff_a", _DEFAULT_CUBIC)),
             bool(attributes.get("exclude_outside", 0)),
+            bool(attributes.get("antialias", 0)),
         )  # fmt: skip
 
     def taps(self, step: _Step, length: int) -> "list[_Tap]":
@@ -171,17 +184,29 @@ class _Way:
             return [(self.nearest(x), np.ones(x.shape))]
         x = self.position(np.arange(step.size), step, length)
         low = np.floor(x)
-        r = x - low
-        if self.mode == "linear":
-            return [(low, 1 - r), (low + 1, r)]
-        if self.mode != "cubic":
-            raise ValueError(f"mode {self.mode}")
-        taps = [(low + k, _cubic(np.abs(r - k), self.a)) for k in (-1, 0, 1, 2)]
+        stretch = min(step.scale, 1.0) if self.antialias else 1.0
+        reach = math.ceil(self.reach / stretch)
+        far = range(1 - reach, reach + 1)
+        taps = [(low + k, self.weight(np.abs(x - low - k) * stretch)) for k in far]
         if self.exclude_outside:
             taps = [(at, np.where((at >= 0) & (at < length), w, 0.0)) for at, w in taps]
+        if self.exclude_outside or stretch < 1:
             total = sum(w for _, w in taps)
             taps = [(at, w / total) for at, w in taps]
         return taps
+
+    @property
+    def reach(self) -> int:
+        """From where on an element has no weight."""
+        return 1 if self.mode == "linear" else 2
+
+    def weight(self, d: Array) -> Array:
+        """Return the weights of elements at distances `d`."""
+        if self.mode == "linear":
+            return np.asarray(np.maximum(1 - d, 0.0))
+        if self.mode != "cubic":
+            raise ValueError(f"mode {self.mode}")
+        return _cubic(d, self.a)
 
 
 _Tap = tuple[Array, Array]
@@ -189,10 +214,10 @@ _Tap = tuple[Array, Array]
 
 
 def _cubic(d: Array, a: float) -> Array:
-    """Return the weight of an element at distance d (Keys 1981)."""
+    """Return the weights of elements at distances `d` (Keys 1981)."""
     near = ((a + 2) * d - (a + 3)) * d * d + 1
     far = ((a * d - 5 * a) * d + 8 * a) * d - 4 * a
-    return np.where(d <= 1, near, far)
+    return np.where(d <= 1, near, np.where(d < 2, far, 0.0))  # noqa: PLR2004
 
 
 def _interpolated(X: Array, steps: Sequence[_Step], way: _Way) -> Array:

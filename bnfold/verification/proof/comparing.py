@@ -192,7 +192,7 @@ class Pair:
         )
         if broken.note:
             return replace(broken, place=place)
-        return replace(broken, place=place, note=f"{place}, {times_the_bound(broken.fraction)}")
+        return replace(broken, place=place, note=f"{place}, {times_the_bound(broken.times)}")
 
     def _mixes(self, batch: Mapping[str, Array], value: Array) -> bool:
         """Tell whether the first of many stacked samples, zero, is another when it is alone.

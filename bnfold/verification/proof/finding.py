@@ -10,7 +10,7 @@ from dataclasses import field
 import numpy as np
 
 from bnfold.frozen import frozen
-from bnfold.units import counted
+from bnfold.units import counted, instead_of
 from bnfold.verification.dtypes import Array
 from bnfold.verification.proof.proportion import Excess
 from bnfold.verification.proof.scaling import Factors
@@ -40,7 +40,7 @@ class Place:
     def __str__(self) -> str:
         """Say both numbers, and where they are."""
         where = "" if self.channel is None else f" in channel {self.channel}"
-        return f"{self.candidate:.6g} instead of {self.original:.6g}{where}"
+        return f"{instead_of(self.candidate, self.original)}{where}"
 
 
 @frozen
@@ -79,6 +79,11 @@ class Finding:
     def held(self) -> bool:
         """Whether the bound held everywhere."""
         return self.fraction <= self.limit
+
+    @property
+    def times(self) -> float:
+        """How many times what rounding may make of it the difference is."""
+        return self.fraction / self.limit
 
 
 Made = tuple[Array, Array, Array, Array | float]

@@ -154,7 +154,7 @@ class Failure:
             None if place is None else place.channel,
             None if place is None else place.original,
             None if place is None else place.candidate,
-            None if finding is None or finding.held or not finding.comparable else finding.fraction,
+            None if finding is None or finding.held or not finding.comparable else finding.times,
         )  # fmt: skip
 
     def _difference_of_a_weight(self, finding: Finding, excess: Excess) -> Difference:
@@ -162,7 +162,7 @@ class Failure:
         weights = (excess.weight,) if excess.weight else ()
         return Difference(
             self.written, self.node.op_type, self.node.name, finding.note, weights, excess.channel,
-            fraction=finding.fraction,
+            fraction=finding.times,
         )  # fmt: skip
 
     def _unlike_nodes(self, theirs: onnx.NodeProto) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """The float64 operators against ONNX Runtime, which shares nothing with them."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -68,13 +69,13 @@ def test_as_onnxruntime(op_type: str, shapes: list[Any], attributes: dict[str, A
     assert_as_onnxruntime(node, inputs)
 
 
-def assert_as_onnxruntime(node: Any, inputs: list[np.ndarray], opset: int = 15) -> None:
+def assert_as_onnxruntime(node: Any, inputs: Sequence[np.ndarray | None], opset: int = 15) -> None:
     infos = [
         helper.make_tensor_value_info(
             name, helper.np_dtype_to_tensor_dtype(value.dtype), value.shape
         )
         for name, value in zip(node.input, inputs, strict=True)
-        if name
+        if value is not None
     ]
     out = onnx.ValueInfoProto(name="y")
     model = helper.make_model(
@@ -85,9 +86,11 @@ def assert_as_onnxruntime(node: Any, inputs: list[np.ndarray], opset: int = 15) 
     session = onnxruntime.InferenceSession(
         model.SerializeToString(), providers=["CPUExecutionProvider"]
     )
-    feed = {name: value for name, value in zip(node.input, inputs, strict=True) if name}
+    feed = {
+        name: value for name, value in zip(node.input, inputs, strict=True) if value is not None
+    }
     [expected] = session.run(None, feed)
-    wide = [value.astype(np.float64) if value.dtype.kind == "f" else value for value in inputs]
+    wide = [v.astype(np.float64) if v is not None and v.dtype.kind == "f" else v for v in inputs]
     [found] = run_node(node, {"": opset}, wide)
     assert found.dtype == (np.float64 if expected.dtype.kind == "f" else expected.dtype)
     assert found.shape == expected.shape
@@ -104,6 +107,27 @@ def test_resize(mode: str, way: str) -> None:
     )
     scales = np.array([1, 1, 2, 1.7], np.float32)
     assert_as_onnxruntime(node, [x, np.zeros(0, np.float32), scales], opset=19)
+
+
+@pytest.mark.parametrize("mode", ["linear", "cubic"])
+@pytest.mark.parametrize("exclude_outside", [0, 1])
+def test_a_resize_against_aliases(mode: str, exclude_outside: int) -> None:
+    x = np.random.default_rng(0).standard_normal((1, 2, 9, 8)).astype(np.float32)
+    node = helper.make_node(
+        "Resize", ["x", "roi", "s"], ["y"], mode=mode, antialias=1, exclude_outside=exclude_outside
+    )
+    scales = np.array([1, 1, 0.37, 1.7], np.float32)
+    assert_as_onnxruntime(node, [x, np.zeros(0, np.float32), scales], opset=18)
+
+
+@pytest.mark.parametrize("policy", ["not_larger", "not_smaller"])
+def test_a_resize_that_keeps_the_ratio(policy: str) -> None:
+    x = np.random.default_rng(0).standard_normal((1, 2, 9, 11)).astype(np.float32)
+    node = helper.make_node(
+        "Resize", ["x", "", "", "z"], ["y"],
+        mode="linear", axes=[2, 3], keep_aspect_ratio_policy=policy,
+    )  # fmt: skip
+    assert_as_onnxruntime(node, [x, None, None, np.array([7, 5])], opset=18)
 
 
 def test_a_resize_is_as_long_as_runtimes_make_it() -> None:
