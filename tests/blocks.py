@@ -5,7 +5,7 @@ Each function builds one block of a tensor and returns its output, from what its
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -103,6 +103,10 @@ class Net:
         for one in more:
             first = self.op("Add", first, one)
         return first
+
+    def turn(self, x: str) -> str:
+        """Let height and width change places."""
+        return self.op("Transpose", x, perm=[0, 1, 3, 2])
 
     def output(self, tensor: str, rank: int = 4) -> None:
         self.outputs.append(helper.make_tensor_value_info(tensor, self.elem_type, [None] * rank))
@@ -251,6 +255,44 @@ def levit_heads(net: Net, x: str) -> str:
     return net.op("Div", net.add(*made), net.number(2.0, "two"))
 
 
+class ChannelsLast(Net):
+    """A model whose channels are the last axis, but for what knows them on the second one only.
+
+    Around each such operator there are Transposes.
+    """
+
+    def __init__(self, *, shared: bool = False, **options: Any) -> None:
+        super().__init__(**options)
+        self.shared = shared
+        self.turned: dict[str, str] = {}
+
+    def number(self, values: Any, stem: str = "c") -> str:
+        array = np.asarray(values)
+        if stem == "axis":
+            array -= 1
+        elif array.ndim in (3, 4) and stem != "conv.weight":
+            array = array.reshape(-1)
+        return super().number(array, stem)
+
+    def op(self, op_type: str, *inputs: str, **attributes: Any) -> str:
+        if op_type not in ("AveragePool", "BatchNormalization", "Conv", "GlobalAveragePool"):
+            return super().op(op_type, *inputs, **attributes)
+        made = super().op(op_type, self.channels_second(inputs[0]), *inputs[1:], **attributes)
+        return super().op("Transpose", made, perm=[0, 2, 3, 1])
+
+    def channels_second(self, x: str) -> str:
+        """Turn a tensor; all readers share what that makes, or each has its own."""
+        if x not in self.turned or not self.shared:
+            self.turned[x] = super().op("Transpose", x, perm=[0, 3, 1, 2])
+        return self.turned[x]
+
+    def feed(self, channels: int = _CHANNELS) -> str:
+        name = self.name("x")
+        shape: list[str | int | None] = ["n", self.size or "h", self.size or "w", channels]
+        self.inputs.append(helper.make_tensor_value_info(name, self.elem_type, shape))
+        return name
+
+
 Block = Callable[[Net, str], str]
 
 BLOCKS: Mapping[str, tuple[Block, int]] = {
@@ -279,17 +321,20 @@ BLOCKS: Mapping[str, tuple[Block, int]] = {
 """The blocks, and how many linear operators each is once its branches are one."""
 
 
-def block_model(name: str, **options: Any) -> onnx.ModelProto:
+CHANNELS_LAST = [name for name in BLOCKS if name not in ("ACNet with crops", "LeViT heads")]
+"""Those that become one operator also where the channels are the last axis; heads have none."""
+
+
+def block_model(name: str, kind: type[Net] = Net, **options: Any) -> onnx.ModelProto:
     """One block as a model."""
-    net = Net(**options)
-    x = net.feed()
-    net.output(BLOCKS[name][0](net, x), 2 if name == "LeViT heads" else 4)
-    return net.model()
+    return all_blocks(kind, [name], **options)
 
 
-def all_blocks(**options: Any) -> onnx.ModelProto:
-    """All of them side by side, each with an input and an output."""
-    net = Net(**options)
-    for name, (block, _) in BLOCKS.items():
-        net.output(block(net, net.feed()), 2 if name == "LeViT heads" else 4)
+def all_blocks(
+    kind: type[Net] = Net, names: Iterable[str] = BLOCKS, **options: Any
+) -> onnx.ModelProto:
+    """Some of them side by side, each with an input and an output."""
+    net = kind(**options)
+    for name in names:
+        net.output(BLOCKS[name][0](net, net.feed()), 2 if name == "LeViT heads" else 4)
     return net.model()

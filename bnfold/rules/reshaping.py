@@ -23,19 +23,20 @@ _PAD_INPUT_OPSET = 11
 # -- Transpose, Squeeze, Unsqueeze ------------------------------------------------------------
 
 
-def _permutation(op: Operator, rank: int) -> tuple[int, ...]:
+def permutation(op: Operator, rank: int) -> tuple[int, ...]:
+    """Return which input axis each axis of a Transpose's output is."""
     return op.integers("perm") or tuple(reversed(range(rank)))
 
 
 def transpose_down(op: Operator, affine: Affine) -> Affine:
     """Output axis j is input axis perm[j]."""
-    perm = _permutation(op, affine.rank)
+    perm = permutation(op, affine.rank)
     return affine.moved(lambda values: values.transpose(perm))
 
 
 def transpose_up(op: Operator, affine: Affine) -> Affine:
     """Input axis perm[j] is output axis j."""
-    perm = np.argsort(_permutation(op, affine.rank))
+    perm = np.argsort(permutation(op, affine.rank))
     return affine.moved(lambda values: values.transpose(perm))
 
 

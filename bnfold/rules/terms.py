@@ -17,6 +17,7 @@ from bnfold.rules.carry import BARRIERS, CARRY
 from bnfold.rules.linear import LINEAR, Linear
 from bnfold.rules.linear_maps import Term, Window
 from bnfold.rules.operator import Operator
+from bnfold.rules.orders import TURNED
 
 _SPATIAL = 2  # the first spatial axis
 _SLICE_INPUT_OPSET = 10
@@ -180,7 +181,7 @@ TERM: Mapping[str, TermRow] = {
 """What is a linear map, besides the channel affines of `AFFINE`, which are points."""
 
 BETWEEN: Mapping[str, Obstacle] = {
-    "Transpose": Obstacle(Reason.OTHER_GEOMETRY, detail="the axes change their order"),
+    "Transpose": Obstacle(Reason.OTHER_GEOMETRY, detail=TURNED),
     **{name: Obstacle(reason) for name, reason in BARRIERS.items()},
 }
 """What stands between linear maps that would add up without it, and what is said of it."""

@@ -146,19 +146,6 @@ def test_branches_that_broadcast_stay() -> None:
     assert counted(folded(net.model(), 4).model)["Conv"] == 2
 
 
-def test_transposes_around_branches() -> None:
-    """Channels last: each branch turns x, and turns its result back."""
-    net = Net()
-    x = net.feed()
-    last = net.op("Transpose", x, perm=[0, 2, 3, 1])
-    branches = []
-    for k in (3, 1):
-        turned = net.op("Transpose", last, perm=[0, 3, 1, 2])
-        branches.append(net.op("Transpose", net.conv(turned, k), perm=[0, 2, 3, 1]))
-    net.output(net.op("Add", net.op("Add", *branches), last))
-    folded(net.model())
-
-
 def test_a_sum_that_overflows_stays() -> None:
     net = Net(elem_type=TensorProto.FLOAT16)
     x = net.feed()
@@ -297,17 +284,61 @@ def test_automatic_pads_of_an_unknown_size_are_named() -> None:
     assert {each.split()[0] for each in said.values()} == {"unknown-shape"}
 
 
-def test_transposes_around_the_branches_are_named() -> None:
-    net = Net(size=6)  # as many as channels, so that either layout is legal
+def test_branches_that_are_turned_otherwise_are_named() -> None:
+    net = Net(size=6)  # as many as channels, so that any layout is legal
     x = net.feed()
-    turned = [net.op("Transpose", x, perm=[0, 3, 1, 2]) for _ in range(2)]
-    convs = [net.conv(turned[0]), net.conv(turned[1], 1)]
-    back = [net.op("Transpose", conv, perm=[0, 2, 3, 1]) for conv in convs]
-    net.output(net.add(*back))
+    convs = [net.conv(net.op("Transpose", x, perm=[0, 3, 1, 2])), net.conv(x, 1)]
+    net.output(net.add(net.op("Transpose", convs[0], perm=[0, 3, 1, 2]), convs[1]))
     folding = folded(net.model(), size=6)
-    at = {kept.nodes[-1].output: kept.beside.at for kept in folding.kept if kept.beside}
-    expected = [f"Transpose '{behind}'" for behind in back]
-    assert at == dict(zip(convs, expected, strict=True))
+    assert not folding.folds
+    said = {kept.nodes[-1].output: kept.beside for kept in folding.kept if kept.beside}
+    assert said.keys() == {*convs}
+    assert all("the axes change their order" in why.text for why in said.values())
+
+
+def test_the_same_order_by_other_transposes_is_named() -> None:
+    """Both leave the axes where they were; but one convolves height and width, one channels."""
+    net = Net(size=6)
+    x = net.feed()
+    inner = net.conv(net.op("Transpose", x, perm=[0, 3, 1, 2]))
+    turned, direct = net.op("Transpose", inner, perm=[0, 2, 3, 1]), net.conv(x, 1)
+    net.output(net.add(turned, direct, net.bn(x)))
+    folding = folded(net.model(), size=6)
+    assert counted(folding.model) == {"Transpose": 2, "Conv": 2, "Add": 1}
+    assert reasons(folding) == {"other-geometry"}
+
+
+def test_a_crop_before_a_transpose_is_named() -> None:
+    net = Net(size=6)
+    x = net.feed()
+    bounds = [net.number(np.asarray([v])) for v in (1, -1, 2)]
+    cropped = net.turn(net.op("Slice", x, *bounds))
+    crossed = net.turn(net.conv(cropped, (3, 1), pads=[0] * 4))
+    said = _said(net, crossed, net.conv(x, pads=[0] * 4))
+    [why] = said.values()
+    assert why.startswith(f"other-geometry Slice '{net.nodes[0].output[0]}'")
+    assert "the axes change their order" in why
+
+
+def test_a_transpose_that_something_else_reads_stays() -> None:
+    net = Net()
+    x = net.op("Sigmoid", net.feed())
+    turned = net.turn(x)
+    other = net.turn(net.conv(net.turn(x)))
+    net.output(net.add(other, net.bn(x), net.turn(net.conv(turned, 1))))
+    net.output(net.op("Relu", turned))
+    net.output(net.turn(x))
+    folding = folded(net.model())
+    assert counted(folding.model) == {"Sigmoid": 1, "Transpose": 4, "Conv": 1, "Relu": 1}
+
+
+def test_a_turned_sum_that_is_part_of_a_sum() -> None:
+    net = Net()
+    x = net.op("Sigmoid", net.feed())
+    turned = net.turn(x)
+    inner = net.add(net.conv(turned), net.bn(net.conv(turned, 1)), turned)
+    net.output(net.op("Sub", net.turn(inner), net.bn(x)))
+    assert counted(folded(net.model()).model) == {"Sigmoid": 1, "Transpose": 2, "Conv": 1}
 
 
 def test_a_border_of_another_number_and_an_operator_behind_another_are_named() -> None:

@@ -8,7 +8,7 @@ of them are run in earnest, too.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import linear_steps
 import numpy as np
@@ -16,6 +16,7 @@ import onnx
 import pytest
 import rowcases
 from evaluation import run
+from proving import NoProvider
 
 import bnfold
 from bnfold.rules.affine_nodes import AFFINE
@@ -56,27 +57,11 @@ def test_every_operator_of_the_folder_has_a_row() -> None:
     assert all(TABLE[name].is_affine for name in AFFINE)
 
 
-class _NoProvider:
-    """Stands for the child process that runs models, on a machine that can run none."""
-
-    def __init__(self, *_: object) -> None:
-        pass
-
-    def send(self, *_: object, **__: object) -> None:
-        pass
-
-    def answer(self) -> dict[str, Any]:
-        return {"providers": [], "fed": []}
-
-    def close(self) -> None:
-        pass
-
-
 @pytest.mark.parametrize(("build", "op_type"), _ROWS)
 def test_what_a_row_folds_is_proved(
     build: Build, op_type: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(verifier, "Worker", _NoProvider)
+    monkeypatch.setattr(verifier, "Worker", NoProvider)
     _check(build, op_type, _FEW, tmp_path)
 
 
@@ -110,7 +95,7 @@ def _is_constant(case: rowcases.Case) -> bool:
 def test_whatever_a_row_folds_is_proved(
     build: Build, op_type: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(verifier, "Worker", _NoProvider)
+    monkeypatch.setattr(verifier, "Worker", NoProvider)
     _check(build, op_type, _MANY, tmp_path)
 
 

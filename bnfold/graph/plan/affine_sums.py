@@ -26,7 +26,7 @@ class AffineSum:
         branches: The branches.
         holder: The one whose run becomes the whole.
         run: That run.
-        total: What they add to the sum.
+        total: What they are where that run stands.
     """
 
     branches: tuple[Branch, ...]
@@ -50,16 +50,18 @@ def affine_sum(draft: Draft, branches: Sequence[Branch]) -> AffineSum | None:
     if not holders or len(branches) < 2:  # noqa: PLR2004 - a sum
         return None
     rank = holders[0][1].total.rank
-    terms = [(b.affine or Affine.identity(rank)).times(b.sign) for b in branches]
-    total = reduce(Affine.plus, terms)
+    terms = [b.before.up(b.affine or Affine.identity(rank)).times(b.sign) for b in branches]
+    of_source = reduce(Affine.plus, terms)
     refused = Refusal(Reason.NO_GAIN)
-    found: list[tuple[int, Branch, Run]] = []
+    found: list[tuple[int, AffineSum]] = []
     for branch, run in holders:
+        total = branch.before.down(of_source)
         try:
-            found.append((require_nodes(draft.graph, run.nodes, total), branch, run))
+            size = require_nodes(draft.graph, run.nodes, total)
         except Refusal as refusal:
             refused = refusal
+        else:
+            found.append((size, AffineSum(tuple(branches), branch, run, total)))
     if not found:
         raise refused
-    _, holder, run = min(found, key=lambda one: one[0])
-    return AffineSum(tuple(branches), holder, run, total)
+    return min(found, key=lambda one: one[0])[1]

@@ -12,6 +12,7 @@ from bnfold.graph.index.view import NONE, Node
 from bnfold.graph.plan.branches import Branch, Branches
 from bnfold.graph.plan.draft import Draft
 from bnfold.reasons import Obstacle, Reason
+from bnfold.rules.orders import TURNED
 from bnfold.rules.terms import BETWEEN, TERM
 
 _DEPTH = 8
@@ -40,7 +41,7 @@ class _Way:
     def nodes(self) -> tuple[int, ...]:
         """The nodes by which a person knows the branch."""
         if self.branch.nodes:
-            return tuple(sorted(self.branch.nodes))
+            return tuple(sorted(self.branch.named))
         return (self.node if self.linear is None else self.linear,)
 
 
@@ -106,6 +107,8 @@ class Blocked:
         found = self._draft.roles.refused.get(node.number) or between
         if found is None and node.number not in self._draft.run_of:
             found = self._branches.refused(node.number)
+        if found is None and branch.before.axes and node.number not in self._draft.roles.linear:
+            found = Obstacle(Reason.OTHER_GEOMETRY, detail=TURNED)
         if found is None and branch.has_operator:
             found = Obstacle(Reason.OTHER_GEOMETRY, detail="one operator is behind another")
         return found or Obstacle(Reason.OTHER_GEOMETRY)

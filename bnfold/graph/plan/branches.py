@@ -2,7 +2,10 @@
 
 A sum is a tree of Add, Sub and Sum nodes; what lies between them is read by them alone. A branch
 goes up from one of its leaves through nodes that it has for itself: channel affines, one linear
-operator or pool, crops. What it ends at is its *source*.
+operator or pool, crops, Transposes. What it ends at is its *source*; Transposes that others read,
+too, stand between the two.
+
+A branch is  behind(affine(term(before(source)))),  `behind` and `before` being orders of axes.
 """
 
 from collections.abc import Callable
@@ -16,6 +19,7 @@ from bnfold.reasons import Obstacle, Refusal
 from bnfold.rules.affine import Affine
 from bnfold.rules.branching import Sum
 from bnfold.rules.linear_maps import Term, Window, crop_of
+from bnfold.rules.orders import ORDER, Order
 from bnfold.rules.terms import ADDED
 
 
@@ -51,6 +55,9 @@ class Branch:
         affine: What they are together; None where there are none.
         linear: The linear operator among them, if there is one.
         term: The linear map below the affine; None for the source itself.
+        behind: The order of axes that Transposes make of what all that makes.
+        before: The order that Transposes make of the source first.
+        turns: These Transposes, from the sum upwards; the last ones may have other readers.
     """
 
     edge: Edge
@@ -61,6 +68,19 @@ class Branch:
     affine: Affine | None = None
     linear: int | None = None
     term: Term | None = None
+    behind: Order = field(default_factory=Order)
+    before: Order = field(default_factory=Order)
+    turns: list[int] = field(default_factory=list)
+
+    @property
+    def order(self) -> Order:
+        """What becomes of the source's axes, whatever stands between."""
+        return self.before.then(self.behind)
+
+    @property
+    def named(self) -> tuple[int, ...]:
+        """The nodes by which a person knows it: those that do more than turn."""
+        return tuple(node for node in self.nodes if node not in self.turns) or (*self.nodes,)
 
     @property
     def has_operator(self) -> bool:
@@ -79,6 +99,7 @@ class Branches:
     def __init__(self, draft: Draft, term_of: Callable[[int], Term]) -> None:
         self._draft = draft
         self._view = draft.view
+        self._graph = draft.graph
         self._term_of = term_of
 
     def is_sum(self, number: int) -> bool:
@@ -150,12 +171,38 @@ class Branches:
         """Return the branch that ends at a leaf."""
         node = self._view.nodes[edge[0]]
         branch = Branch(edge, sign, self._draft.root(node.inputs[edge[1]]))
-        while self.is_alone(branch.source, node.scope) and self._climb(branch):
-            pass
+        alone = self.is_alone(branch.source, node.scope)
+        while self._turn(branch, node.scope, alone=alone) or (alone and self._climb(branch)):
+            alone = alone and self.is_alone(branch.source, node.scope)
         return branch
+
+    def _turn(self, branch: Branch, scope: int, *, alone: bool) -> bool:
+        """Pass a Transpose; return whether there is one. It is the branch's own where `alone`."""
+        maker = self._view.producer(branch.source)
+        if maker is None or maker.scope != scope or maker.number not in self._draft.roles.carry:
+            return False
+        row = ORDER.get(maker.proto.op_type)
+        try:
+            order = None if row is None else row(self._graph.operator(maker.number))
+        except Refusal:
+            order = None
+        if order is None:
+            return False
+        branch.turns.append(maker.number)
+        branch.nodes += [maker.number] * alone
+        branch.before = order.then(branch.before)
+        branch.source = self._draft.root(maker.inputs[0])
+        return True
 
     def _climb(self, branch: Branch) -> bool:
         """Take the node that makes the source into a branch; return whether that was possible."""
+        unsettled = branch.behind, branch.before, branch.affine
+        if _settle(branch) and self._take(branch):
+            return True
+        branch.behind, branch.before, branch.affine = unsettled
+        return False
+
+    def _take(self, branch: Branch) -> bool:
         linear = self._draft.linear_behind(branch.source)
         maker = self._view.producer(branch.source)
         if maker is None:
@@ -219,6 +266,16 @@ class Branches:
             return False
         branch.term = term
         return True
+
+
+def _settle(branch: Branch) -> bool:
+    """Let Transposes stand behind what a branch has; return whether they can, as no window can."""
+    if branch.term is not None:
+        return not branch.before.axes
+    if branch.affine is not None:
+        branch.affine = branch.before.up(branch.affine)
+    branch.behind, branch.before = branch.order, Order()
+    return True
 
 
 def plain(axes: int) -> Term:

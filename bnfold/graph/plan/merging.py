@@ -6,7 +6,7 @@ goes too. Of a Sub whose first term is gone, what is left has a minus sign, whic
 takes over.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from bnfold.frozen import frozen
@@ -142,15 +142,17 @@ def _merged(
     branches = [branch for one in ones for branch in one.branches]
     stay = {node for state in states for node in (state.node, state.bias_node)}
     stay.update(node for number in affines for node in draft.runs[number].nodes)
+    stay.update(node for one in ones for node in one.holder.turns)
+    lost = frozenset(edge for one in ones for edge in _lost(one))
     taken = {node for branch in branches for node in branch.nodes} - stay
-    stands = {}
-    for one in held:
-        made = draft.linear_output(one.state.node)
-        place = one.holder.nodes.index(one.state.node)
-        for index, node in enumerate(one.holder.nodes):
-            if node in taken:
-                below = made if index < place else one.holder.source
-                stands[view.nodes[node].outputs[0]] = below
+    turns = [node for branch in branches for node in branch.turns]
+    _take_unread(draft, [node for node in turns if node not in stay], taken, lost)
+    stands = {
+        view.nodes[node].outputs[0]: _data_of(draft, node)
+        for one in held
+        for node in one.holder.nodes
+        if node in taken
+    }
     for number in gone:
         for tensor, sign in zip(view.nodes[number].inputs, changed[number], strict=True):
             if sign:
@@ -161,11 +163,31 @@ def _merged(
         taken=(*sorted(taken), *sorted(gone)),
         runs=tuple(run for branch in branches for run in branch.runs if run not in affines),
         stands=stands,
-        lost=frozenset(edge for one in ones for edge in _lost(one)),
+        lost=lost,
         signs={number: signs for number, signs in changed.items() if number not in gone},
-        through=tuple(number for number in tree.nodes if number not in gone),
+        through=(
+            *(number for number in tree.nodes if number not in gone),
+            *sorted({*turns} - taken),
+        ),
         root=tree.root,
     )
+
+
+def _take_unread(
+    draft: Draft, turns: Iterable[int], taken: set[int], lost: Collection[Edge]
+) -> None:
+    """Take also the Transposes that nothing reads any more; they come from the sum upwards."""
+    for node in turns:
+        made = draft.view.nodes[node].outputs[0]
+        reads = (edge for edge in draft.readers(made) if edge[0] not in taken)
+        if not draft.outputs.get(made) and all(edge in lost for edge in reads):
+            taken.add(node)
+
+
+def _data_of(draft: Draft, node: int) -> int:
+    """Return what an affine, a crop or zeros around are applied to."""
+    is_affine = node in draft.roles.affine
+    return draft.data_of(node) if is_affine else draft.view.nodes[node].inputs[0]
 
 
 def _summed(held: Held, sign: int) -> Absorbed:

@@ -14,7 +14,9 @@ from bnfold.graph.plan.branches import Branch, plain
 from bnfold.graph.plan.draft import Draft
 from bnfold.limits import AFFINES
 from bnfold.reasons import Reason, Refusal
+from bnfold.rules.affine import Affine
 from bnfold.rules.linear_maps import Term, added
+from bnfold.rules.orders import TURNED
 
 _NESTED = 64
 """Sums that may stand one inside the other."""
@@ -81,7 +83,8 @@ class Parts:
     Args:
         draft: The draft.
         term_of: Tells which linear map a node is.
-        branches: The branches, of which one at least has a linear operator.
+        branches: The branches, of which one at least has a linear operator, and of which all do the
+            same to the order of axes.
     """
 
     def __init__(
@@ -91,11 +94,13 @@ class Parts:
         self._view = draft.view
         self._graph = draft.graph
         self._term_of = term_of
-        self._model = max(b.linear for b in branches if b.linear is not None)
+        found = {b.linear: b for b in branches if b.linear is not None}
+        self._model = max(found)
+        self._placed = found[self._model]
         self._layout = draft.roles.linear[self._model]
         self._axes = len(term_of(self._model).window.taps)
         self._held = 0  # values of the branches' affines
-        shape = draft.graph.shapes.shapes.get(branches[0].source, ())
+        shape = self._placed.before.of_shape(draft.graph.shapes.shapes.get(branches[0].source, ()))
         sizes = [dim for dim in shape[_SPATIAL:] if isinstance(dim, int)]
         self._sizes = sizes if len(sizes) == self._axes == len(shape) - _SPATIAL else None
 
@@ -145,15 +150,30 @@ class Parts:
             raise Refusal(Reason.OTHER_GEOMETRY, f"{len(term.window.taps)} spatial axes")
         state = None if branch.linear is None else self._state(branch.linear)
         scale, shift = all_of(1, term.out_channels), all_of(0, term.out_channels)
-        if branch.affine is not None:
+        affine = self._placed_affine(branch)
+        if affine is not None:
             self._held += 2 * term.out_channels
             if self._held > AFFINES:
                 raise Refusal(Reason.TOO_LARGE, "all affines together")
-            axis = self._layout.out_axis % branch.affine.rank
-            scale, shift = branch.affine.vectors(axis, term.out_channels)
+            axis = self._layout.out_axis % affine.rank
+            scale, shift = affine.vectors(axis, term.out_channels)
         summand = Summand(term, scale, shift, state).times(branch.sign)
         stored = dict(self._stored(branch, state))
         return Part(branch, summand, stored, self._is_biased(branch, state))
+
+    def _placed_affine(self, branch: Branch) -> Affine | None:
+        """Return a branch's affine between the same Transposes as the model's linear operator.
+
+        Raises:
+            Refusal: The branch has a window, and other Transposes around it.
+        """
+        placed = self._placed
+        if (branch.before, branch.behind) == (placed.before, placed.behind):
+            return branch.affine
+        if branch.term is not None:
+            raise Refusal(Reason.OTHER_GEOMETRY, TURNED)
+        affine = branch.affine
+        return None if affine is None else placed.before.down(branch.before.up(affine))
 
     def _stored(self, branch: Branch, state: Absorbed | None) -> Iterator[tuple[object, int]]:
         """Yield how many numbers a branch stores, by what tells equal ones.

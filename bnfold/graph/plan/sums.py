@@ -1,6 +1,7 @@
 """Sums of linear maps of one tensor become one linear map.
 
-For every sum the branches are grouped by the tensor that they begin at. Of a group, what adds up
+For every sum the branches are grouped by the tensor that they begin at, and by what becomes of the
+order of its axes. Of a group, what adds up
 to one linear operator that costs no more than they do, in multiplications and in stored bytes,
 becomes one: the largest of its linear operators holds the sum, and the others go. Affines alone, as
 x + BN(x), become one affine. What else is added stays, and so does what cannot be taken in, with
@@ -8,8 +9,9 @@ the reason.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 
 from bnfold.graph.facts.roles import refusing_at
 from bnfold.graph.plan.affine_sums import AffineSum, affine_sum, is_affine
@@ -20,6 +22,7 @@ from bnfold.graph.plan.merging import merged_sum
 from bnfold.graph.plan.parts import Cluster, Part, Parts, largest
 from bnfold.reasons import Obstacle, Reason, Refusal
 from bnfold.rules.linear_maps import Term
+from bnfold.rules.orders import TURNED, Order
 from bnfold.rules.terms import TERM
 
 _TRIED = 8
@@ -87,8 +90,19 @@ class Sums:
         self._keep_seen(sources)
         self._keep_blocked([branch for branches in sources.values() for branch in branches])
         for branches in sources.values():
-            if len(branches) > 1 and self._is_wanted(branches):
-                yield branches
+            for alike in self._by_order(branches):
+                if len(alike) > 1 and self._is_wanted(alike):
+                    yield alike
+
+    def _by_order(self, branches: Sequence[Branch]) -> Collection[list[Branch]]:
+        """Return branches of one tensor by what they do to the order of its axes."""
+        found: dict[Order, list[Branch]] = defaultdict(list)
+        for branch in branches:
+            found[branch.order].append(branch)
+        if len(found) > 1 and any(branch.linear is not None for branch in branches):
+            alone = (alike for alike in found.values() if len(alike) == 1)
+            self._keep(chain(*alone), Obstacle(Reason.OTHER_GEOMETRY, detail=TURNED))
+        return found.values()
 
     def _affines(self, branches: Sequence[Branch]) -> Iterator[AffineSum]:
         """Yield affines of one tensor as one, if that can be."""
@@ -172,7 +186,7 @@ class Sums:
     def _label(self, branch: Branch) -> str:
         """Return how a person finds a branch."""
         if branch.nodes:
-            return self._view.nodes[branch.nodes[-1]].label
+            return self._view.nodes[branch.named[-1]].label
         return self._draft.label(branch.source)
 
     def _keep(self, branches: Iterable[Branch], obstacle: Obstacle) -> None:
@@ -181,7 +195,7 @@ class Sums:
 
     def _keep_branch(self, branch: Branch, obstacle: Obstacle) -> None:
         if branch.nodes:
-            self.kept[tuple(sorted(branch.nodes))] = obstacle
+            self.kept[tuple(sorted(branch.named))] = obstacle
 
     def _term_of(self, number: int) -> Term:
         """Return which linear map a node is.

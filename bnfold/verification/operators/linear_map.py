@@ -3,7 +3,7 @@
 Such a map has only one kernel for each way in which it goes over a tensor. So branches that are
 added up are added up here, each weight in its place. It is written with nothing of the folder's
 own rule for sums: a kernel is an array and where it begins, and what does not go over a tensor in
-the same way is kept beside it.
+the same way is kept beside it. The axes of x may be turned before, and those of y behind.
 """
 
 import math
@@ -19,6 +19,23 @@ LARGEST = 1 << 24
 """Elements of a kernel that are held."""
 
 
+Order = tuple[int, ...]
+"""Which axis of what is read each axis is, as of a Transpose; empty where all stay in place."""
+
+
+def after(first: Order, second: Order) -> Order:
+    """Return one order after another."""
+    if not (first and second):
+        return first or second
+    both = tuple(first[axis] for axis in second)
+    return () if both == tuple(range(len(both))) else both
+
+
+def undone(order: Order) -> Order:
+    """Return the order that makes up for one."""
+    return tuple(map(order.index, range(len(order))))
+
+
 class OtherMapError(Exception):
     """A tensor is no linear map of those that enter, or none of the form that this module has."""
 
@@ -31,11 +48,13 @@ class Way:
         leaf: The tensor.
         strides: From one position to the next; of a matrix product, nothing.
         transposed: Whether it spreads every element instead.
+        order: The order of the tensor's axes before.
     """
 
     leaf: str
     strides: tuple[int, ...]
     transposed: bool = False
+    order: Order = ()
 
 
 @frozen(eq=False)
@@ -153,20 +172,49 @@ class Map:
         kernels: By the way in which each goes over its tensor.
         bias: What is added, [channels] or [1].
         size: The magnitude of that.
+        order: The order of the axes of all that, behind.
     """
 
     kernels: Mapping[Way, Kernel]
     bias: Array
     size: Array
+    order: Order = ()
 
     def then(self, scale: Array, shift: Array) -> "Map":
         """Return it with an affine behind it, of [channels] or [1] each."""
         kernels = {way: kernel.times(scale) for way, kernel in self.kernels.items()}
         size = np.abs(scale) * self.size + np.abs(shift)
-        return Map(kernels, scale * self.bias + shift, size)
+        return replace(self, kernels=kernels, bias=scale * self.bias + shift, size=size)
+
+    def turned(self, order: Order) -> "Map":
+        """Return it with its axes in another order."""
+        return replace(self, order=after(self.order, order))
+
+    def with_order(self, order: Order, channel: int) -> "Map":
+        """Return the same tensor with another order behind, and what makes up for that before.
+
+        Args:
+            order: That order.
+            channel: The axis of channels, counted from the end.
+
+        Raises:
+            OtherMapError: A kernel goes over axes that it would no longer go over.
+        """
+        if order == self.order:
+            return self
+        places = {place_of(channel, each) for each in (order, self.order)}
+        even = all(k.values.size == 1 for k in self.kernels.values()) and self.bias.size == 1
+        if not (all(map(_takes_each, self.kernels, self.kernels.values()))
+                and (even or len(places) == 1)):  # fmt: skip
+            raise OtherMapError("kernels over other axes")
+        between = after(self.order, undone(order))
+        kernels = {
+            replace(way, order=after(way.order, between)): k for way, k in self.kernels.items()
+        }
+        return replace(self, kernels=kernels, order=order)
 
     def plus(self, other: "Map") -> "Map":
-        """Return the sum of two."""
+        """Return the sum of two that have the same order."""
         kernels = dict(self.kernels)
         for way, kernel in other.kernels.items():
             if way in kernels:
@@ -175,7 +223,8 @@ class Map:
                 cropped = one.cropped or two.cropped
                 kernel = replace(one, values=values, sizes=sizes, cropped=cropped)  # noqa: PLW2901
             kernels[way] = kernel
-        return Map(kernels, self.bias + other.bias, self.size + other.size)
+        bias, size = self.bias + other.bias, self.size + other.size
+        return replace(self, kernels=kernels, bias=bias, size=size)
 
     @property
     def is_bare(self) -> bool:
@@ -191,8 +240,19 @@ class Map:
         Raises:
             OtherMapError: It does not.
         """
-        if len(self.kernels) == 1:
+        if len(self.kernels) == 1 and not self.order:
             way, kernel = next(iter(self.kernels.items()))
             if kernel.is_point and not way.transposed and set(way.strides) <= {1}:
                 return way, kernel
         raise OtherMapError("a linear map of a linear map")
+
+
+def place_of(axis: int, order: Order) -> int:
+    """Return where an axis lies behind a change of order; both are counted from the end."""
+    return order.index(axis % len(order)) - len(order) if order else axis
+
+
+def _takes_each(way: Way, kernel: Kernel) -> bool:
+    """Whether a kernel takes every element by itself, from where it is."""
+    plain = not (way.transposed or kernel.cropped or any(kernel.begin))
+    return plain and kernel.is_point and set(way.strides) <= {1}

@@ -6,9 +6,8 @@ a kernel would read zeros beside numbers that an affine has shifted: a `Map` can
 """
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,15 @@ import onnx
 
 from bnfold.frozen import frozen
 from bnfold.verification.dtypes import Array
-from bnfold.verification.operators.linear_map import LARGEST, Kernel, Map, OtherMapError, Way
+from bnfold.verification.operators.linear_map import (
+    LARGEST,
+    Kernel,
+    Map,
+    Order,
+    OtherMapError,
+    Way,
+    place_of,
+)
 from bnfold.verification.operators.node import Attributes, attributes_of
 from bnfold.verification.operators.weights import KERNEL, TRANSPOSED_KERNEL, Weight
 
@@ -67,8 +74,13 @@ class Operands:
         """Tell whether an operand certainly has two axes."""
         return self._name(index) in self._region.matrices
 
+    @property
+    def channel(self) -> int:
+        """The axis of channels, counted from the end, where no axes have changed places."""
+        return -1 - self.axes
+
     def map(self, index: int = 0) -> Map:
-        """Return an operand that varies.
+        """Return an operand that varies, in whatever order its axes are.
 
         Raises:
             OtherMapError: It is a constant.
@@ -76,6 +88,39 @@ class Operands:
         if not self.varies(index):
             raise OtherMapError("it does not vary")
         return self._region.maps[self._name(index)]
+
+    def plain(self) -> Map:
+        """Return the first operand with nothing turned behind it.
+
+        Raises:
+            OtherMapError: It is a constant, or not that.
+        """
+        return self.map().with_order((), self.channel)
+
+    def along(self, axis: int, index: int = 0) -> Map:
+        """Return an operand that varies, so that its channels lie on an axis, from the end.
+
+        Raises:
+            OtherMapError: It is a constant, or they lie on another.
+        """
+        made = self.map(index)
+        if place_of(self.channel, made.order) == axis:
+            return made
+        return made.with_order(self.order_for(axis), self.channel)
+
+    def order_for(self, axis: int) -> Order:
+        """Return an order that lets the channels lie on an axis, counted from the end.
+
+        Raises:
+            OtherMapError: How many axes there are is not known.
+        """
+        if axis == self.channel:
+            return ()
+        if not self.axes:
+            raise OtherMapError("any number of axes")
+        order = [n for n in range(SPATIAL + self.axes) if n != SPATIAL - 1]
+        order.insert(SPATIAL + self.axes + axis, SPATIAL - 1)
+        return tuple(order)
 
     def constant(self, index: int) -> Array | None:
         """Return an operand that is a constant; None where it is left out.
@@ -99,18 +144,30 @@ class Operands:
             raise OtherMapError("it is left out")
         return value
 
-    def by_channel(self, constant: Array) -> Array:
-        """Return a constant that is broadcast as one number, or one for each channel.
 
-        Raises:
-            OtherMapError: It varies along other axes.
-        """
-        if constant.size == 1:
-            return constant.reshape(1)
-        place = constant.ndim - 1 - self.axes
-        if place < 0 or constant.shape[place] != constant.size:
-            raise OtherMapError("no numbers of channels")
-        return constant.reshape(-1)
+def _axis(constant: Array) -> int | None:
+    """Return along which axis, counted from the end, a constant varies; None if along none.
+
+    Raises:
+        OtherMapError: It varies along several.
+    """
+    if constant.size == 1:
+        return None
+    axis = int(np.argmax(constant.shape)) - constant.ndim
+    if constant.shape[axis] != constant.size:
+        raise OtherMapError("no numbers of channels")
+    return axis
+
+
+def _under(operands: Operands, constant: Array, index: int = 0) -> tuple[Map, Array]:
+    """Return an operand that varies, and a constant that is broadcast to it by channel.
+
+    Raises:
+        OtherMapError: It varies along other axes.
+    """
+    axis = _axis(constant)
+    varying = operands.map(index) if axis is None else operands.along(axis, index)
+    return varying, constant.reshape(-1)
 
 
 Rule = Callable[[Operands], Map]
@@ -124,7 +181,8 @@ Raises:
 def _convolved_by(weight: Weight, *, transposed: bool) -> Rule:
     def rule(operands: Operands) -> Map:
         attributes, stored = operands.attributes, operands.needed(1)
-        way, point = operands.map().point
+        entering = operands.plain()
+        way, point = entering.point
         blocks = weight.laid_out(stored, attributes, 1)
         if blocks is None:
             raise OtherMapError("no kernel")
@@ -133,10 +191,10 @@ def _convolved_by(weight: Weight, *, transposed: bool) -> Rule:
         if transposed and (any(point.begin) or point.cropped or "output_shape" in attributes):
             raise OtherMapError("what is spread is padded")
         strides = tuple(attributes.get("strides", way.strides))
-        made = _applied(values, point, operands.map(), begin)
+        made = _applied(values, point, entering, begin)
         bias = operands.constant(2)
         numbers = np.zeros(1) if bias is None else bias.reshape(-1)
-        return _biased(Way(way.leaf, strides, transposed), made, numbers)
+        return _biased(replace(way, strides=strides, transposed=transposed), made, numbers)
 
     return rule
 
@@ -147,15 +205,17 @@ transposed_convolution = _convolved_by(TRANSPOSED_KERNEL, transposed=True)
 
 def product(operands: Operands) -> Map:
     """A tensor times a matrix, and what a Gemm adds."""
-    attributes = operands.attributes
-    way, point = operands.map().point
+    attributes, entering = operands.attributes, operands.plain()
+    way, point = entering.point
     weight = operands.needed(1) * attributes.get("alpha", 1.0)
     if weight.ndim != 2 or attributes.get("transA"):  # noqa: PLR2004 - a matrix
         raise OtherMapError("no matrix, or of rows")
     matrix = weight if attributes.get("transB") else weight.T
-    made = _applied(matrix[None], point, operands.map(), ())
+    made = _applied(matrix[None], point, entering, ())
     bias = operands.constant(2)
-    numbers = np.zeros(1) if bias is None else operands.by_channel(bias)
+    numbers = np.zeros(1) if bias is None else bias.reshape(-1)
+    if bias is not None and _axis(bias) not in {None, operands.channel}:
+        raise OtherMapError("a bias for each row")
     return _biased(way, made, numbers * attributes.get("beta", 1.0))
 
 
@@ -187,7 +247,7 @@ def _biased(way: Way, made: _Made, numbers: Array) -> Map:
 
 def average(operands: Operands) -> Map:
     """The mean of a window, where every window has the same number of elements."""
-    attributes, entering = operands.attributes, operands.map()
+    attributes, entering = operands.attributes, operands.plain()
     way, point = entering.point
     taps = tuple(attributes["kernel_shape"])
     values = _dilated(np.full((1, 1, 1, *taps), 1.0 / math.prod(taps)), attributes)
@@ -212,38 +272,51 @@ def normalization(operands: Operands) -> Map:
         raise OtherMapError("training mode")
     gamma, beta, mean, var = (operands.needed(i) for i in (1, 2, 3, 4))
     scale = gamma / np.sqrt(var + np.float64(np.float32(epsilon)))
-    made = operands.map().then(scale, beta - scale * mean)
+    made = operands.along(operands.channel).then(scale, beta - scale * mean)
     return replace(made, size=made.size + np.abs(scale * mean))
 
 
 def _signed(operands: Operands, index: int, sign: float) -> Map:
     if operands.varies(index):
         return operands.map(index).then(np.full(1, sign), np.zeros(1))
-    number = sign * operands.by_channel(operands.needed(index))
-    return Map({}, number, np.abs(number))
+    constant = operands.needed(index)
+    axis, number = _axis(constant), sign * constant.reshape(-1)
+    order = () if axis is None else operands.order_for(axis)
+    return Map({}, number, np.abs(number), order)
+
+
+def _sum_of(operands: Operands, terms: Iterable[Map]) -> Map:
+    """Return a sum in the order of a term that can have no other."""
+    first, *others = terms
+    for other in others:
+        try:
+            first = first.plus(other.with_order(first.order, operands.channel))
+        except OtherMapError:
+            first = other.plus(first.with_order(other.order, operands.channel))
+    return first
 
 
 def total(operands: Operands) -> Map:
     """The sum of all operands."""
-    return reduce(Map.plus, (_signed(operands, i, 1.0) for i in range(len(operands))))
+    return _sum_of(operands, (_signed(operands, i, 1.0) for i in range(len(operands))))
 
 
 def difference(operands: Operands) -> Map:
     """The first operand without the second."""
-    return _signed(operands, 0, 1.0).plus(_signed(operands, 1, -1.0))
+    return _sum_of(operands, (_signed(operands, i, 1.0 - 2.0 * i) for i in range(2)))
 
 
 def multiple(operands: Operands) -> Map:
     """A tensor times a constant, which may come first."""
     place = 0 if operands.varies(0) else 1
-    factor = operands.by_channel(operands.needed(1 - place))
-    return operands.map(place).then(factor, np.zeros(1))
+    varying, factor = _under(operands, operands.needed(1 - place), place)
+    return varying.then(factor, np.zeros(1))
 
 
 def quotient(operands: Operands) -> Map:
     """A tensor by a constant."""
-    divisor = operands.by_channel(operands.needed(1))
-    return operands.map().then(1.0 / divisor, np.zeros(1))
+    varying, divisor = _under(operands, operands.needed(1))
+    return varying.then(1.0 / divisor, np.zeros(1))
 
 
 def opposite(operands: Operands) -> Map:
@@ -256,9 +329,18 @@ def unchanged(operands: Operands) -> Map:
     return operands.map()
 
 
+def turned(operands: Operands) -> Map:
+    """A tensor with its axes in another order."""
+    axes = SPATIAL + operands.axes
+    order = tuple(operands.attributes.get("perm", range(axes)[::-1]))
+    if len(order) != axes or (not operands.axes and "perm" not in operands.attributes):
+        raise OtherMapError("as many axes as are turned")
+    return operands.map().turned(order)
+
+
 def crop(operands: Operands) -> Map:
     """A Slice that leaves out elements around a tensor, and none in between."""
-    entering, first = operands.map(), _first_kept(operands)
+    entering, first = operands.plain(), _first_kept(operands)
     if any(way.transposed for way in entering.kernels):
         raise OtherMapError("what is spread is cropped")
     kernels = {}
@@ -286,7 +368,7 @@ def _first_kept(operands: Operands) -> list[int]:
 
 def zeros_around(operands: Operands) -> Map:
     """A Pad that puts zeros around a tensor, which is what a kernel reads there anyway."""
-    entering, value = operands.map(), operands.constant(2)
+    entering, value = operands.plain(), operands.constant(2)
     way, point = entering.point
     pads = operands.needed(1).reshape(2, -1)
     zeros = operands.attributes.get("mode", b"constant") == b"constant" and not np.any(value)

@@ -364,7 +364,8 @@ TABLE: Mapping[str, Row] = {
     "Where": Row(Kind.ELEMENTWISE),
     # what moves elements
     "Transpose": Row(
-        Kind.MOVEMENT, magnitude.alike, demand=demands.of_permutation, separates_channels=True
+        Kind.MOVEMENT, magnitude.alike, linear_map=linear_rules.turned,
+        demand=demands.of_permutation, separates_channels=True,
     ),
     "Reshape": _REARRANGED,
     "Flatten": _REARRANGED,

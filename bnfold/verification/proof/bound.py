@@ -67,9 +67,10 @@ class Bound:
         slack = _ROUNDINGS * series * u + evaluation
         return Allowed(u, slack, (self._roundings * series * u + evaluation) / slack)
 
-    def of_weights(self) -> Rounding:
-        """Return what a weight of the candidate may be off by."""
-        relative, tiny = self._roundings * self._roundoff() + 2.0**-50, _tiny(self.new_weights)
+    def of_weights(self, *, summed: bool) -> Rounding:
+        """Return what a weight of the candidate may be off by; `summed` with constants behind it."""
+        times = self._roundings * (self._series() if summed and self.tight else 1)
+        relative, tiny = times * self._roundoff() + 2.0**-50, _tiny(self.new_weights)
         # Some tools run with subnormal numbers flushed to zero.
         return Rounding(relative, relative * tiny if self.tight else tiny, tiny)
 

@@ -251,7 +251,7 @@ class Pair:
         if not (self.tight or merged or weights_are_bound(self.old, self.new)):
             return None
         weights = self.old_weights, self.new_weights
-        rounding = self.bound.of_weights()
+        rounding = self.bound.of_weights(summed=merged)
         entering = self.multiplied.entering
         if merged:
             excess = sums_differ(

@@ -156,10 +156,10 @@ def branches_merged(old: Cone, new: Cone) -> bool:
 
 
 def _meetings(cone: Cone) -> int:
-    """Count the sums of several branches."""
+    """Count by how much there are more branches than sums of them."""
     varying = {*cone.leaves, *(name for node in cone.passing for name in node.output)}
     sums = (node for node in cone.passing if row_of(node).adds)
-    return sum(sum(name in varying for name in node.input) > 1 for node in sums)
+    return sum(max(sum(name in varying for name in node.input) - 1, 0) for node in sums)
 
 
 def _is_tree(cone: Cone) -> bool:

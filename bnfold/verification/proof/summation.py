@@ -13,6 +13,7 @@ import numpy as np
 
 from bnfold.verification.dtypes import Array
 from bnfold.verification.operators.linear_map import Map, OtherMapError, Way, aligned
+from bnfold.verification.operators.table import TABLE
 from bnfold.verification.proof.computing import Weights
 from bnfold.verification.proof.cone import Cone
 from bnfold.verification.proof.linear_walk import results
@@ -25,6 +26,9 @@ _NOISE = 2.0**-48
 _EACH = 4
 """A number of a sum may have so many times the error of one fold where each of its terms was
 rounded to float32 before they were added up in float32."""
+
+_JOINS = {"Transpose"} | {name for name, row in TABLE.items() if row.adds}
+"""Where a region is cut at one of these, branches may have become one over the cut."""
 
 
 @np.errstate(all="ignore")
@@ -59,20 +63,33 @@ def sums_differ(
         )
     except OtherMapError:
         return Excess()
-    if [what for what, _ in before] != [what for what, _ in after]:
+    cuts = [what for what, _ in before]
+    if cuts != [what for what, _ in after] or not _JOINS.isdisjoint(cuts):
         return Excess()
     if factors is not None:
+        if before[-1][1].order:
+            return Excess()
         before[-1] = "", before[-1][1].then(factors.values, factors.shifts)
     maps = [one for _, one in (*before, *after)]
     exact = not multiplied and all(_is_first(one, old) or one.is_bare for one in maps)
     if not (exact or tight):  # an error of a sum's magnitude is no ratio of its numbers
         return Excess()
     worst = Excess()
-    for (_, one), (_, other) in zip(before, after, strict=True):
-        if one.kernels.keys() == other.kernels.keys():
+    for (_, one), (_, made) in zip(before, after, strict=True):
+        other = _in_the_order_of(one, made)
+        if other is not None and one.kernels.keys() == other.kernels.keys():
             for found in _differences(one, other, rounding, tight=tight, exact=exact):
                 worst = max(worst, found, key=lambda each: each.fraction)
     return worst
+
+
+def _in_the_order_of(one: Map, other: Map) -> Map | None:
+    """Return a map with the order behind that another has; None where that cannot be."""
+    axes = max((len(way.strides) for way in one.kernels), default=0)
+    try:
+        return other.with_order(one.order, -1 - axes)
+    except OtherMapError:
+        return None
 
 
 def _differences(
@@ -83,7 +100,8 @@ def _differences(
         fraction = _kernels(one, other, way, rounding, tight=tight, exact=exact)
         yield Excess(fraction, f"a weight for {way.leaf!r} is not the sum of the original's")
     if exact:
-        fraction = _difference(one.bias, other.bias, one.size, rounding, tight=tight)
+        sizes = one.size, other.size
+        fraction = _difference(one.bias, other.bias, sizes, rounding, tight=tight)
         yield Excess(fraction, "a bias is not the sum of the original's")
 
 
@@ -100,15 +118,20 @@ def _kernels(
     except OtherMapError:
         return 0.0
     if exact:
-        return _difference(one.values, other.values, one.sizes, rounding, tight=tight)
+        sizes = one.sizes, other.sizes
+        return _difference(one.values, other.values, sizes, rounding, tight=tight)
     shape = (*one.values.shape[:3], -1)
     return worst_of(one.values.reshape(shape), other.values.reshape(shape), rounding)
 
 
 def _difference(
-    before: Array, after: Array, size: Array, rounding: Rounding, *, tight: bool
+    before: Array, after: Array, sizes: tuple[Array, Array], rounding: Rounding, *, tight: bool
 ) -> float:
-    """Return the largest error of numbers that must be the same, as a fraction of the allowed."""
-    rounded = np.maximum(np.abs(before), np.abs(after)) if tight else _EACH * np.abs(size)
+    """Return the largest error of numbers that must be the same, as a fraction of the allowed.
+
+    Where the candidate adds several numbers up, as branches that stay apart, each was rounded.
+    """
+    size, made = sizes
+    rounded = np.maximum(np.abs(before), made) if tight else _EACH * np.abs(size)
     allowed = rounding.relative * rounded + _NOISE * np.abs(size) + rounding.slack(after)
     return largest(np.abs(after - before), allowed)[0]

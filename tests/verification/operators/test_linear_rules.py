@@ -34,6 +34,7 @@ _SHAPES = {
 }  # fmt: skip
 _INTEGERS = {"front": [0, 0, 1, 0, 0, 2], "one": [1], "seven": [7], "two": [2]}
 _CONVOLVED = "c = Conv (x, P)"
+_TURN = "Transpose <perm=[0,2,1]>"
 
 _CASES = {
     "Conv": "a = Mul (x, s) y = Conv <dilations=[2], strides=[2], group=2, pads=[2,1]> (a, K, b)",
@@ -51,6 +52,9 @@ _CASES = {
     "Neg": f"{_CONVOLVED} a = Add (c, s) y = Neg (a)",
     "Identity": f"{_CONVOLVED} y = Identity (c)",
     "Dropout": f"{_CONVOLVED} y = Dropout (c)",
+    "Transpose": f"""t = {_TURN} (x) a = Mul (t, r) p = Sub (r, a) {_CONVOLVED} d = {_TURN} (c)
+                     e = Add (p, d) f = {_TURN} (e) h = BatchNormalization (f, g, r, g, v)
+                     y = Transpose (h)""",
     "Slice": f"{_CONVOLVED} y = Slice (c, one, seven, two)",
     "Pad": "a = Pad (x, front) y = Conv <pads=[1,0], group=2> (a, K)",
 }
@@ -81,6 +85,37 @@ def test_a_rule_tells_what_the_operator_computes(op_type: str) -> None:
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        f"{_CONVOLVED} a = {_TURN} (c) p = {_TURN} (x) y = Add (a, p)",
+        f"a = {_TURN} (x) p = Mul (r, a) q = {_TURN} (p) y = Conv (q, P)",
+        f"{_CONVOLVED} a = Transpose (c) p = Div (a, s) y = Neg (p)",
+        """a = Transpose <perm=[1,0]> (m) p = Mul (a, s) d = Transpose <perm=[1,0]> (p)
+           y = MatMul (d, M)""",
+    ],
+)
+def test_transposes_around_linear_maps(nodes: str) -> None:
+    cone, weights = _cone(nodes)
+    ((_, made),) = results(cone, weights.values)
+    rng = np.random.default_rng(1)
+    feeds = {name: rng.standard_normal((2, 4, 9)[: 3 - (name == "m")]) for name in cone.leaves}
+    expected = value_of(cone, weights, feeds)
+    np.testing.assert_allclose(_applied(made, feeds, expected.shape), expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        f"{_CONVOLVED} d = Mul (c, w) y = Neg (d)",
+        f"{_CONVOLVED} a = {_TURN} (c) p = Conv (a, Q) y = Neg (p)",
+    ],
+)
+def test_what_mixes_axes_that_are_turned_is_no_linear_map_of_channels(nodes: str) -> None:
+    cone, weights = _cone(nodes, {"Q": (3, 9, 1), "w": (9,)})
+    assert len(results(cone, weights.values)) > 1
+
+
 def test_a_normalization_of_no_matrix_is_no_affine_of_the_last_axis() -> None:
     """Behind a product of three axes its channels lie on the second, behind a Gemm on the last."""
     nodes = """p = MatMul (x, Q) n = BatchNormalization (p, g, r, g, v) f = Flatten (n)
@@ -109,10 +144,13 @@ def _cone(nodes: str, more: dict[str, tuple[int, ...]] | None = None) -> tuple[C
 
 def _applied(made: Map, feeds: dict[str, Array], shape: tuple[int, ...]) -> Array:
     tail = (1,) * (len(shape) - 2)
+    order = made.order or tuple(range(len(shape)))
+    shape = tuple(shape[order.index(axis)] for axis in range(len(shape)))
     total = np.zeros(shape) + made.bias.reshape(-1, *tail)
     for way, kernel in made.kernels.items():
-        total += _one(way, kernel, feeds[way.leaf], shape)
-    return total
+        x = feeds[way.leaf]
+        total += _one(way, kernel, x.transpose(way.order) if way.order else x, shape)
+    return total.transpose(order)
 
 
 def _one(way: Way, kernel: Kernel, x: Array, shape: tuple[int, ...]) -> Array:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx
 import pytest
-from blocks import BLOCKS, Net, block_model
+from blocks import BLOCKS, CHANNELS_LAST, ChannelsLast, Net, block_model
 from onnx import TensorProto, numpy_helper
 
 import bnfold
@@ -48,10 +48,12 @@ def changed(model: onnx.ModelProto, name: str, place: int, factor: float) -> onn
     return copy
 
 
-@pytest.mark.parametrize("name", BLOCKS)
-def test_every_coefficient_of_a_block_is_seen(name: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "name"), [(Net, n) for n in BLOCKS] + [(ChannelsLast, n) for n in CHANNELS_LAST]
+)
+def test_every_coefficient_of_a_block_is_seen(kind: type[Net], name: str) -> None:
     """One weight in its smallest digits, wherever it is, and each bias."""
-    model = block_model(name)
+    model = block_model(name, kind)
     folded = bnfold.fold(model).model
     assert differ(model, folded) == (0.0, "")
     assert differ(model, folded, tight=False) == (0.0, "")
