@@ -68,7 +68,7 @@ class Bound:
         return Allowed(u, slack, (self._roundings * series * u + evaluation) / slack)
 
     def of_weights(self, *, summed: bool) -> Rounding:
-        """Return what a weight of the candidate may be off by; `summed` with constants behind it."""
+        """Return what a weight of the candidate may be off by, or one with what is behind it."""
         times = self._roundings * (self._series() if summed and self.tight else 1)
         relative, tiny = times * self._roundoff() + 2.0**-50, _tiny(self.new_weights)
         # Some tools run with subnormal numbers flushed to zero.
