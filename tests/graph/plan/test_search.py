@@ -11,7 +11,7 @@ from evaluation import assert_same
 
 import bnfold
 from bnfold.graph.plan.planner import make_plan
-from bnfold.graph.plan.search import Search
+from bnfold.graph.plan.spreading import Spread
 from bnfold.reasons import Reason
 
 if TYPE_CHECKING:
@@ -68,14 +68,14 @@ def test_heads_along_a_trunk_of_sums_do_not_each_climb_all_of_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     climbed = 0
-    real = Search._go_up
+    real = Spread._go_up
 
-    def counted(search: Search, tensor: int, affine: Affine) -> None:
+    def counted(spread: Spread, tensor: int, affine: Affine) -> None:
         nonlocal climbed
         climbed += 1
-        real(search, tensor, affine)
+        real(spread, tensor, affine)
 
-    monkeypatch.setattr(Search, "_go_up", counted)
+    monkeypatch.setattr(Spread, "_go_up", counted)
     counts = []
     for blocks in (20, 80):
         climbed = 0
