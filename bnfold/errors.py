@@ -13,7 +13,8 @@ _LONGEST = 2000
 _LONGEST_FOREIGN = 500
 """Characters of a message that are somebody else's."""
 
-_END_OF_SENTENCE = re.compile(r"(?<!\b[A-Z])[.!?]\s+(?=[A-Z])")
+# These stay text until they are needed: to compile them takes time at each start.
+_END_OF_SENTENCE = r"(?<!\b[A-Z])[.!?]\s+(?=[A-Z])"
 """Not after an initial."""
 
 _PREAMBLES = (
@@ -28,7 +29,7 @@ _PREAMBLES = (
 )
 """What ONNX Runtime says before it comes to the point, in this order."""
 
-_AT_NODE = re.compile(
+_AT_NODE = (
     r"(?:Non-zero status code returned while running (?P<ran>\w+) node\. Name:'(?P<named>[^']*)' "
     r"Status Message: |Node ?\((?P<name>[^)]*)\) Op \((?P<type>\w+)\) (?:\[\w+\] )?)"
 )
@@ -61,7 +62,7 @@ def first_sentence(error: Exception) -> str:
     """
     text = str(error).strip() or type(error).__name__
     line, node = _to_the_point(text.splitlines()[0])
-    sentence = _END_OF_SENTENCE.split(line, maxsplit=1)[0].strip()
+    sentence = re.split(_END_OF_SENTENCE, line, maxsplit=1)[0].strip()
     return f"{node}{sentence.removesuffix('.')}"[:_LONGEST_FOREIGN]
 
 
@@ -69,7 +70,7 @@ def _to_the_point(line: str) -> tuple[str, str]:
     """Return what is said without its preamble, and at which node, if that is said."""
     node = ""
     for preamble in _PREAMBLES:
-        found = _AT_NODE.match(line)
+        found = re.match(_AT_NODE, line)
         if found is not None:
             named = found["named"] or found["name"]
             node = f"{found['ran'] or found['type']} node{f' {named!r}' if named else ''}: "
