@@ -83,8 +83,8 @@ def _several(
 
     pace = _Pace(len(work))
     step(f"{pace}")
-    told = partial(_paced, step, pace)
-    with closing(fold_tasks(work, hands, skip_existing=skip_existing, step=told)) as outcomes:
+    paced = partial(_paced, step, pace)
+    with closing(fold_tasks(work, hands, skip_existing=skip_existing, step=paced)) as outcomes:
         for outcome in outcomes:
             pace.done += 1
             yield outcome
@@ -105,11 +105,11 @@ class _Pace:
     began: float = field(default_factory=monotonic)
 
     def __str__(self) -> str:
-        told = f"{self.done} of {self.total} models done"
+        done = f"{self.done} of {self.total} models done"
         if self.done in (0, self.total):
-            return told
+            return done
         left = (monotonic() - self.began) / self.done * (self.total - self.done)
-        return f"{told}, about {left:.0f} s left"
+        return f"{done}, about {left:.0f} s left"
 
 
 def _run(task: Task, step: Step = _silent) -> Outcome:

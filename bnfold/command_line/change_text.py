@@ -76,8 +76,8 @@ def _beside(file: FileRecord, location: str) -> str:
 
 
 def _sized(path: str, count: int | None, added: str = "") -> str:
-    told = byte_size(count) + added
-    return f"{path} ({told})" if told else path
+    size = byte_size(count) + added
+    return f"{path} ({size})" if size else path
 
 
 def _times(seconds: Seconds) -> Iterator[str]:

@@ -127,13 +127,13 @@ def _outcome(node: NodeRecord, fold: FoldRecord) -> str:
     into = f" into {named(fold.into)}" if fold.into else ""
     if node in fold.taken:
         others = [one for one in fold.taken if one != node]
-        told = {
+        endings = {
             "nothing": "so it is dropped",
             "computed": "it is computed, and stored",
             "merged": f"it is put together with {named(others)}",
         }
         together = f", together with {named(others)}" if others else ""
-        return told.get(fold.how, f"so it is folded{into}{together}")
+        return endings.get(fold.how, f"so it is folded{into}{together}")
     if node in fold.into:
         return f"it takes up {named(fold.taken)}"
     return f"it lets {named(fold.taken)} pass{into}"

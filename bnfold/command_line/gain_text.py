@@ -14,11 +14,11 @@ _AS_WRITTEN = "ORT_DISABLE_ALL"
 
 def gain_lines(provider: "ProviderReport") -> Iterator[str]:
     """Tell what a provider executes before and after, and how long it takes."""
-    told = [each for each in provider.executed if each.before and each.after]
-    if not told:
+    levels = [each for each in provider.executed if each.before and each.after]
+    if not levels:
         return
-    yield f"{provider.name}: " + "; ".join(map(_level, told))
-    for each in told:
+    yield f"{provider.name}: " + "; ".join(map(_level, levels))
+    for each in levels:
         yield from _warnings(each)
 
 

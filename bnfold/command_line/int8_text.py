@@ -16,10 +16,10 @@ def int8_lines(report: Report) -> Iterator[str]:
     known = [(weight, weight.before) for weight in report.weights or () if weight.before]
     for how, what in advice.items():
         ratios = [(_ratio(before, how), _ratio(w.after, how), w.node) for w, before in known]
-        bad = [told for told in ratios if told[0] - told[1] > NOTABLE]
+        bad = [ratio for ratio in ratios if ratio[0] - ratio[1] > NOTABLE]
         if not bad:
             continue
-        before, after, node = max(bad, key=lambda told: told[0] - told[1])
+        before, after, node = max(bad, key=lambda ratio: ratio[0] - ratio[1])
         number = len(report.weights or ())
         yield (
             f"as int8 {how.replace('_', ' ')}, {len(bad)} of {number} weight{'s' * (number > 1)} "
@@ -28,5 +28,5 @@ def int8_lines(report: Report) -> Iterator[str]:
         )
 
 
-def _ratio(told: Int8Record, how: str) -> float:
-    return told.per_tensor if how == "per_tensor" else told.per_channel
+def _ratio(record: Int8Record, how: str) -> float:
+    return record.per_tensor if how == "per_tensor" else record.per_channel

@@ -19,8 +19,8 @@ def kept_lines(kept: Sequence[KeptRecord], *, verbose: bool) -> Iterator[str]:
     apart = [record for record in kept if record.beside is not None]
     if apart:
         they = "it is" if len(apart) == 1 else "they are"
-        told = counted(len(apart), "branch", "branches")
-        yield f"{told} kept apart from what {they} added to:"
+        branches = counted(len(apart), "branch", "branches")
+        yield f"{branches} kept apart from what {they} added to:"
         yield from indented(_apart_texts(apart, verbose=verbose))
     others = [record for record in kept if not record.is_normalization and record.beside is None]
     if others and verbose:

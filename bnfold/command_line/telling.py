@@ -56,8 +56,8 @@ class Telling:
         if self.quiet:
             if self.check and report.changes:
                 folded = [f"{what_went(report)} would be folded"] if report.folds else []
-                told = [*folded, *([lifted(report)] if report.lifted else [])]
-                click.echo(f"{one_line(report.source.path)}: {', '.join(told)}")
+                foldable = [*folded, *([lifted(report)] if report.lifted else [])]
+                click.echo(f"{one_line(report.source.path)}: {', '.join(foldable)}")
             return
         err = self.to_stderr or bool(outcome.error)
         if len(self.models) == 1 or self.verbose or outcome.error:
@@ -87,8 +87,8 @@ class Telling:
             yield f"batch normalizations kept: {', '.join(keeping)}"
         training = [o.source for o in outcomes if o.in_training]
         if training:
-            told = f"warning: in training mode: {_names(training)}; bnfold explain training-mode"
-            yield click.style(told, fg="yellow")
+            warning = f"warning: in training mode: {_names(training)}; bnfold explain training-mode"
+            yield click.style(warning, fg="yellow")
         if passed_over:
             yield f"passed over: {counted(passed_over, 'folded model')} of an earlier run"
         yield summary(outcomes)
@@ -106,8 +106,8 @@ class Telling:
         line, columns = "  ".join(parts), width(err=False)
         if columns is None or len(line) <= columns:
             return line
-        told = ", ".join(" ".join(part.split()) for part in parts[1:])
-        return wrapped([name, f"  {told}"], columns)
+        numbers = ", ".join(" ".join(part.split()) for part in parts[1:])
+        return wrapped([name, f"  {numbers}"], columns)
 
 
 class Accounts:

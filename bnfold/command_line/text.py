@@ -105,8 +105,8 @@ def summary(outcomes: Sequence[Brief]) -> str:
         ),
         "failed": sum(each.exit_code not in (Exit.DONE, Exit.FOLDABLE) for each in outcomes),
     }
-    told = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
-    return f"{counted(len(outcomes), 'model')}: {told}"
+    sums = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+    return f"{counted(len(outcomes), 'model')}: {sums}"
 
 
 def _headline(report: Report) -> str:
@@ -127,9 +127,11 @@ def _done_lines(report: Report, *, verbose: bool) -> Iterator[str]:
     training = sum(record.in_training for record in report.kept)
     if training:
         verb = "is" if training == 1 else "are"
-        told = f"warning: {counted(training, 'node')} {verb} in training mode, most often because "
-        told += "the export was; bnfold explain training-mode says what to do"
-        yield click.style(told, fg="yellow")
+        warning = (
+            f"warning: {counted(training, 'node')} {verb} in training mode, most often because the "
+            "export was; bnfold explain training-mode says what to do"
+        )
+        yield click.style(warning, fg="yellow")
     if training and not report.folds:
         return
     if not report.folds:
@@ -139,10 +141,10 @@ def _done_lines(report: Report, *, verbose: bool) -> Iterator[str]:
         return
     ways = Counter(fold.how for fold in report.folds)
     done = _WAYS[next(iter(ways))] if len(ways) == 1 else "folded"
-    told = f"{what_went(report)} {'would be ' if report.checked_only else ''}{done}"
+    line = f"{what_went(report)} {'would be ' if report.checked_only else ''}{done}"
     if report.adds:
-        told += f", of which {report.adds} {'is an Add' if report.adds == 1 else 'are Adds'} now"
-    yield f"{told}, {report.before.nodes} → {report.after.nodes} nodes"
+        line += f", of which {report.adds} {'is an Add' if report.adds == 1 else 'are Adds'} now"
+    yield f"{line}, {report.before.nodes} → {report.after.nodes} nodes"
     if len(ways) > 1:
         yield ", ".join(f"{n} {_WAYS[way].removeprefix('folded ')}" for way, n in ways.items())
     if "sum" in ways and report.cost_before and report.cost_after:
@@ -155,12 +157,12 @@ def _cost_text(before: Cost, after: Cost) -> Iterator[str]:
     """Tell what merging branches saves: operators, multiplications and bytes."""
     if not before.linear_operators:
         return
-    told = [f"{before.linear_operators} → {after.linear_operators} convolutions and products"]
+    costs = [f"{before.linear_operators} → {after.linear_operators} convolutions and products"]
     if before.multiply_accumulates is not None and after.multiply_accumulates is not None:
         numbers = (before.multiply_accumulates / 1e6, after.multiply_accumulates / 1e6)
-        told.append("{:.4g} → {:.4g} million multiply-accumulates".format(*numbers))
-    told.append(f"{byte_size(before.weight_bytes)} → {byte_size(after.weight_bytes)} of weights")
-    yield ", ".join(told)
+        costs.append("{:.4g} → {:.4g} million multiply-accumulates".format(*numbers))
+    costs.append(f"{byte_size(before.weight_bytes)} → {byte_size(after.weight_bytes)} of weights")
+    yield ", ".join(costs)
 
 
 def what_went(report: Report) -> str:
@@ -205,8 +207,8 @@ def _composite_lines(composites: Sequence[CompositeRecord]) -> Iterator[str]:
 def _side_effects(report: Report) -> Iterator[str]:
     if report.inlined:
         names = ", ".join(report.inlined)
-        told = f"{counted(len(report.inlined), 'local function')} inlined: {names}"
-        yield f"{told} (names in them end in __1, __2, … now, another number for each call)"
+        line = f"{counted(len(report.inlined), 'local function')} inlined: {names}"
+        yield f"{line} (names in them end in __1, __2, … now, another number for each call)"
     if report.left_files:
         names = ", ".join(report.left_files)
         yield f"no longer read by the model, and as before: {names}"
@@ -226,16 +228,16 @@ def _verification_lines(found: "Verification", reason: str, *, verbose: bool) ->
     verdict = click.style(f"verification {found.verdict}", fg=colour, bold=True)
     if found.shown_for:
         verdict += f" for {' and '.join(found.shown_for)}"
-    told = reason if found.verdict != "passed" else ""
-    yield f"{verdict}: {told}" if told else verdict
+    why = reason if found.verdict != "passed" else ""
+    yield f"{verdict}: {why}" if why else verdict
     if found.differences:
         yield from indented(difference_lines(found, verbose=verbose))
     elif found.first_divergence:
         yield f"{INDENT}first layer that differs: {found.first_divergence}"
     if found.crash and found.crash not in found.reason:
         yield f"{INDENT}{found.crash}"
-    yield from indented(_proof_lines(found, told, verbose=verbose))
-    yield from indented(each for each in found.structure.narrowed if each not in told)
+    yield from indented(_proof_lines(found, why, verbose=verbose))
+    yield from indented(each for each in found.structure.narrowed if each not in why)
     for provider in found.providers:
         if any(why and why in found.reason for why in (provider.failure, provider.reason)):
             continue
@@ -251,8 +253,8 @@ def _verification_lines(found: "Verification", reason: str, *, verbose: bool) ->
         yield from indented(indented(texts))
 
 
-def _proof_lines(found: "Verification", told: str, *, verbose: bool) -> Iterator[str]:
-    """Tell what the files say, unless it has been told."""
+def _proof_lines(found: "Verification", why: str, *, verbose: bool) -> Iterator[str]:
+    """Tell what the files say, unless `why`, the verdict's reason, says it."""
     held = [probe for probe in found.probes if probe.verdict == "held"]
     rest = "; all else is identical" if found.structure.proved else ""
     if held:
@@ -260,7 +262,7 @@ def _proof_lines(found: "Verification", told: str, *, verbose: bool) -> Iterator
         total = counted(len(found.probes), "region")
         regions = total if len(held) == len(found.probes) else f"{len(held)} of {total}"
         bound = f"within {worst:.2f} of the rounding bound"
-        if bound not in told:
+        if bound not in why:
             yield f"float64 probe: {regions} {bound}{rest}"
     elif rest and not found.probes:
         yield "the two models are identical"
@@ -287,8 +289,8 @@ def _provider_lines(provider: "ProviderReport", reason: str) -> Iterator[str]:
     number = len(names - again)  # the second run, at other sizes, is of the same outputs
     which = f"of {number} outputs, " if number > 1 else ""
     beside = worst.level.partition(" against ")
-    told = f"{worst.called}{beside[1]}{beside[2]}".rstrip()
-    yield f"{provider.name}: {which}{told} {worst.numbers()}{_remarks(worst)}"
+    output = f"{worst.called}{beside[1]}{beside[2]}".rstrip()
+    yield f"{provider.name}: {which}{output} {worst.numbers()}{_remarks(worst)}"
 
 
 def _provider_details(provider: "ProviderReport") -> Iterator[str]:
