@@ -3,9 +3,8 @@
 See `probe` for the bound.
 """
 
-import itertools
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property, partial
 
@@ -38,7 +37,7 @@ from bnfold.verification.proof.proportion import (
     weights_are_bound,
 )
 from bnfold.verification.proof.receptive_field import windows
-from bnfold.verification.proof.samples import PAIR, as_integers, batches, of_all_rows
+from bnfold.verification.proof.samples import PAIR, Sizes, as_integers, batches, of_all_rows
 from bnfold.verification.proof.scaling import (
     NOTHING_MULTIPLIED,
     Multiplied,
@@ -99,9 +98,7 @@ class Pair:
             and windows(self.old, self.old_weights) == windows(self.new, self.new_weights)
         )
 
-    def compare_rounds(
-        self, sizes: Mapping[str, tuple[int, ...]], seed: int, rounds: int, *, together: int
-    ) -> Finding:
+    def compare_rounds(self, sizes: Sizes, seed: int, rounds: int, *, together: int) -> Finding:
         """Return the worst finding for several sets of samples, up to the first that fails.
 
         Args:
@@ -113,15 +110,19 @@ class Pair:
         worst: Finding | None = None
         many = together > PAIR and all(shape[:1] == (1,) for shape in sizes.values())
         for each in range(seed, seed + rounds):
-            drawn = map(self._possible, batches(sizes, each, together=together))
-            choosing = of_all_rows(sizes, self._table_rows, together=together)
-            finding = self.compare(itertools.chain(drawn, choosing), stacked=many)
+            drawn = self.inputs(sizes, each, together=together)
+            finding = self.compare(drawn, stacked=many)
             if worst is None or finding.fraction > worst.fraction:
                 worst = finding
             if not finding.held:
                 break
         assert worst is not None  # noqa: S101 - there is one round at least
         return worst
+
+    def inputs(self, sizes: Sizes, seed: int, *, together: int) -> Iterator[Mapping[str, Array]]:
+        """Yield the samples of one set, made possible where not every number is."""
+        yield from map(self._possible, batches(sizes, seed, together=together))
+        yield from of_all_rows(sizes, self._table_rows, together=together)
 
     def compare(self, inputs: Iterable[Mapping[str, Array]], *, stacked: bool = False) -> Finding:
         """Return the worst finding for several inputs, which are computed one after the other.
@@ -201,16 +202,11 @@ class Pair:
         """
         if not batch or keeps_samples_apart(self.old):
             return False
-        count = len(next(iter(batch.values())))
-        first = {name: array[:1] for name, array in batch.items()}
         try:
-            alone = value_of(self.old, self.old_weights, first)
+            alone = value_of(self.old, self.old_weights, first_of(batch))
         except EvaluationError:
             return True
-        rows = alone.shape[0] if alone.ndim else 0
-        if not rows or value.shape != (count * rows, *alone.shape[1:]):
-            return True
-        return not np.allclose(value[:rows], alone, rtol=_NOISE, atol=0, equal_nan=True)
+        return not stands_alone(alone, value, len(next(iter(batch.values()))))
 
     def _made(
         self,
@@ -296,9 +292,27 @@ class Pair:
         after = tracked_of(self.new, self.new_weights, batch, self.bound.sizes_of_candidate())
         extra: Array | float = 0.0
         if underflow is not None:
-            size = tracked_of(self.new, self.new_weights, batch, underflow).magnitude
-            extra = np.where(size > after.magnitude, size - after.magnitude, 0.0)
+            extra = growth(after, tracked_of(self.new, self.new_weights, batch, underflow))
         if padding:
             alike = after.magnitude.shape == magnitude.shape
             magnitude = np.maximum(magnitude, after.magnitude) if alike else after.magnitude
         return after.value, magnitude, extra
+
+
+def growth(made: Tracked, lifted: Tracked) -> Array:
+    """Return by how much a magnitude is larger where constants were lifted."""
+    more = lifted.magnitude - made.magnitude
+    return np.where(lifted.magnitude > made.magnitude, more, 0.0)
+
+
+def first_of(batch: Mapping[str, Array]) -> dict[str, Array]:
+    """Return the first of stacked samples."""
+    return {name: array[:1] for name, array in batch.items()}
+
+
+def stands_alone(alone: Array, value: Array, count: int) -> bool:
+    """Tell whether the output for the first of `count` stacked samples is what it is alone."""
+    rows = alone.shape[0] if alone.ndim else 0
+    if not rows or value.shape != (count * rows, *alone.shape[1:]):
+        return False
+    return np.allclose(value[:rows], alone, rtol=_NOISE, atol=0, equal_nan=True)

@@ -1,7 +1,7 @@
 """Computing a cone in float64: its constants, its output, and the output's magnitude."""
 
 from collections import ChainMap, Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -34,8 +34,16 @@ class Weights:
         return {name: exact(array) for name, array in self.values.items()}
 
 
-def weights_of(cone: Cone) -> Weights:
+Read = Callable[[str], tuple[Array, np.dtype[np.generic]]]
+"""Reads a constant, as `Scope.wide_constant` does."""
+
+
+def weights_of(cone: Cone, read: Read | None = None) -> Weights:
     """Read the constants of a cone.
+
+    Args:
+        cone: The cone.
+        read: Reads one, where its graph is not asked.
 
     Raises:
         EvaluationError: One of them cannot be computed.
@@ -43,7 +51,7 @@ def weights_of(cone: Cone) -> Weights:
     values: dict[str, Array] = {}
     dtypes: dict[np.dtype[np.generic], None] = {}
     for name in cone.weights:
-        values[name], dtype = cone.scope.wide_constant(name)
+        values[name], dtype = (read or cone.scope.wide_constant)(name)
         if is_float(np.empty(0, dtype)):
             dtypes[dtype] = None
     return Weights(values | _settled(cone, values), tuple(dtypes))
@@ -138,13 +146,97 @@ _VALUES: _Way[Array] = _Way(run_node, lambda value: value, lambda value: value)
 _TRACKED: _Way[Tracked] = _Way(track, lambda tracked: tracked.value, exact)
 
 
+class Computation(Generic[_T]):
+    """Computes the outputs of cones of one graph, what they have in common once.
+
+    A tensor is held until the last of the cones has read it.
+    """
+
+    def __init__(self, cones: Sequence[Cone], tensors: dict[str, _T], way: _Way[_T]) -> None:
+        """Begin with the constants and leaves of cones, for each node of which there is one way."""
+        self._scope, self._tensors, self._way = cones[0].scope, tensors, way
+        self._done: set[int] = set()
+        self._as_stated: dict[str, Array] = {}
+        nodes = cones[0].nodes if len(cones) == 1 else {i for cone in cones for i in cone.nodes}
+        self._readers = Counter(name for i in nodes for name in self._scope.nodes[i].input)
+        self._readers.update(cone.output for cone in cones)
+
+    def output(self, cone: Cone) -> _T:
+        """Return the output of one of the cones; it may be asked for once.
+
+        Raises:
+            EvaluationError: A node cannot be computed.
+        """
+        for index in cone.nodes:
+            if index not in self._done:
+                self._done.add(index)
+                self._compute(index, cone)
+        if cone.output not in self._tensors:
+            raise EvaluationError(f"{cone.output} was not computed")
+        made = self._tensors[cone.output]
+        self._read((cone.output,))
+        return made
+
+    def _compute(self, index: int, cone: Cone) -> None:
+        tensors, way = self._tensors, self._way
+        node = self._scope.nodes[index]
+        missing = [n for n in node.input if n and n not in tensors]
+        if missing:
+            raise EvaluationError(f"{missing[0]} is read before it is computed")
+        inputs = [tensors[n] if n else None for n in node.input]
+        outputs = [name for name in node.output if name]
+        self._read(node.input)
+        if index in cone.passed:
+            made = way.step(node, self._scope.opsets, inputs)
+        else:
+            made = [way.exact(wide(array)) for array in self._settled(index, cone, inputs)]
+        tensors |= dict(zip(outputs, made, strict=False))
+
+    def _settled(self, index: int, cone: Cone, inputs: Sequence[_T | None]) -> list[Array]:
+        """Return what a node makes of which elements do not reach the output of its cone."""
+        node = self._scope.nodes[index]
+        bare = [None if tensor is None else self._way.bare(tensor) for tensor in inputs]
+        if index not in cone.of_shapes:
+            return run_node(node, self._scope.opsets, bare)
+        made = _from_shapes(self._scope, node, bare, self._as_stated)
+        self._as_stated |= dict(zip(filter(None, node.output), made, strict=False))
+        return made
+
+    def _read(self, names: Iterable[str]) -> None:
+        """Note that tensors have been read; what nobody needs any more goes."""
+        for name in names:
+            self._readers[name] -= 1
+            if not self._readers[name]:
+                self._tensors.pop(name, None)
+
+
+def values_of(
+    cones: Sequence[Cone], weights: Weights, leaves: Mapping[str, Array]
+) -> Computation[Array]:
+    """Return what computes the outputs of cones in float64, for given values of their leaves."""
+    return Computation(cones, weights.values | dict(leaves), _VALUES)
+
+
 def value_of(cone: Cone, weights: Weights, leaves: Mapping[str, Array]) -> Array:
     """Compute a cone's output in float64, for given values of its leaves.
 
     Raises:
         EvaluationError: A node cannot be computed.
     """
-    return _computed(cone, weights.values | dict(leaves), _VALUES)
+    return values_of((cone,), weights, leaves).output(cone)
+
+
+def all_tracked(
+    cones: Sequence[Cone],
+    weights: Weights,
+    leaves: Mapping[str, Array],
+    sizes: Mapping[str, Tracked] | None = None,
+    slack: float = 0.0,
+) -> Computation[Tracked]:
+    """Return what computes the outputs of cones and their magnitudes; see `tracked_of`."""
+    varying = {name: Tracked(value, np.abs(value), slack=slack) for name, value in leaves.items()}
+    constants = weights.tracked() if sizes is None else sizes
+    return Computation(cones, {**constants, **varying}, _TRACKED)
 
 
 def tracked_of(
@@ -166,39 +258,7 @@ def tracked_of(
     Raises:
         EvaluationError: A node cannot be computed.
     """
-    varying = {name: Tracked(value, np.abs(value), slack=slack) for name, value in leaves.items()}
-    constants = weights.tracked() if sizes is None else sizes
-    return _computed(cone, {**constants, **varying}, _TRACKED)
-
-
-def _computed(cone: Cone, tensors: dict[str, _T], way: _Way[_T]) -> _T:
-    scope, as_stated = cone.scope, dict[str, Array]()
-    readers = Counter(name for index in cone.nodes for name in scope.nodes[index].input)
-    readers[cone.output] += 1
-    for index in cone.nodes:
-        node = scope.nodes[index]
-        missing = [n for n in node.input if n and n not in tensors]
-        if missing:
-            raise EvaluationError(f"{missing[0]} is read before it is computed")
-        inputs = [tensors[n] if n else None for n in node.input]
-        outputs = [name for name in node.output if name]
-        readers.subtract(node.input)
-        for name in filter(None, node.input):
-            if not readers[name]:  # nobody needs it any more
-                tensors.pop(name, None)
-        if index in cone.passed:
-            tensors |= dict(zip(outputs, way.step(node, scope.opsets, inputs), strict=False))
-            continue
-        bare = [None if tensor is None else way.bare(tensor) for tensor in inputs]
-        if index in cone.of_shapes:
-            made = _from_shapes(scope, node, bare, as_stated)
-            as_stated |= dict(zip(outputs, made, strict=False))
-        else:
-            made = run_node(node, scope.opsets, bare)
-        tensors |= dict(zip(outputs, (way.exact(wide(array)) for array in made), strict=False))
-    if cone.output not in tensors:
-        raise EvaluationError(f"{cone.output} was not computed")
-    return tensors[cone.output]
+    return all_tracked((cone,), weights, leaves, sizes, slack).output(cone)
 
 
 def _is_stored(scope: Scope, name: str, value: Array | None) -> bool:

@@ -69,6 +69,28 @@ def cut(scope: Scope, output: str, stops: Callable[[str], bool], limit: int) -> 
     return Cone(scope, output, tuple(ordered), tuple(leaves), passed, of_shapes, passing)
 
 
+def joined(cones: Sequence[Cone]) -> Cone | None:
+    """Return several cones of one graph as one, whose output is that of the last.
+
+    None where they do not fit together: one begins at what another computes, or elements of what a
+    node makes reach the output of one, and only its shape that of another.
+    """
+    nodes = frozenset[int]().union(*(cone.nodes for cone in cones))
+    passed = frozenset[int]().union(*(cone.passed for cone in cones))
+    of_shapes = frozenset[int]().union(*(cone.of_shapes for cone in cones))
+    scope, leaves = cones[-1].scope, dict.fromkeys(leaf for cone in cones for leaf in cone.leaves)
+    made = {name for index in nodes for name in scope.nodes[index].output}
+    if not made.isdisjoint(leaves) or not all(
+        passed.intersection(cone.nodes) == cone.passed
+        and of_shapes.intersection(cone.nodes) == cone.of_shapes
+        for cone in cones
+    ):
+        return None
+    ordered = sorted(nodes)
+    passing = tuple(scope.nodes[index] for index in ordered if index in passed)
+    return Cone(scope, cones[-1].output, tuple(ordered), tuple(leaves), passed, of_shapes, passing)
+
+
 def _of_shapes(scope: Scope, ordered: Sequence[int], varying: set[str]) -> frozenset[int]:
     """Return the nodes that depend on no element of the leaves, only on the shapes of tensors."""
     of_shapes: set[int] = set()

@@ -31,6 +31,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Self
 
 from bnfold.frozen import frozen
 from bnfold.verification.dtypes import unit_roundoff
@@ -90,31 +91,21 @@ def probe(
     """
     for cone in (old, new):
         check_provable(cone)
-    unlike = _casts_unlike(old, new)
+    unlike = casts_unlike(old, new)
     if unlike is not None:
         return unlike
     pair = Pair(
         old, new, (weights_of(old), weights_of(new)),
         tight=tight, never_negative=never_negative, multiplied=multiplied,
     )  # fmt: skip
-    leaves = tuple(dict.fromkeys((*old.leaves, *new.leaves)))
-    known = {leaf: shapes[leaf] for leaf in leaves if leaf in shapes}
-    demands = {
-        **demanded(new, pair.new_weights, known),
-        **demanded(old, pair.old_weights, known),
-    }
-    for leaf, factors in multiplied.entering.items():  # an axis of factors is not cut down
-        fixed: list[int | None] = [None] * len(shapes[leaf])
-        fixed[factors.axis] = factors.values.size
-        demands[leaf] = merged(demands.get(leaf), tuple(fixed))
-    search = _Search(pair, leaves, known, demands, seed, free)
+    search = Search.of(pair, shapes, seed, free=free)
     found = search.result()
     if not found.held:
         return found
     return pair.weight_by_weight(found) or replace(found, only=found.only or search.scaled_alike())
 
 
-def _casts_unlike(old: Cone, new: Cone) -> Finding | None:
+def casts_unlike(old: Cone, new: Cone) -> Finding | None:
     """Return a finding if the Casts of both regions differ; a probe in float64 does not see that.
 
     None if they agree, or differ in nothing that rounds more coarsely than the region does.
@@ -151,7 +142,7 @@ def _coarsest(some: "Counter[Cast]", cone: Cone | None = None) -> float:
 
 
 @frozen
-class _Search:
+class Search:
     """Looks for sizes at which the two regions can be compared.
 
     Attributes:
@@ -170,6 +161,22 @@ class _Search:
     seed: int
     free: bool
 
+    @classmethod
+    def of(cls, pair: Pair, shapes: Mapping[str, Shape], seed: int, *, free: bool) -> Self:
+        """Return a search, given the known shapes of all tensors."""
+        leaves = tuple(dict.fromkeys((*pair.old.leaves, *pair.new.leaves)))
+        known = {leaf: shapes[leaf] for leaf in leaves if leaf in shapes}
+        demands = {
+            **demanded(pair.new, pair.new_weights, known),
+            **demanded(pair.old, pair.old_weights, known),
+        }
+        # An axis of factors is not cut down.
+        for leaf, factors in pair.multiplied.entering.items():
+            fixed: list[int | None] = [None] * len(shapes[leaf])
+            fixed[factors.axis] = factors.values.size
+            demands[leaf] = merged(demands.get(leaf), tuple(fixed))
+        return cls(pair, leaves, known, demands, seed, free)
+
     def result(self) -> Finding:
         """Return the finding for the first sizes at which the output depends on the input.
 
@@ -181,7 +188,7 @@ class _Search:
         """
         reason = EvaluationError("no shapes for its inputs were found")
         empty = False
-        tries = self._tries()
+        tries = self.tries()
         for sizes in tries:
             try:
                 finding = self._compared(sizes)
@@ -194,7 +201,7 @@ class _Search:
                 return self._at_declared_shapes() or finding
             if not finding.evident:
                 empty = True
-            elif self._lengths_are_free and not self.pair.is_general:
+            elif self.lengths_are_free and not self.pair.is_general:
                 return self._twice(sizes, finding, tries)
             else:
                 return finding
@@ -202,7 +209,12 @@ class _Search:
             return declared
         raise _nothing_shows() if empty else reason
 
-    def _tries(self) -> "Iterator[Sizes]":
+    def tries(self) -> "Iterator[Sizes]":
+        """Yield sizes to try.
+
+        Raises:
+            UnsupportedError: No sizes show how the two differ.
+        """
         old, new = self.pair.old, self.pair.new
         hints = channel_hints(old, self.pair.old_weights)
         weights = self.pair.old_weights, self.pair.new_weights
@@ -210,7 +222,7 @@ class _Search:
         least = max(*map(reach, (old, new), weights), apart)
         # Where the models calculate with known lengths, only those lengths themselves test that.
         step = _UNCUT if apart else math.lcm(steps(old), steps(new))
-        both = self._lengths_are_free and not self.pair.is_general
+        both = self.lengths_are_free and not self.pair.is_general
         return itertools.islice(
             trials(self.leaves, self.shapes, self.demands, hints, least, step=step, both=both),
             _TRIALS,
@@ -306,7 +318,7 @@ class _Search:
             )
         )  # fmt: skip
         added, gone = list((theirs - mine).elements()), list((mine - theirs).elements())
-        if not (self._lengths_are_free and added and gone):
+        if not (self.lengths_are_free and added and gone):
             return ""
         after, before = ([f"{number:.9g}" for number in each[0]] for each in (added, gone))
         how = f"{', '.join(after)} instead of {', '.join(before)}"
@@ -319,7 +331,7 @@ class _Search:
         return self.free and any(firsts)
 
     @property
-    def _lengths_are_free(self) -> bool:
+    def lengths_are_free(self) -> bool:
         """Whether some leaf may have any length along an axis other than axis 0."""
         return self.free and any(shape is None or None in shape[1:] for shape in self._known)
 

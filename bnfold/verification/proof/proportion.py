@@ -223,6 +223,11 @@ def _pairs(old: Cone, new: Cone) -> Iterator[tuple[_Linear, _Linear]]:
         yield from zip(mine, theirs, strict=True)
 
 
+def are_paired(old: Cone, new: Cone) -> bool:
+    """Tell whether each linear operator of a region has a counterpart in the other."""
+    return sum(1 for _ in _pairs(old, new)) == len(_linear_nodes(new))
+
+
 def _linear_nodes(cone: Cone) -> list[_Linear]:
     """Return the linear operators, those of the same leaves in their order."""
     behind = {leaf: {leaf} for leaf in cone.leaves}

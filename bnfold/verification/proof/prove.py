@@ -140,6 +140,7 @@ class _Prover:
         self.step = step
         self.first, self.second, self.regions = first, second, regions
         self.by_output = {(r.scope, name): r for r in regions for name in r.outputs}
+        self.together: dict[str, tuple[Cone, Cone, Finding]] = {}
         self.findings: dict[tuple[ScopePath, str], Finding | str] = {}
         self.probed: set[int] = set()
         self.assumed: dict[str, str] = {}
@@ -317,6 +318,8 @@ class _Prover:
         )  # fmt: skip
 
     def _explain_named(self, new: Numbered, old: Numbered, region: Region, name: str) -> bool:
+        if region.outputs[1:] and id(region) not in self.probed:
+            self._probe_together(new, old, region)
         for old_cone, new_cone in self._named_cones(new, old, region, name):
             self.step(f"proving in float64: {len(self.probed)} of {len(self.regions)} regions")
             finding = self._named_finding(old_cone, new_cone)
@@ -359,7 +362,24 @@ class _Prover:
         deepest = max(linear_depth(old), linear_depth(new))
         if deepest > _DEEPEST:
             return f"{deepest} linear operators in a row: over so many a bound says too little"
+        known = self.together.get(new.output)
+        if known is not None and known[:2] == (old, new):
+            return known[2]
         return self.prober.probe(old, new, tight=True)
+
+    def _probe_together(self, new: Numbered, old: Numbered, region: Region) -> None:
+        """Probe the outputs of a region of which not too many operators stand in a row, at once."""
+        entering = set(region.inputs) - self.integers
+        names = [
+            name
+            for name in region.outputs
+            if name in new.scope.producers and name in old.scope.producers
+        ]
+        names.sort(key=lambda name: new.scope.places[id(new.scope.producers[name][0])])
+        cones = (_both(old, new, name, entering.__contains__) for name in names)
+        flat = {pair[1].output: pair for pair in cones if max(map(linear_depth, pair)) <= _DEEPEST}
+        found = self.prober.probe_together([*flat.values()])
+        self.together |= {name: (*flat[name], finding) for name, finding in found.items()}
 
     def _is_first(self, new: Numbered, old: Numbered, name: str) -> bool:
         """Tell whether a differing tensor is computed from equal tensors alone."""

@@ -8,7 +8,7 @@ import contextlib
 import heapq
 import itertools
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from bnfold.frozen import frozen
@@ -24,6 +24,7 @@ from bnfold.verification.proof.pinpoint import Failure
 from bnfold.verification.proof.probe import probe
 from bnfold.verification.proof.scaling import NOTHING_MULTIPLIED, Factors, Multiplied
 from bnfold.verification.proof.scopes import Scope
+from bnfold.verification.proof.together import Cones, probe_together
 from bnfold.verification.verdict import Probe, ProbeVerdict
 
 _FOUND_NODES = 40
@@ -78,6 +79,12 @@ class Prober:
             leaves = (*before.leaves, *after.leaves)
             self.unsure |= dict.fromkeys(n for n in leaves if None in self.shapes.get(n, (None,)))
         return finding
+
+    def probe_together(self, cones: Sequence[Cones]) -> dict[str, Finding]:
+        """Return what is found at once at several outputs of a region; see `probe_together`."""
+        if len(cones) < 2:  # noqa: PLR2004 - several
+            return {}
+        return probe_together(cones, self.shapes, self.seed, free=self.free)
 
     def asked(self) -> tuple[str, ...]:
         """Return the tensors that probes made shapes up for, and those that others may need."""
