@@ -254,7 +254,7 @@ def fold(
 
     Raises:
         ModelError: The graph is not valid ONNX.
-        RequestError: `per_tensor` without `for_quantization`.
+        RequestError: `per_tensor` without `for_quantization`, or `take_apart` names no composite.
         TypeError: `model` is not an `onnx.ModelProto`.
     """
     if not isinstance(model, onnx.ModelProto):

@@ -79,18 +79,30 @@ def file_options(**given: Unpack[FileKeywords]) -> FileOptions:
     """Return how to fold a file, from what `fold_file` takes.
 
     Raises:
-        RequestError: `take_apart` names no known composite.
-        TypeError: `verify` or `statistics` is neither None nor such options.
+        RequestError: `take_apart` names no known composite, or `max_kept` is below 0.
+        TypeError: An option is of another type.
     """
-    verify = given.get("verify", _VERIFY)
-    if not isinstance(verify, VerifyOptions | None):
-        raise TypeError(f"verify takes VerifyOptions, or None not to verify, not {verify!r}")
+    for name, (kind, wanted) in _TYPES.items():
+        value = given.get(name)
+        if not isinstance(value, kind | None):
+            raise TypeError(f"{name} takes {wanted}, not {value!r}")
     _require_statistics_options(given.get("statistics"))
+    allowed = given.get("max_kept")
+    if allowed is not None and allowed < 0:
+        raise RequestError(f"max_kept is {allowed}; it must be 0 or more")
     named: dict[str, Any] = {**given}
     if "take_apart" in named:
         named["take_apart"] = checked_names(named["take_apart"])
     folding = {n: named.pop(n) for n in FoldOptions.__dataclass_fields__ if n in named}
     return FileOptions(fold=FoldOptions(**folding), **named)
+
+
+_TYPES: Mapping[str, tuple[type, str]] = {
+    "verify": (VerifyOptions, "VerifyOptions, or None not to verify"),
+    "max_kept": (int, "an integer, or None for no limit"),
+    "explain": (str, "the name of a node or of its output"),
+}
+"""What some options are, besides None, and how to say it."""
 
 
 def _require_statistics_options(given: object) -> None:

@@ -179,8 +179,23 @@ def test_what_is_no_model_is_told_by_its_type(tmp_path: Path) -> None:
         list(bnfold.fold_many([(folding.model, nothing)]))
     with pytest.raises(TypeError, match="options takes VerifyOptions, not None"):
         bnfold.verify(convolution(), convolution(), options=nothing)
-    with pytest.raises(TypeError, match="statistics takes StatisticsOptions, or None"):
-        bnfold.fold_file("net.onnx", statistics="data")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"a batch is a mapping of arrays .*, not ndarray"):
+        bnfold.estimate_statistics(convolution(), [np.zeros(3)])  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize(
+    ("option", "told"),
+    [
+        ({"statistics": "data"}, "statistics takes StatisticsOptions, or None"),
+        ({"max_kept": "0"}, "max_kept takes an integer, or None for no limit, not '0'"),
+        ({"explain": 3, "check": True}, "explain takes the name of a node .*, not 3"),
+        ({"max_kept": -1}, "max_kept is -1; it must be 0 or more"),
+        ({"take_apart": "GELU"}, "take_apart is a collection of names, not 'GELU'"),
+    ],
+)
+def test_options_of_folding_are_told_before_anything_is_read(option: Any, told: str) -> None:
+    with pytest.raises((TypeError, bnfold.RequestError), match=told):
+        bnfold.fold_file("nowhere.onnx", **option)
 
 
 def digits(count: int) -> dict[str, np.ndarray[Any, Any]]:

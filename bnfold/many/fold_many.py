@@ -58,6 +58,7 @@ def fold_many(
     Raises:
         RequestError: The options make no sense.
         ValueError: `jobs` or `ahead` is below 1.
+        TypeError: An option is of another type; or, when it is fetched, a pair is none.
     """
     if any(number is not None and number < 1 for number in (jobs, ahead)):
         raise ValueError("jobs and ahead are 1 or more")
@@ -101,6 +102,12 @@ def _forget(task: Task) -> None:
         task.making.forget()
 
 
+def _two(pair: object) -> Pair:
+    if not isinstance(pair, tuple | list) or len(pair) != len(("source", "target")):
+        raise TypeError(f"pairs are (source, target), where the target may be None, not {pair!r}")
+    return pair[0], pair[1]
+
+
 @slotted
 class _Asked:
     """The pairs that were asked for, of which no two may touch the same file."""
@@ -111,7 +118,7 @@ class _Asked:
 
     def tasks(self, pairs: Iterable[Pair]) -> Iterator[Task]:
         """Yield a task for each pair, those that must not be done as refused ones."""
-        for source, target in pairs:
+        for source, target in map(_two, pairs):
             try:
                 path = as_path(source)
                 aim = None if target is None else as_path(target)

@@ -200,8 +200,10 @@ def checked_names(names: Iterable[str]) -> frozenset[str]:
     """Return names of composites, once each.
 
     Raises:
-        RequestError: There is no composite of a name.
+        RequestError: There is no composite of a name, or it is one name and no collection.
     """
+    if isinstance(names, str):
+        raise RequestError(f"take_apart is a collection of names, not {names!r}")
     known = [*(row.name for row in COMPOSITES), EVERY_COMPOSITE]
     for name in names:
         if name not in known:

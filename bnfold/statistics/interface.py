@@ -1,6 +1,6 @@
 """The Python interface to population statistics."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 
@@ -10,7 +10,8 @@ from bnfold.files import materialize, open_model
 from bnfold.files.given import Given, as_file, model_or_path
 from bnfold.statistics.estimate import Estimate, estimate
 from bnfold.statistics.runner import DEFAULT_TIMEOUT
-from bnfold.verification.runs.inputs import Feed
+from bnfold.verification.runs.inputs import Feed, InputSpec
+from bnfold.verification.runs.userdata import fitted
 
 
 def estimate_statistics(
@@ -37,7 +38,7 @@ def estimate_statistics(
     Raises:
         RequestError: The batches do not fit, or do not suffice; the text names the normalization.
         ModelError: This is no ONNX model.
-        TypeError: `model` is neither a model nor a path.
+        TypeError: `model` is neither a model nor a path, or a batch is no mapping.
     """
     with ExitStack() as stack:
         given = model_or_path(model)
@@ -46,10 +47,19 @@ def estimate_statistics(
         opened = stack.enter_context(open_model(given))
         found = estimate(
             opened,
-            lambda _: batches,
+            lambda specs: _fitting(batches, specs),
             only_training=only_training,
             provider=provider,
             timeout=timeout,
         )
         made = materialize(found.opened, found.frozen.proto, found.frozen.recipes)
         return replace(found.estimate, model=made)
+
+
+def _fitting(batches: Iterable[Feed], specs: Sequence[InputSpec]) -> Iterator[Feed]:
+    """Yield the model's inputs out of each batch."""
+    for number, batch in enumerate(batches, 1):
+        if not isinstance(batch, Mapping):
+            kind = type(batch).__name__
+            raise TypeError(f"a batch is a mapping of arrays by the inputs' names, not {kind}")
+        yield fitted(batch, specs, f"batch {number}")

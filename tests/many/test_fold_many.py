@@ -248,6 +248,9 @@ def test_options_that_make_no_sense_are_refused_at_once(tmp_path: Path) -> None:
         bnfold.fold_many(pairs, take_apart=["nonsense"])
     with pytest.raises(TypeError, match="VerifyOptions"):
         bnfold.fold_many(pairs, verify=True)  # type: ignore[arg-type]
+    for wrong in (["net.onnx"], [("net.onnx",)]):
+        with pytest.raises(TypeError, match=r"pairs are \(source, target\)"):
+            next(bnfold.fold_many(wrong))  # type: ignore[arg-type]
     for words in ({"jobs": 0}, {"ahead": 0}, {"jobs": -1}):
         with pytest.raises(ValueError, match="1 or more"):
             bnfold.fold_many(pairs, **words)  # type: ignore[arg-type]

@@ -188,8 +188,14 @@ def test_data_that_say_nothing_are_refused_by_name() -> None:
         bnfold.estimate_statistics(net, broken)
     with pytest.raises(bnfold.RequestError, match="no batches"):
         bnfold.estimate_statistics(net, [])
+    wide = [{"x": np.zeros((1, 3, 6, 6), np.float32)}]
+    with pytest.raises(bnfold.RequestError, match=r"batch 1: 'x' is of shape \[1, 3, 6, 6\]"):
+        bnfold.estimate_statistics(net, wide)
+    stored = parameters("one", 2, np.random.default_rng(0)) | {"size": np.array([1, 2, 6, 6])}
+    reshape = helper.make_node("Reshape", ["x", "size"], ["one image"])
+    single = model([reshape, normalization("one image", "y", "one")], stored)
     with pytest.raises(bnfold.RequestError, match="batch 1: ONNX Runtime refuses it"):
-        bnfold.estimate_statistics(net, [{"x": np.zeros((1, 3, 6, 6), np.float32)}])
+        bnfold.estimate_statistics(single, [{"x": np.zeros((2, 2, 6, 6), np.float32)}])
     vector = model(
         [normalization("x", "y", "one")], parameters("one", 2, np.random.default_rng(0)), ("N", 2)
     )
