@@ -1,18 +1,19 @@
-"""How throughput grows from one process to two: the networks of models/, some copies of each.
+"""How throughput grows from one process to two.
 
-    python benchmarks/many.py [--copies 2] [--rounds 3] [--no-verify] [--dask]
+    python benchmarks/many.py [--copies 2] [--rounds 3] [--no-verify] [--dask] [MODEL...]
 
-The numbers of processes take turns, so that what else the machine does strikes both alike; what is
-told is the median of the ratios of neighbouring rounds. The seconds that a processor works for one
-model depend less on other programs: where they are the same for both numbers, two processes on two
-idle processors do twice as much.
+Some copies of each network are folded, by default of those of models/. The numbers of processes
+take turns, so that what else the machine does strikes both alike; what is told is the median of the
+ratios of neighbouring rounds. The seconds that a processor works for one model depend less on other
+programs: where they are the same for both numbers, two processes on two idle processors do twice as
+much.
 """
 
 import argparse
 import shutil
 import statistics
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +29,7 @@ MODELS = Path(__file__).resolve().parent.parent / "models"
 def main() -> None:
     """Measure, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("models", type=Path, nargs="*", help="[default: those of models/]")
     parser.add_argument("--copies", type=int, default=1, help="copies of each network")
     parser.add_argument(
         "--rounds", type=int, default=3, help="how often each number takes its turn"
@@ -39,7 +41,8 @@ def main() -> None:
     if not options.no_verify:
         how["verify"] = bnfold.VerifyOptions(providers=("cpu",), time=0)
     with tempfile.TemporaryDirectory() as scratch:
-        sources = list(_copies(Path(scratch), options.copies))
+        models = options.models or sorted(MODELS.glob("*.onnx"))
+        sources = list(_copies(models, Path(scratch), options.copies))
         seconds: dict[int, list[float]] = {1: [], 2: []}
         worked: dict[int, list[float]] = {1: [], 2: []}
         for _ in range(options.rounds):
@@ -56,9 +59,9 @@ def main() -> None:
     print(f"1 → 2: {statistics.median(ratios):.2f} ×  ({min(ratios):.2f} to {max(ratios):.2f})")
 
 
-def _copies(folder: Path, copies: int) -> Iterator[Path]:
+def _copies(models: Sequence[Path], folder: Path, copies: int) -> Iterator[Path]:
     for number in range(copies):
-        for model in sorted(MODELS.glob("*.onnx")):
+        for model in models:
             yield Path(shutil.copy(model, folder / f"{model.stem}{number}.onnx"))
 
 

@@ -29,10 +29,15 @@ SCRIPTS: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
     "files": ((), ("--sizes", "45", "--rounds", "2")),
     "graphs": ((), ("--nodes", "1000", "--rounds", "1")),
     "quantization": ((), ()),
-    "toolchains": (("--folder", "{folder}/toolchains"), ()),
-    "verify_cost": ((), ()),
-    "large": ((), ()),
-    "others": ((), ()),
+    "sums": ((), ("--seconds", "1", str(ROOT / "models" / "repvgg.onnx"))),
+    "many": ((), ("--rounds", "1", *_QUICK_MODELS)),
+    "verify_cost": ((), ("--rounds", "1", *_QUICK_MODELS)),
+    "large": ((), ("--megabytes", "60", "--channels", "256")),
+    "others": ((), _QUICK_MODELS),
+    "toolchains": (
+        ("--folder", "{folder}/toolchains"),
+        ("--folder", "{folder}/toolchains", "--models", *_QUICK_MODELS, "--", "openvino", "tract"),
+    ),
 }
 """The words of each script for a full and for a quick run."""
 

@@ -67,8 +67,8 @@ def run_all(
     targets = find_targets(sources, request)
     make_folders(targets, request)
     work = [
-        Task(path, target, request.how, skip_existing=skip_existing)
-        for path, target in zip(sources.paths, targets, strict=True)
+        Task(one.path, target, request.how, skip_existing=skip_existing, refused=one.refused)
+        for one, target in zip(sources.models, targets, strict=True)
     ]
     if len(work) == 1 and (isinstance(hands, int) or PIPE in (work[0].source, work[0].target)):
         (task,) = work

@@ -47,10 +47,12 @@ class Source:
         path: Where it is.
         place: Its path within the folder that was named, or its name; it goes there within
             `--directory`.
+        refused: Why it cannot be read; empty where that is not known yet.
     """
 
     path: Path
     place: Path
+    refused: str = ""
 
 
 @frozen
@@ -74,6 +76,8 @@ class Sources:
 def find_sources(named: Sequence[Path], directory: Path | None = None) -> Sources:
     """Return the models that are named, those in folders, and those that match patterns.
 
+    A folder that cannot be looked into is among them, as refused: its models were meant, too.
+
     Args:
         named: Files, folders, and patterns as `zoo/**/*.onnx` where no file is called so.
         directory: The folder that the folded models go to; what a folder or a pattern has in there
@@ -92,7 +96,9 @@ def find_sources(named: Sequence[Path], directory: Path | None = None) -> Source
         folder, within = place
         known = frozenset(within)
         originals = [f for f in within if known.isdisjoint(_origins(f, folder, directory))]
-        if not originals:
+        locked = [] if url_of(path) else list(_locked(path, folder))
+        found += locked
+        if not originals and not locked:
             why = "this folder holds no .onnx file" if folder == path else "no file is called so"
             raise RequestError(f"{called(path)}: {why}")
         passed_over += len(within) - len(originals)
@@ -115,8 +121,31 @@ def _searched(path: Path) -> tuple[Path, list[Path]] | None:
         folder, pattern = _parts(path)
     else:
         return None
-    within = (file for file in folder.glob(pattern) if file.is_file())
+    within = (file for file in folder.glob(pattern) if file.is_file() or _leads_nowhere(file))
     return folder, sorted(file for file in within if not _is_hidden(file, folder))
+
+
+def _leads_nowhere(file: Path) -> bool:
+    """Whether a file is a link to what is not there: a model that was meant, and is lost."""
+    return file.is_symlink() and not file.exists()
+
+
+def _locked(named: Path, folder: Path) -> Iterator[Source]:
+    """Yield the folders in which models are meant that cannot be looked into.
+
+    Args:
+        named: The folder, or the pattern.
+        folder: The folder, or where the pattern begins.
+    """
+    errors: list[OSError] = []
+    for _ in os.walk(folder, onerror=errors.append):
+        if named != folder and "**" not in named.parts:
+            break
+    for error in errors:
+        path = Path(error.filename)
+        if not isinstance(error, FileNotFoundError) and not _is_hidden(path, folder):
+            why = error.strerror or type(error).__name__
+            yield Source(path, path.relative_to(folder), refused=f"{path}: {why}")
 
 
 def _searched_in_store(path: Path) -> tuple[Path, list[Path]] | None:

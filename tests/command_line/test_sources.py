@@ -1,13 +1,18 @@
 """Which models are meant, and where they go."""
 
+import errno
 import json
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from commandline import MODELS, convolution, files, model_in, run, write
 
 import bnfold
-from bnfold.command_line.sources import find_sources
+from bnfold.command_line.batch import run_all
+from bnfold.command_line.sources import Request, find_sources
+from bnfold.options import file_options
 
 
 def test_a_folder_is_walked(tmp_path: Path) -> None:
@@ -22,6 +27,42 @@ def test_a_folder_is_walked(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(bnfold.RequestError, match=r"this folder holds no \.onnx file"):
         find_sources([tmp_path / "empty"])
+
+
+def test_a_folder_that_cannot_be_looked_into_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its models were meant, so it fails, and the others are folded."""
+    (tmp_path / "zoo" / "locked").mkdir(parents=True)
+    write(convolution(), tmp_path / "zoo" / "a.onnx")
+    scandir = os.scandir
+
+    def guarded(path: Any) -> Any:  # root, who may run this, may look into every folder
+        if Path(path).name == "locked":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", guarded)
+    monkeypatch.chdir(tmp_path)
+    refused = f"{Path('zoo/locked')}: Permission denied"
+    for named in ("zoo", "zoo/**/*.onnx"):
+        found = {str(one.path): one.refused for one in find_sources([Path(named)]).models}
+        assert found == {"zoo/a.onnx": "", "zoo/locked": refused}
+    assert [one.path for one in find_sources([Path("zoo/*.onnx")]).models] == [Path("zoo/a.onnx")]
+    request = Request(None, Path("out"), file_options(verify=None))
+    outcomes = {str(one.source): one for one in run_all(find_sources([Path("zoo")]), request)}
+    assert outcomes["zoo/a.onnx"].written
+    assert (outcomes["zoo/locked"].exit_code, outcomes["zoo/locked"].error) == (2, refused)
+    (alone,) = run_all(find_sources([Path("zoo/locked")]), request)
+    assert alone.error == refused
+
+
+def test_a_link_that_leads_nowhere_is_a_model_that_is_lost(tmp_path: Path) -> None:
+    write(convolution(), tmp_path / "a.onnx")
+    (tmp_path / "gone.onnx").symlink_to("nowhere.onnx")
+    done = run(".", "--no-verify", cwd=tmp_path)
+    assert done.code == 2
+    assert done.err == "bnfold: gone.onnx: No such file or directory\n"
 
 
 def test_a_folder_is_folded_into_another(tmp_path: Path) -> None:
