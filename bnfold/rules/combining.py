@@ -75,7 +75,7 @@ def _reduced(op: Operator) -> tuple[int, ...]:
     rank = op.required(0).rank
     # ReduceSum got its axes as an input in opset 13, the other reductions in opset 18.
     first_with_input = _AXES_INPUT_OPSET.get(op.op_type, _OTHER_AXES_INPUT_OPSET)
-    axes = op.constant_integers(1, "") if op.opset >= first_with_input else op.integers("axes")
+    axes = op.constant_integers(1) if op.opset >= first_with_input else op.integers("axes")
     if axes:
         return tuple(sorted({axis % rank for axis in axes}))
     return () if op.integer("noop_with_empty_axes", 0) else tuple(range(rank))

@@ -47,11 +47,11 @@ _x, _q, _k = Hole("x"), Hole("q"), Hole("k")
 _mask, _window = Hole("mask"), Hole("window")
 
 
-def _clip(x: Expression, low: float, high: float) -> Expression:
-    """Clip, or Min and Max, or Min and Relu."""
-    clip = Call(("Clip",), (x,), {("min", 1): low, ("max", 2): high})
-    by_hand = call("Min", call("Max", x, low), high) | call("Max", call("Min", x, high), low)
-    return clip | by_hand if low else clip | by_hand | call("Min", call("Relu", x), high)
+def _clip(x: Expression, high: float) -> Expression:
+    """Clip from 0 on, or Min and Max, or Min and Relu."""
+    clip = Call(("Clip",), (x,), {("min", 1): 0, ("max", 2): high})
+    above_zero = call("Max", x, 0) | call("Relu", x)
+    return clip | call("Min", above_zero, high) | call("Max", call("Min", x, high), 0)
 
 
 def _affine(normalized: Expression) -> Expression:
@@ -59,8 +59,8 @@ def _affine(normalized: Expression) -> Expression:
     return SCALE * normalized + SHIFT | SCALE * normalized | normalized + SHIFT | normalized
 
 
-_THREE_UP: Final = _clip(_x + 3, 0, 6)
-_HALF_UP: Final = _clip(_x / 6 + 0.5, 0, 1)
+_THREE_UP: Final = _clip(_x + 3, 6)
+_HALF_UP: Final = _clip(_x / 6 + 0.5, 1)
 _SOFTPLUS: Final = call("Log", 1 + call("Exp", _x)) | call("Softplus", _x)
 _TANH: Final = sqrt(2 / pi)
 _CUBIC: Final = 0.044715

@@ -178,13 +178,15 @@ class Operator:
         value = self.attributes.get(name)
         return value.decode("utf-8", "replace") if isinstance(value, bytes) else default
 
-    def constant_integers(self, index: int, name: str) -> tuple[int, ...] | None:
-        """Return a list of integers that newer opsets take as input and older as attribute.
+    def constant_integers(self, index: int) -> tuple[int, ...] | None:
+        """Return a constant input as a list of integers; None where it is left out.
 
         Raises:
-            Refusal: The input is there and not constant.
+            Refusal: It is there and not constant.
         """
         value = self.input(index)
-        if value is None:
-            return self.integers(name)
-        return tuple(int(v) for v in np.asarray(value.numbers()).reshape(-1))
+        return (
+            None
+            if value is None
+            else tuple(int(v) for v in np.asarray(value.numbers()).reshape(-1))
+        )

@@ -42,7 +42,7 @@ def transpose_up(op: Operator, affine: Affine) -> Affine:
 
 def _axes(op: Operator) -> tuple[int, ...] | None:
     if op.opset >= _AXES_INPUT_OPSET:
-        return op.constant_integers(1, "")
+        return op.constant_integers(1)
     return op.integers("axes")
 
 

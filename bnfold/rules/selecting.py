@@ -64,7 +64,7 @@ def _slices(op: Operator) -> dict[int, tuple[int, int, int]]:
     """Return (start, end, step) of each axis that a Slice names."""
     data = op.required(0)
     if op.opset >= _SLICE_INPUT_OPSET:
-        starts, ends, axes, steps = (op.constant_integers(i, "") for i in (1, 2, 3, 4))
+        starts, ends, axes, steps = (op.constant_integers(i) for i in (1, 2, 3, 4))
     else:
         starts, ends, axes = (op.integers(name) for name in ("starts", "ends", "axes"))
         steps = None
@@ -174,7 +174,7 @@ def _pads(op: Operator) -> dict[int, tuple[int, int]]:
     """Return how much a Pad adds before and after each axis."""
     rank = op.required(0).rank
     if op.opset >= _PAD_INPUT_OPSET:
-        pads, axes = op.constant_integers(1, ""), op.constant_integers(3, "")
+        pads, axes = op.constant_integers(1), op.constant_integers(3)
     else:
         pads, axes = op.integers("pads") or op.integers("paddings"), None
     if pads is None:

@@ -72,8 +72,8 @@ def average(op: Operator) -> Term:
 def crop(op: Operator) -> Term:
     """Slice: a stretch of the spatial axes, as pads below zero."""
     if op.opset >= _SLICE_INPUT_OPSET:
-        starts, ends = (op.constant_integers(i, "") or () for i in (1, 2))
-        axes, steps = (op.constant_integers(i, "") for i in (3, 4))
+        starts, ends = (op.constant_integers(i) or () for i in (1, 2))
+        axes, steps = (op.constant_integers(i) for i in (3, 4))
     else:
         starts, ends = (op.integers(name) or () for name in ("starts", "ends"))
         axes, steps = op.integers("axes"), None
@@ -102,9 +102,9 @@ def zeros(op: Operator) -> Term:
         raise Refusal(Reason.OTHER_GEOMETRY, "it pads with something else than zeros")
     rank = op.required(0).rank
     if op.opset >= _PAD_INPUT_OPSET:
-        fill, pads = op.input(2), op.constant_integers(1, "")
+        fill, pads = op.input(2), op.constant_integers(1)
         value = 0.0 if fill is None else float(np.asarray(fill.numbers()).reshape(-1)[0])
-        axes = op.constant_integers(3, "")
+        axes = op.constant_integers(3)
     else:
         value, pads, axes = op.number("value", 0.0), op.integers("pads"), None
     if value:

@@ -80,7 +80,7 @@ class Tensors:
             return True
         stated = operator.opset < _AXES_INPUT_OPSET
         try:
-            axes = operator.integers("axes") if stated else operator.constant_integers(1, "")
+            axes = operator.integers("axes") if stated else operator.constant_integers(1)
             rank = operator.required(0).rank
         except Refusal:  # they are unknown
             return False

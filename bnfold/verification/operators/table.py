@@ -238,12 +238,10 @@ def _activation(
     kernel: Kernel | None = None,
     *,
     never_negative: bool = False,
-    parameters: tuple[int, ...] = (),
 ) -> Row:
     return Row(
-        Kind.ELEMENTWISE, rule, kernel, separates_channels=True, never_negative=never_negative,
-        parameters=parameters,
-    )  # fmt: skip
+        Kind.ELEMENTWISE, rule, kernel, separates_channels=True, never_negative=never_negative
+    )
 
 
 def _pool(
