@@ -82,3 +82,9 @@ def test_a_document_names_sessions_that_the_runner_has(name: str) -> None:
 def test_the_page_on_python_has_every_public_name() -> None:
     told = re.findall(r"^::: bnfold\.(\w+)$", _text("docs/api.md"), re.MULTILINE)
     assert sorted([*told, "__version__"]) == sorted(bnfold.__all__)
+
+
+def test_the_tour_of_the_house_names_every_module() -> None:
+    tour = _text("docs/architecture.md").partition("## Module by module")[2]
+    modules = {path.stem for path in (ROOT / "bnfold").rglob("*.py")} - {"__init__", "__main__"}
+    assert modules <= set(re.findall(r"`(\w+)`", tour))
