@@ -97,8 +97,8 @@ def fold_file(  # noqa: PLR0913 - each is an option of the command line
         bn_only: Fold only runs of nodes that contain a BatchNormalization.
         keep_overridable: Do not change initializers that are also listed as graph inputs: from IR
             version 4 on, who runs the model may replace them.
-        statistics: Where the statistics come from with which normalizations in training mode are
-            switched to inference mode before folding; None to leave them in training mode.
+        statistics: From which data to estimate the statistics of normalizations before folding, or
+            that those in training mode take the stored ones; None to leave all as they are.
         merge: Merge branches that read one tensor and are added up, as in RepVGG, into one linear
             operator.
         take_apart: Names of composites (`bnfold ops` lists them; `all` for any) whose nodes may

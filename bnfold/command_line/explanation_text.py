@@ -14,7 +14,7 @@ _ROLES = {
     "idle": "it changes nothing",
     "bias": "it is the bias of",
     "linear": "it is linear: what is folded goes into its weight",
-    "carry": "it can let a scale or a shift pass",
+    "carry": "it can let some scales or shifts pass",
     "unknown": "it is no per-channel arithmetic, and neither absorbs any nor lets it pass",
 }
 

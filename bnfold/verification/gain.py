@@ -64,12 +64,24 @@ class Timing(Plain):
         A few microseconds say nothing, however often they are measured: where a session's memory
         happens to lie makes as much of a difference, and stays the same from run to run.
         """
-        spread = max((times.high - times.low) / 2 for times in (self.before, self.after))
-        if abs(self.after.median - self.before.median) < max(spread, _NOTHING):
+        if self._difference < max(self._spread, _NOTHING):
             return "no difference"
         if self.after.high < self.before.low:
             return "faster"
         return "slower" if self.before.high < self.after.low else "no difference"
+
+    @property
+    def is_too_short(self) -> bool:
+        """Whether the spread does not cover the difference, which says nothing all the same."""
+        return self._spread < self._difference < _NOTHING
+
+    @property
+    def _difference(self) -> float:
+        return abs(self.after.median - self.before.median)
+
+    @property
+    def _spread(self) -> float:
+        return max((times.high - times.low) / 2 for times in (self.before, self.after))
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON-able data, with the verdict."""

@@ -77,7 +77,7 @@ def test_of_many_steps_the_last_are_told_unless_all_are_asked_for() -> None:
     ("role", "obstacle", "partner", "said"),
     [
         ("bias", None, CONV, "it is the bias of Conv 'conv'"),
-        ("carry", END, None, "it can let a scale or a shift pass (Relu 'r': the operator"),
+        ("carry", END, None, "it can let some scales or shifts pass (Relu 'r': the operator"),
         ("refused", END, None, "it is no per-channel arithmetic that could be folded"),
         ("unknown", None, None, "it is no per-channel arithmetic, and neither absorbs any"),
         ("idle", None, None, "nothing was tried: a runtime drops it"),

@@ -110,13 +110,13 @@ def times(*milliseconds: float) -> Times:
     [
         (times(10, 11, 12), times(5, 6, 7), "faster", "45% less)"),
         (times(5, 6, 7), times(10, 11, 12), "slower", "83% more)"),
+        (times(0.01, 0.01, 0.01), times(0.015, 0.015, 0.015), "no difference", "few µs to tell)"),
         *(
             (before, after, "no difference", "no difference)")
             for before, after in [
                 (times(5, 8, 11), times(6, 7, 8)),
                 (times(5, 5, 5), times(5, 5, 5)),
                 (times(5, 5, 5), times(5.5, 6, 9, 9, 5.5)),
-                (times(0.010, 0.010, 0.010), times(0.015, 0.015, 0.015)),
             ]
         ),
     ],
