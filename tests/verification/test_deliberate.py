@@ -278,6 +278,23 @@ def test_casts_are_the_same_casts(tmp_path: Path, how: str) -> None:
     assert not accepted(proved(tmp_path, *pair(behind, instead, FIXED)))
 
 
+@pytest.mark.parametrize("wrong", [17.17, 25.0])
+@pytest.mark.parametrize("to", ["Cast <to = 3> (q)", "CastLike (q, whole)"])
+def test_a_cast_to_whole_numbers_hides_nothing(tmp_path: Path, to: str, wrong: float) -> None:
+    """Few of the sums that samples give lie so near a step that a wrong bias is seen behind it."""
+    original, other = (
+        onnx.parser.parse_model(f"""
+            <ir_version: 8, opset_import: ["" : 17]>
+            g (float[2,1,8,8] x) => (float[] y)
+            <float[2,1,2,2] W = {{1, -2, 3, -4, 5, -6, 7, -8}}, float[2] B = {{-49, {bias}}},
+             float d = {{77}}, int8 whole = {{0}}>
+            {{ f = Floor (x) c = Conv (f, W, B) q = Div (c, d) i = {to} y = Cast <to = 1> (i) }}""")
+        for bias in (17.0, wrong)
+    )
+    assert accepted(proved(tmp_path, original, clone(original)))
+    assert not accepted(proved(tmp_path, original, other))
+
+
 @pytest.mark.parametrize("kind", ["UINT8", "UINT16", "INT8"])
 @pytest.mark.parametrize(("op_type", "number"), [("Sub", 100), ("Add", 100), ("Mul", 3)])
 def test_integers_wrap_around(tmp_path: Path, kind: str, op_type: str, number: int) -> None:

@@ -86,6 +86,15 @@ def alike(compute: Compute, node: onnx.NodeProto, inputs: TrackedInputs) -> list
     return compute(node, _magnitudes(inputs))
 
 
+def cast(compute: Compute, node: onnx.NodeProto, inputs: TrackedInputs) -> list[Array]:
+    """As `alike`, but no float becomes an integer: a step hides what is before it."""
+    sizes = alike(compute, node, inputs)
+    data = _needed(inputs, 0)
+    if data.size is not None and not data.constant and sizes[0].dtype.kind != "f":
+        raise UnsupportedError(f"a {node.op_type} to whole numbers is none that a fold passes")
+    return sizes
+
+
 def as_by(op_type: str) -> Rule:
     """Another operator does with magnitudes what this one does with values."""
 

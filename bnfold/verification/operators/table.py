@@ -329,11 +329,11 @@ TABLE: Mapping[str, Row] = {
         separates_channels=True,
     ),
     "Cast": Row(
-        Kind.AFFINE, magnitude.alike, _of_attributes(elementwise.cast_to),
+        Kind.AFFINE, magnitude.cast, _of_attributes(elementwise.cast_to),
         separates_channels=True, casts=True,
     ),
     "CastLike": Row(
-        Kind.AFFINE, magnitude.alike,
+        Kind.AFFINE, magnitude.cast,
         _of_inputs(lambda inputs: elementwise.cast(needed(inputs, 0), needed(inputs, 1).dtype)),
         separates_channels=True, of_type_alone=1, casts=True,
     ),
