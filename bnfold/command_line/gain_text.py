@@ -37,8 +37,7 @@ def _times(timing: "Timing") -> str:
     spread = max((t.high - t.low) / 2 / t.median for t in (timing.before, timing.after))
     share = abs(after - before) / before
     claims = {"faster": f"{share:.0%} less", "slower": f"{share:.0%} more"}
-    untold = "too few µs to tell" if timing.is_too_short else timing.verdict
-    claim = claims.get(timing.verdict, untold)
+    claim = claims.get(timing.verdict, timing.claim)
     return f"{before * factor:.3g} → {after * factor:.3g} {unit} (± {spread:.0%}: {claim})"
 
 

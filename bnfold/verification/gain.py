@@ -71,9 +71,10 @@ class Timing(Plain):
         return "slower" if self.before.high < self.after.low else "no difference"
 
     @property
-    def is_too_short(self) -> bool:
-        """Whether the spread does not cover the difference, which says nothing all the same."""
-        return self._spread < self._difference < _NOTHING
+    def claim(self) -> str:
+        """The verdict for readers who see the times, and might take a few microseconds for more."""
+        few = self._spread < self._difference < _NOTHING
+        return "too few µs to tell" if few else self.verdict
 
     @property
     def _difference(self) -> float:

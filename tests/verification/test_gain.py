@@ -12,6 +12,7 @@ from executed import executed, feeds_for
 
 import bnfold
 from bnfold.command_line.gain_text import gain_lines
+from bnfold.reports.page.numbers import claim
 from bnfold.verification import ProviderReport, VerifyOptions
 from bnfold.verification.gain import Executed, Times, Timing
 from bnfold.verification.runs.timing import timed_in_turn
@@ -128,6 +129,7 @@ def test_no_claim_where_the_spread_covers_the_difference(
     assert timing.verdict == verdict
     [line] = told(level({"Conv": 2}, {"Conv": 1}, timing))
     assert line.endswith(words)
+    assert claim(timing.to_dict()) == timing.claim
 
 
 def test_the_two_take_turns_and_which_begins_changes() -> None:

@@ -15,6 +15,7 @@ from bnfold.reports.page.entry import EntryView
 from bnfold.reports.page.numbers import (
     Data,
     breakable,
+    claim,
     decibels,
     exact,
     power,
@@ -70,7 +71,12 @@ def render(entries: Sequence[Data], networks: Sequence[Network | None] = ()) -> 
         "name": breakable,
         "with_code": with_code,
     }
-    environment.globals |= {"relative": relative, "power": power, "counted": counted}
+    environment.globals |= {
+        "relative": relative,
+        "power": power,
+        "counted": counted,
+        "claim": claim,
+    }
     drawn = list(networks) or [None] * len(entries)
     models = [
         EntryView(entry, network, number)

@@ -4,6 +4,8 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from bnfold.verification.gain import Times, Timing
+
 if TYPE_CHECKING:
     from markupsafe import Markup
 
@@ -71,3 +73,9 @@ def with_code(text: str) -> "Markup":
     code = markupsafe.Markup("<code>{}</code>")
     parts = enumerate(text.split("`"))
     return markupsafe.Markup("").join(code.format(p) if i % 2 else p for i, p in parts)
+
+
+def claim(timing: Data) -> str:
+    """Return in words what the times of both models say."""
+    times = (Times(**timing[model]) for model in ("before", "after"))
+    return Timing(timing["runs"], *times).claim

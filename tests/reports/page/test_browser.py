@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commandline import convolution, model_in, tampered, write
+from commandline import MODELS, convolution, model_in, tampered, write
 
 import bnfold
 from bnfold.reports.file_record import FileRecord
@@ -53,6 +53,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "several": made,
         "evil": [evil],
         "failed": [_failed(folder)],
+        "estimated": [_estimated(folder)],
     }
     for name, entries in written.items():
         write_reports(folder / f"{name}.html", entries)
@@ -70,6 +71,12 @@ def _failed(folder: Path) -> Comparison:
     wrong = tampered(right, folder / "wrong.onnx", lambda weight: weight * 1.01)
     found = bnfold.verify(right, wrong, options=QUICK)
     return Comparison(FileRecord(right.name), FileRecord(wrong.name), found)
+
+
+def _estimated(folder: Path) -> Entry:
+    data = bnfold.StatisticsOptions(MODELS / "digits_test.npz", batch_size=120)
+    target = folder / "estimated.onnx"
+    return bnfold.fold_file(model_in(folder), target, statistics=data, verify=QUICK)
 
 
 @pytest.fixture
@@ -99,7 +106,7 @@ def _foreign(url: str, name: str) -> list[str]:
     return [] if own or url.startswith("data:") else [url]
 
 
-@pytest.mark.parametrize("name", ["one", "several", "evil", "failed"])
+@pytest.mark.parametrize("name", ["one", "several", "evil", "failed", "estimated"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_nothing_is_wider_than_a_telephone(show: Open, name: str, scheme: str) -> None:
     page = show(name, 390, scheme=scheme)

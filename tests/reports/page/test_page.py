@@ -10,7 +10,7 @@ from typing import Any
 
 import onnx
 import pytest
-from commandline import convolution, files, load, model_in, run, tampered, write
+from commandline import MODELS, convolution, files, load, model_in, run, tampered, write
 
 import bnfold
 from bnfold.reasons import Reason
@@ -110,6 +110,16 @@ def test_a_difference_without_a_number_says_so() -> None:
     page = told(pool.format(""), pool.format(", strides = [2, 2]"))
     assert "strides is [2, 2] instead of [1, 1]" in html.unescape(page)
     assert "None" not in page
+
+
+def test_statistics_are_told_by_their_numbers(tmp_path: Path) -> None:
+    data = bnfold.StatisticsOptions(MODELS / "digits_test.npz", batch_size=120)
+    report = bnfold.fold_file(model_in(tmp_path), statistics=data, verify=None).to_dict()
+    page = render([report])
+    assert "Statistics of 8 normalizations estimated from 3 batches" in page
+    told = report["statistics"]["normalizations"][0]["values"]
+    assert f'data-value="{told}">{told}</td>' in page
+    assert " object at 0x" not in page
 
 
 def test_failures_are_shown_as_such(tmp_path: Path) -> None:
