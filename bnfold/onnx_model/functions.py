@@ -2,7 +2,10 @@
 
 ONNX's own inliner does the expanding, but it knows nothing of the defaults that a function declares
 for its attributes (`FunctionProto.attribute_proto`): where a call leaves one out, every node that
-refers to it loses it. So every call is made to state what it leaves out first. Callers are
+refers to it loses it. So every call is made to state what it leaves out first. It also takes the
+nodes of a function to be in order, and leaves a function alone that imports another version of an
+operator set than the model. So those nodes are sorted first, and a function imports the model's
+version where that declares all of its operators as its own does. Callers are
 expanded before what they call, for a call inside a function may hand on an attribute that the
 function itself was not given, and only then it is the callee's default that counts.
 """
@@ -14,6 +17,7 @@ from graphlib import CycleError, TopologicalSorter
 import onnx
 
 from bnfold.limits import INLINED, NESTED
+from bnfold.onnx_model.order import put_in_order
 
 FunctionId = tuple[str, str]
 """The domain and the name of a local function."""
@@ -57,13 +61,14 @@ def inlined(model: onnx.ModelProto, functions: Collection[FunctionId]) -> onnx.M
     size, depth = expansion(model)
     if size > INLINED or depth > NESTED:
         return None
-    flat = model
+    flat = onnx.ModelProto()
+    flat.CopyFrom(model)
+    _fit_in(flat, functions)
     try:
         for group in _callers_first(model, functions):
-            stated = _with_defaults(flat, group)
-            if stated is None:
+            if not _state_defaults(flat, group):
                 return None
-            flat = inline_selected_functions(stated, sorted(group))
+            flat = inline_selected_functions(flat, sorted(group))
     except Exception:  # noqa: BLE001 - the inliner refuses some legal models; they stay as they are
         return None
     return flat
@@ -88,12 +93,40 @@ def _callers_first(
     return groups[::-1]
 
 
-def _with_defaults(
-    model: onnx.ModelProto, functions: Collection[FunctionId]
-) -> onnx.ModelProto | None:
-    """Return the model, every call of these functions stating the attributes that have defaults.
+def _fit_in(model: onnx.ModelProto, functions: Collection[FunctionId]) -> None:
+    """Put the nodes of these functions in order, and let them import what the model does.
 
-    Return None where a call hands on an attribute that its own function need not be given: whether
+    Raises:
+        ModelError: Nodes read one another in a circle.
+    """
+    stated = {o.version for o in model.opset_import if o.domain in _ONNX}
+    for function in model.functions:
+        if (function.domain, function.name) not in functions:
+            continue
+        put_in_order(function)
+        used = {op_type for domain, op_type in called_functions(function.node) if domain in _ONNX}
+        for own in function.opset_import:
+            if own.domain in _ONNX:
+                alike = (v for v in stated if all(_is_alike(each, own.version, v) for each in used))
+                own.version = next(alike, own.version)
+
+
+_ONNX = frozenset({"", "ai.onnx"})
+
+
+def _is_alike(op_type: str, *opsets: int) -> bool:
+    """Tell whether two opsets declare the same version of one of ONNX's operators."""
+    try:
+        versions = {onnx.defs.get_schema(op_type, opset).since_version for opset in opsets}
+    except onnx.defs.SchemaError:
+        return False
+    return len(versions) == 1
+
+
+def _state_defaults(model: onnx.ModelProto, functions: Collection[FunctionId]) -> bool:
+    """Let every call of these functions state the attributes that have defaults.
+
+    Return False where a call hands on an attribute that its own function need not be given: whether
     the default counts is then different from one call of that function to the next.
     """
     defaults = {
@@ -102,20 +135,18 @@ def _with_defaults(
         if (f.domain, f.name) in functions and f.attribute_proto
     }
     if not defaults:
-        return model
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    bodies = [(copy.graph.node, set[str]())]
-    bodies += [(f.node, set(f.attribute)) for f in copy.functions]
+        return True
+    bodies = [(model.graph.node, set[str]())]
+    bodies += [(f.node, set(f.attribute)) for f in model.functions]
     for nodes, uncertain in bodies:
         for call in _nodes(nodes):
             missing = dict(defaults.get((call.domain, call.op_type), {}))
             for stated in call.attribute:
                 if stated.name in missing and stated.ref_attr_name in uncertain:
-                    return None
+                    return False
                 missing.pop(stated.name, None)
             call.attribute.extend(missing.values())
-    return copy
+    return True
 
 
 def _nodes(nodes: Collection[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:

@@ -156,7 +156,8 @@ def _answer(
 
 def _inferred(model: onnx.ModelProto, *, follow: bool) -> bytes:
     follow = follow and _Lengths(model).total <= _FOLLOWED and not _is_vast(model)
-    put_in_order(model.graph)
+    for part in (model.graph, *model.functions):
+        put_in_order(part)
     remarks = [*take_remarks(model.graph)]
     model = onnx.shape_inference.infer_shapes(model, data_prop=follow)
     for turn in range(_TURNS):

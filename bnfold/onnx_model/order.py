@@ -30,8 +30,8 @@ def in_order(nodes: Sequence[onnx.NodeProto]) -> list[int]:
         raise ModelError(f"the graph has a circle through node '{name}'") from error
 
 
-def put_in_order(graph: onnx.GraphProto) -> None:
-    """Put the nodes of a graph and of its subgraphs in that order.
+def put_in_order(graph: onnx.GraphProto | onnx.FunctionProto) -> None:
+    """Put the nodes of a graph or a function, and of its subgraphs, in that order.
 
     Raises:
         ModelError: The nodes read one another in a circle.

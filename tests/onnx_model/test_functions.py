@@ -160,3 +160,33 @@ def test_a_default_reaches_a_call_in_a_subgraph() -> None:
     (body,) = [a.g for a in flat.graph.node[1].attribute if a.name == "then_branch"]
     (node,) = [n for n in body.node if n.op_type == "BatchNormalization"]
     assert [a.f for a in node.attribute] == [0.5]
+
+
+@pytest.mark.parametrize("opset", [15, 17, 18])
+def test_nodes_of_a_function_in_no_order(tmp_path: Path, opset: int) -> None:
+    """The function's opset declares the same Conv, BatchNormalization and Relu as the model's."""
+    model, original = in_no_order(opset), tmp_path / "m.onnx"
+    original.write_bytes(model.SerializeToString())
+    report = bnfold.fold_file(original, tmp_path / "f.onnx")
+    assert report.after.operators == {"Conv": 1, "Relu": 1}
+    assert bnfold.verify(original, tmp_path / "f.onnx").ok
+
+
+def test_a_function_of_another_version_of_an_operator_stays() -> None:
+    folding = bnfold.fold(in_no_order(13))
+    assert folding.after == folding.before
+
+
+def in_no_order(opset: int) -> onnx.ModelProto:
+    """Return a model of opset 18 with Conv → BatchNormalization → Relu, listed the other way."""
+    model = onnx.parser.parse_model("""
+        <ir_version: 8, opset_import: ["" : 18, "own" : 1]>
+        g (float[2,2,3,3] x) => (float[2,4,3,3] y)
+        <float[4,2,1,1] W = {1, -2, 3, 4, 0.5, 6, -7, 0.25}, float[4] g = {1, 2, 3, 0.5},
+         float[4] b = {1, -2, 3, 4}, float[4] e = {0.5, 1, -1, 2}, float[4] v = {1, 4, 0.25, 2}>
+        { y = own.Block (x, W, g, b, e, v) }""")
+    block = onnx.parser.parse_function(f"""
+        <opset_import: ["" : {opset}], domain: "own"> Block (x, W, g, b, e, v) => (y)
+        {{ y = Relu (n)  n = BatchNormalization (c, g, b, e, v)  c = Conv (x, W) }}""")
+    model.functions.append(block)
+    return model
