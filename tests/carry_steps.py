@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
     from evaluation import Array
 
-Strategy = "Callable[[Site], Step]"
 
 _SPATIAL = 2
 

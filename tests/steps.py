@@ -98,6 +98,3 @@ class Step:
     one_arm: bool = False
     up: bool = True
     down: bool = True
-
-
-Strategy = "Callable[[Site], Step]"
