@@ -1,6 +1,7 @@
 """A run is repeated from its report alone."""
 
 import json
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,9 @@ import pytest
 from commandline import model_in, run_here
 
 import bnfold
+from bnfold.command_line.fold import fold
+from bnfold.graph.options import FoldOptions
+from bnfold.options import FileKeywords, FileOptions
 from bnfold.reports.page.chosen import chosen
 
 
@@ -99,3 +103,29 @@ def test_what_is_no_report_of_folding_is_refused() -> None:
     for told in refused:
         with pytest.raises(bnfold.RequestError, match="no report of folding"):
             bnfold.options_of(told)
+
+
+def test_functions_and_values_have_the_same_options() -> None:
+    of_any, of_files = (
+        {
+            name
+            for name, one in signature(function).parameters.items()
+            if one.kind.name != "POSITIONAL_OR_KEYWORD"
+        }
+        for function in (bnfold.fold, bnfold.fold_file)
+    )
+    assert of_any == set(FoldOptions.__dataclass_fields__)
+    assert of_files == set(FileKeywords.__annotations__)
+    assert of_files - of_any == set(FileOptions.__dataclass_fields__) - {"fold", "picture"}
+
+
+def test_the_command_line_has_every_option_of_files() -> None:
+    otherwise = {
+        "digest": "report",
+        "int8": "report",
+        "merge": "no_merge",
+        "statistics": "data",
+        "verify": "no_verify",
+    }
+    names = {otherwise.get(name, name) for name in FileKeywords.__annotations__}
+    assert names <= {param.name for param in fold.params}
