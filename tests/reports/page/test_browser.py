@@ -133,6 +133,15 @@ def test_on_a_telephone_no_button_covers_a_name(show: Open) -> None:
     assert row.evaluate(names) <= button["x"]
 
 
+@pytest.mark.parametrize("width", [740, 768, 1024])
+def test_on_a_tablet_no_column_of_names_is_a_few_letters_wide(show: Open, width: int) -> None:
+    page = show("estimated", width)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    for column in (1, 3):
+        cell = page.locator(f".folds tbody td:nth-child({column})").first
+        assert cell.bounding_box()["width"] >= 8 * 14
+
+
 def test_columns_sort_both_ways(show: Open) -> None:
     page = show("several")
     head = page.locator(".overview th", has_text="nodes")
