@@ -4,9 +4,11 @@
     python benchmarks/toolchains.py --folder ~/toolchains openvino opencv
     python benchmarks/toolchains.py --folder ~/toolchains --models models/unet.onnx
     python benchmarks/toolchains.py --results found.json mnn
+    python benchmarks/toolchains.py --seconds 2
 
 With `--results` what is found is added to a file, and the tables tell all that is in it, and at
-which commits of bnfold it was found.
+which commits of bnfold it was found. `--seconds` adds a table of how long a run of each variant
+takes.
 
 Each toolchain is installed from the package index into an environment of its own in the folder, as
 their dependencies contradict each other, and is used again from there. Each model runs in a process
@@ -26,7 +28,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -190,15 +192,17 @@ class Outcome:
         difference: How far its output is off; None where there is none.
         failure: Why there is none.
         allowed: What rounding may do.
+        took: The median of what a run takes, in seconds; None where no time was taken.
     """
 
     difference: float | None = None
     failure: str = ""
     allowed: float = _RIGHT_ELSE
+    took: float | None = None
 
     def to_list(self) -> list[Any]:
         """Return the values, for JSON."""
-        return [self.difference, self.failure, self.allowed]
+        return [self.difference, self.failure, self.allowed, self.took]
 
     @property
     def right(self) -> bool:
@@ -241,17 +245,23 @@ def prepare(path: Path, folder: Path) -> Subject:
     return Subject(path.stem, variants, folder / "inputs.npz", output, right)
 
 
-def run_all(environment: Environment, subject: Subject) -> list[Outcome]:
-    """Let a toolchain run a model in all variants, those that are the same file once."""
+def run_all(environment: Environment, subject: Subject, seconds: float = 0) -> list[Outcome]:
+    """Let a toolchain run a model in all variants, those that are the same file once.
+
+    Args:
+        environment: Where the toolchain is.
+        subject: The model.
+        seconds: How long each variant is run for its time.
+    """
     found: dict[bytes, Outcome] = {}
     contents = [subject.variants[variant].read_bytes() for variant in VARIANTS]
     for variant, content in zip(VARIANTS, contents, strict=True):
         if content not in found:
-            found[content] = run(environment, subject, variant)
+            found[content] = run(environment, subject, variant, seconds)
     return [found[content] for content in contents]
 
 
-def run(environment: Environment, subject: Subject, variant: str) -> Outcome:
+def run(environment: Environment, subject: Subject, variant: str, seconds: float) -> Outcome:
     """Let a toolchain run one variant of a model."""
     import numpy as np
 
@@ -260,18 +270,22 @@ def run(environment: Environment, subject: Subject, variant: str) -> Outcome:
         model = Path(shutil.copy(subject.variants[variant], folder / "net.onnx"))
         runner = HERE / "runners" / f"{environment.toolchain.runner}.py"
         result = folder / "result.npy"
-        command = [environment.python, runner, model, subject.inputs, subject.output, result]
+        command = [
+            environment.python, runner, model, subject.inputs, subject.output, result, seconds
+        ]  # fmt: skip
         try:
             done = subprocess.run(
                 [str(word) for word in command],
-                cwd=folder, env=environment.variables(), timeout=_PATIENCE, check=False,
+                cwd=folder, env=environment.variables(), timeout=_PATIENCE + seconds, check=False,
                 capture_output=True, text=True, errors="replace",
             )  # fmt: skip
         except subprocess.TimeoutExpired:
             return Outcome(failure=f"not done after {_PATIENCE} s")
         if done.returncode or not result.exists():
             return Outcome(failure=_failure(done))
-        return _compared(np.load(result), subject.right)
+        time = result.with_suffix(".txt")
+        took = float(time.read_text()) if time.exists() else None
+        return replace(_compared(np.load(result), subject.right), took=took)
 
 
 def _failure(done: "subprocess.CompletedProcess[str]") -> str:
@@ -370,7 +384,21 @@ def report(found: Found, versions: dict[str, str]) -> Iterator[str]:
         [model, *(" → ".join(map(str, models.get(model, ()))) for models in found.values())]
         for model in names
     ]
-    yield table(["model", *(TOOLCHAINS[name].title for name in found)], told)
+    head = ["model", *(TOOLCHAINS[name].title for name in found)]
+    yield table(head, told)
+    timed = [
+        [model, *(_times(models.get(model, ())) for models in found.values())] for model in names
+    ]
+    if any(any(row[1:]) for row in timed):
+        yield "\nTime of a run in ms:\n"
+        yield table(head, timed)
+
+
+def _times(outcomes: Sequence[Outcome]) -> str:
+    """Return how long runs take, in ms; nothing where no variant's time was taken."""
+    if all(outcome.took is None for outcome in outcomes):
+        return ""
+    return " → ".join("–" if o.took is None else f"{1000 * o.took:.3g}" for o in outcomes)
 
 
 def main() -> None:
@@ -381,6 +409,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="where they are installed, and stay")
     parser.add_argument("--models", type=Path, nargs="+", help="by default, all of models/")
     parser.add_argument("--results", type=Path, help="a file that results are added to")
+    parser.add_argument("--seconds", type=float, default=0, help="take the time of runs so long")
     parser.add_argument("--failures", action="store_true", help="say why models do not load")
     options = parser.parse_args()
     if options.list:
@@ -411,7 +440,7 @@ def _measure(options: argparse.Namespace, scratch: Path) -> None:
     for name, environment in environments.items():
         versions = environment.versions()
         for subject in subjects:
-            outcomes = run_all(environment, subject)
+            outcomes = run_all(environment, subject, options.seconds)
             results.add(name, subject.name, outcomes, versions)
             _say(name, subject.name, outcomes, failures=options.failures)
     commits = dict.fromkeys(commit for each in results.commits.values() for commit in each)

@@ -25,8 +25,13 @@ def run(job: Job) -> Array:
         shaped = tuple(place["shape"]) == array.shape
         placed = array if shaped else np.moveaxis(array, 1, -1)
         interpreter.set_tensor(place["index"], placed.astype(place["dtype"]))
-    interpreter.invoke()
-    return np.array(interpreter.get_tensor(interpreter.get_output_details()[0]["index"]))
+    made = interpreter.get_output_details()[0]["index"]
+
+    def infer() -> Array:
+        interpreter.invoke()
+        return np.array(interpreter.get_tensor(made))
+
+    return job.measured(infer)
 
 
 main(run)

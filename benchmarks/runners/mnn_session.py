@@ -21,14 +21,18 @@ def run(job: Job) -> Array:
         place = net.getSessionInput(session, name)
         net.resizeTensor(place, array.shape)
     net.resizeSession(session)
-    for name, array in job.feeds.items():
-        place = net.getSessionInput(session, name)
-        place.copyFrom(_tensor(array.shape, np.ascontiguousarray(array, np.float32)))
-    net.runSession(session)
-    output = net.getSessionOutput(session, job.output)
-    result = _tensor(output.getShape(), np.zeros(output.getShape(), np.float32))
-    output.copyToHostTensor(result)
-    return np.array(result.getNumpyData()).reshape(output.getShape())
+
+    def infer() -> Array:
+        for name, array in job.feeds.items():
+            place = net.getSessionInput(session, name)
+            place.copyFrom(_tensor(array.shape, np.ascontiguousarray(array, np.float32)))
+        net.runSession(session)
+        output = net.getSessionOutput(session, job.output)
+        result = _tensor(output.getShape(), np.zeros(output.getShape(), np.float32))
+        output.copyToHostTensor(result)
+        return np.array(result.getNumpyData()).reshape(output.getShape())
+
+    return job.measured(infer)
 
 
 def _tensor(shape: tuple[int, ...], array: Array) -> "MNN.Tensor":

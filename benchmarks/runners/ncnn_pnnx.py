@@ -18,14 +18,18 @@ def run(job: Job) -> Array:
     net.opt.use_fp16_packed = net.opt.use_fp16_storage = net.opt.use_fp16_arithmetic = False
     if net.load_param(str(parameters)) or net.load_model(str(parameters.with_suffix(".bin"))):
         raise RuntimeError("ncnn does not load what pnnx makes")
-    extractor = net.create_extractor()
-    for number, array in enumerate(job.feeds.values()):
-        single = np.ascontiguousarray(array[0], np.float32)
-        extractor.input(f"in{number}", ncnn.Mat(single).clone())
-    failure, made = extractor.extract("out0")
-    if failure:
-        raise RuntimeError(f"ncnn ends with {failure}")
-    return np.array(made)[np.newaxis]
+
+    def infer() -> Array:
+        extractor = net.create_extractor()
+        for number, array in enumerate(job.feeds.values()):
+            single = np.ascontiguousarray(array[0], np.float32)
+            extractor.input(f"in{number}", ncnn.Mat(single).clone())
+        failure, made = extractor.extract("out0")
+        if failure:
+            raise RuntimeError(f"ncnn ends with {failure}")
+        return np.array(made)[np.newaxis]
+
+    return job.measured(infer)
 
 
 main(run)

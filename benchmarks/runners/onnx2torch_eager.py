@@ -8,10 +8,15 @@ from running import Array, Job, main
 def run(job: Job) -> Array:
     """Return the first output."""
     module = convert(str(job.model)).eval()
+    inputs = [*map(torch.from_numpy, job.feeds.values())]
+
+    def infer() -> Array:
+        made = module(*inputs)
+        first: Array = (made[0] if isinstance(made, tuple | list) else made).numpy()
+        return first
+
     with torch.no_grad():
-        made = module(*map(torch.from_numpy, job.feeds.values()))
-    first: Array = (made[0] if isinstance(made, tuple | list) else made).numpy()
-    return first
+        return job.measured(infer)
 
 
 main(run)

@@ -9,8 +9,13 @@ def run(job: Job) -> Array:
     loaded = tract.onnx().load(str(job.model))
     names = [loaded.input_name(number) for number in range(loaded.input_count())]
     runnable = loaded.into_model().into_runnable()
-    made: Array = runnable.run([job.feeds[name] for name in names])[0].to_numpy()
-    return made
+    inputs = [job.feeds[name] for name in names]
+
+    def infer() -> Array:
+        made: Array = runnable.run(inputs)[0].to_numpy()
+        return made
+
+    return job.measured(infer)
 
 
 main(run)

@@ -31,11 +31,12 @@ def test_a_runtime_computes_the_same_of_the_folded_model(
     assert done.code == 0, done.err
     image = np.random.default_rng(0).random((1, 1, 8, 8), np.float32)
     np.savez(tmp_path / "inputs.npz", image=image)
-    words = [RUNNERS / f"{runner}.py", "net.onnx", "inputs.npz", "logits", "result.npy"]
+    words = [RUNNERS / f"{runner}.py", "net.onnx", "inputs.npz", "logits", "result.npy", "0.1"]
     subprocess.run([sys.executable, *map(str, words)], cwd=tmp_path, check=True)
     session = onnxruntime.InferenceSession(MODELS / "digits.onnx")
     (right,) = session.run(None, {"image": image})
     np.testing.assert_allclose(np.load(tmp_path / "result.npy"), right, rtol=1e-4, atol=1e-5)
+    assert float((tmp_path / "result.txt").read_text()) > 0
 
 
 def test_variants_that_are_one_file_are_run_once(
@@ -49,7 +50,7 @@ def test_variants_that_are_one_file_are_run_once(
         files[name].write_bytes(content)
     ran: list[str] = []
 
-    def run(_environment: object, _subject: object, variant: str) -> str:
+    def run(_environment: object, _subject: object, variant: str, _seconds: float) -> str:
         ran.append(variant)
         return f"outcome of {variant}"
 
