@@ -39,11 +39,15 @@ def evaluate(
         inputs: Its inputs, in order; None for one that is left out.
 
     Returns:
-        Its outputs, in order, without those that have no name.
+        Its outputs, in order, without those that have no name. What only repeats numbers is a
+        view of them, which takes no room, and which nobody can change.
 
     Raises:
         CannotEvaluateError: It does not compute it.
     """
+    repeated = _repeated(node, inputs)
+    if repeated is not None:
+        return [repeated]
     present = [i for i, value in enumerate(inputs) if value is not None]
     versions = dict(opsets)
     if node.domain in ("", "ai.onnx") and node.op_type in _EVALUATED_AS:
@@ -57,6 +61,28 @@ def evaluate(
     if len(values) != sum(map(bool, node.output)) or any(value is None for value in values):
         raise CannotEvaluateError("the reference evaluator does not give all of its outputs")
     return [np.asarray(value) for value in values]
+
+
+def _repeated(node: onnx.NodeProto, inputs: Sequence[Array | None]) -> Array | None:
+    """Return what a ConstantOfShape or Expand makes; None for any other node.
+
+    Some networks write all of their weights so.
+    """
+    given = [value for value in inputs if value is not None]
+    if node.domain not in ("", "ai.onnx") or len(given) != len(_REPEATING.get(node.op_type, ())):
+        return None
+    try:
+        lengths = tuple(map(int, given[-1]))
+        if node.op_type == "Expand":
+            return np.broadcast_to(given[0], np.broadcast_shapes(given[0].shape, lengths))
+        numbers = [onnx.numpy_helper.to_array(attribute.t) for attribute in node.attribute]
+        return np.broadcast_to((numbers or [np.zeros(1, np.float32)])[0].reshape(()), lengths)
+    except (TypeError, ValueError):  # the evaluator says what is wrong
+        return None
+
+
+_REPEATING: Final = {"ConstantOfShape": ("input",), "Expand": ("input", "shape")}
+"""The inputs of operators that only repeat numbers."""
 
 
 def _anonymous(node: onnx.NodeProto, present: Sequence[int]) -> bytes:

@@ -4,6 +4,7 @@ Written apart from the rest of bnfold on purpose: a mistake in how the folder re
 not be repeated by what checks it.
 """
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -193,7 +194,7 @@ class Scope:
             if len(named) != len(made):
                 raise EvaluationError(f"{node.op_type} does not make {len(named)} tensors")
             values |= dict(zip(named, made, strict=True))
-        self._computed |= {n: v for n, v in values.items() if v.nbytes <= _WORTH_KEEPING}
+        self._computed |= {n: v for n, v in values.items() if _held(v) <= _WORTH_KEEPING}
         return values[name]
 
     def _values(self, node: onnx.NodeProto, inputs: list[Array | None], room: int) -> list[Array]:
@@ -205,6 +206,13 @@ class Scope:
             except TooLargeError as error:
                 raise EvaluationError(f"{node.op_type}: {error}") from error
         return constant_node(node, self.opsets, inputs)
+
+
+def _held(array: Array) -> int:
+    """Return how many bytes an array takes, of which the same may stand for many elements."""
+    lengths = zip(array.shape, array.strides, strict=True)
+    distinct = (length for length, stride in lengths if stride)
+    return int(array.itemsize * math.prod(distinct))
 
 
 def _rename_within(graph: onnx.GraphProto, name: str, other: str) -> None:
