@@ -1,6 +1,7 @@
 """What must be known of element types, bfloat16 and float8 included."""
 
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import ml_dtypes
@@ -13,11 +14,13 @@ _AT_A_TIME = 1 << 16
 """Elements of large tensors that are looked at together: a processor's cache holds them."""
 
 
+@cache  # they are few, and asked for of every region
 def unit_roundoff(dtype: np.dtype[Any]) -> float:
     """Return u of a floating-point dtype: half the distance from 1 to the next number."""
     return float(ml_dtypes.finfo(dtype).eps) / 2  # type: ignore[no-untyped-call]
 
 
+@cache
 def smallest_normal(dtype: np.dtype[Any]) -> float:
     """Return the smallest number of a dtype that has all its digits."""
     return float(ml_dtypes.finfo(dtype).smallest_normal)  # type: ignore[no-untyped-call]

@@ -43,9 +43,12 @@ class UnsupportedError(EvaluationError):
 
 def attributes_of(node: onnx.NodeProto) -> dict[str, Any]:
     """Return a node's attributes by name; references to a function's attributes are refused."""
-    if any(attribute.ref_attr_name for attribute in node.attribute):
-        raise UnsupportedError(f"{node.op_type} depends on an attribute of its function")
-    return {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+    made: dict[str, Any] = {}
+    for attribute in node.attribute:
+        if attribute.ref_attr_name:
+            raise UnsupportedError(f"{node.op_type} depends on an attribute of its function")
+        made[attribute.name] = onnx.helper.get_attribute_value(attribute)
+    return made
 
 
 def default_domain(node: onnx.NodeProto) -> bool:

@@ -60,7 +60,7 @@ class Bound:
 
     def allowed(self) -> Allowed:
         """Return the bound for an output, as fractions of its magnitude."""
-        u = 0.0 if self.is_exact() else self._roundoff()
+        u = 0.0 if self.is_exact else self._roundoff()
         terms = max((_terms(array) for array in self.old_weights.values.values()), default=1)
         evaluation = (2.0 * terms + 8.0) * 2.0**-53
         series = self._series()
@@ -120,6 +120,7 @@ class Bound:
         """Return the candidate's constants that the original lacks or has otherwise, by name."""
         return _unlike(self.new_weights, self.old_weights)
 
+    @cached_property
     def is_exact(self) -> bool:
         """Tell whether both regions have the same weights, so that nothing was rounded.
 
@@ -144,6 +145,8 @@ class Bound:
         None of it where the candidate has the same parameters; else enough for one rounding.
         """
         mine, theirs = self._parameters
+        if not mine:
+            return {}
         old, new = (
             Counter(
                 (kind, weights.values[name].tobytes())

@@ -264,9 +264,9 @@ class Pair:
     @cached_property
     def _table_rows(self) -> Mapping[str, int]:
         """From how many rows each integer input chooses, where the tables are not the same."""
-        if self.bound.is_exact():
-            return {}
         whole = integer_inputs(self.old)
+        if not whole or self.bound.is_exact:
+            return {}
         rows = table_rows(self.old, self.old_weights.values)
         return {leaf: count for leaf, count in rows.items() if leaf in whole}
 

@@ -1,6 +1,6 @@
 """Computing a cone in float64: its constants, its output, and the output's magnitude."""
 
-from collections import ChainMap, Counter
+from collections import ChainMap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Generic, TypeVar
 
@@ -121,6 +121,8 @@ def identical(one: Array, other: Array) -> bool:
     """Tell whether two constants are the same; quick where they are not."""
     if one.shape != other.shape:
         return False
+    if one.size <= _BLOCK:
+        return bool((one == other).all())
     return all(map(np.array_equal, _blocks(one), _blocks(other)))
 
 
@@ -158,8 +160,10 @@ class Computation(Generic[_T]):
         self._done: set[int] = set()
         self._as_stated: dict[str, Array] = {}
         nodes = cones[0].nodes if len(cones) == 1 else {i for cone in cones for i in cone.nodes}
-        self._readers = Counter(name for i in nodes for name in self._scope.nodes[i].input)
-        self._readers.update(cone.output for cone in cones)
+        self._readers: dict[str, int] = {}
+        for name in (*(n for i in nodes for n in self._scope.nodes[i].input),
+                     *(cone.output for cone in cones)):  # fmt: skip
+            self._readers[name] = self._readers.get(name, 0) + 1
 
     def output(self, cone: Cone) -> _T:
         """Return the output of one of the cones; it may be asked for once.

@@ -311,6 +311,8 @@ class Search:
 
     def scaled_alike(self) -> str:
         """Say for which lengths alone lengths are multiplied alike; nothing where it is for all."""
+        if not self.lengths_are_free:
+            return ""
         mine, theirs = (
             scales(cone, weights.values)
             for cone, weights in (
@@ -318,7 +320,7 @@ class Search:
             )
         )  # fmt: skip
         added, gone = list((theirs - mine).elements()), list((mine - theirs).elements())
-        if not (self.lengths_are_free and added and gone):
+        if not (added and gone):
             return ""
         after, before = ([f"{number:.9g}" for number in each[0]] for each in (added, gone))
         how = f"{', '.join(after)} instead of {', '.join(before)}"

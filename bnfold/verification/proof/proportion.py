@@ -325,8 +325,11 @@ def _along_rows(
         off -= made
         np.abs(off, out=off)
         # Both sides of a comparison are off by one rounding each.
+        small = allowed < rounding.tiny
         allowed *= 2 * rounding.relative
-        allowed += np.where(known, 2 * rounding.slack(made), rounding.tiny)
+        if small.any():  # where no factor is known, all are
+            slack = np.where(small, 2 * rounding.absolute, 0.0)
+            allowed += np.where(known, slack, rounding.tiny)
         fraction, index = largest(off, allowed)
         worst = max(worst, (fraction, start + index // off.shape[1]), key=itemgetter(0))
         if stop and worst[0] > 1:
