@@ -61,11 +61,14 @@ def _model(
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
 
 
-def _check(model: onnx.ModelProto, *, tolerance: float = 2.0**-20) -> bnfold.Folding:
+def _check(
+    model: onnx.ModelProto, *, tolerance: float = 2.0**-20, between: Sequence[str] = ()
+) -> bnfold.Folding:
     """Fold; the weight must still be quantized and the result the same."""
     folding = bnfold.fold(model)
     check_invariants(model, folding)
-    assert [n.op_type for n in folding.model.graph.node] == ["DequantizeLinear", "Conv"]
+    operators = [n.op_type for n in folding.model.graph.node]
+    assert operators == ["DequantizeLinear", *between, "Conv"]
     (old,), (new,) = (
         {t.data_type for t in m.graph.initializer if t.name == "q"} for m in (model, folding.model)
     )
@@ -198,7 +201,45 @@ def test_one_scale_for_all_outputs_goes_beside_one_for_each_input() -> None:
 def test_what_is_computed_from_a_quantized_weight_stays_computed_from_it() -> None:
     model = _model([1, 2, 3, 4])
     model.graph.node[0].output[0] = "V"
-    model.graph.node.insert(1, helper.make_node("Transpose", ["V"], ["W"], perm=[1, 0, 2, 3]))
+    model.graph.node.insert(1, helper.make_node("Neg", ["V"], ["W"]))
+    assert "would become floats" in _refusal(model)
+
+
+def _transposed(**given: Any) -> onnx.ModelProto:
+    """Return a model whose weight [2, 3, 1, 1] is stored as [1, 3, 1, 2] and turned twice."""
+    model = _model([1, -2, 3, 4, -5, 6], **given)
+    model.graph.initializer[0].dims[:] = [1, 3, 1, 2]
+    model.graph.node[0].output[0] = "V"
+    turns = (
+        helper.make_node("Transpose", ["V"], ["U"]),
+        helper.make_node("Transpose", ["U"], ["W"], perm=[0, 2, 3, 1]),
+    )  # [1, 3, 1, 2] → [2, 1, 3, 1] → [2, 3, 1, 1]
+    for place, node in enumerate(turns):
+        model.graph.node.insert(1 + place, node)
+    return model
+
+
+@pytest.mark.parametrize(
+    "given", [{}, {"scale": [0.125, 0.5], "axis": 3}, {"scale": [0.125, 0.5], "axis": -1}]
+)
+def test_a_weight_that_is_stored_transposed_is_rescaled_where_it_is_stored(
+    given: dict[str, Any],
+) -> None:
+    folding = _check(_transposed(**given), between=["Transpose", "Transpose"])
+    assert folding.model.graph.node[0].attribute[0].i % 4 == 3
+    (stored,) = (t for t in folding.model.graph.initializer if t.name == "q")
+    turned = np.array([1, -2, 3, 4, -5, 6]).reshape(3, 2) * [1, -1]
+    np.testing.assert_array_equal(numpy_helper.to_array(stored).reshape(3, 2), turned)
+
+
+def test_scales_of_a_transposed_weight_lie_along_another_axis() -> None:
+    assert "along another axis" in _refusal(_transposed(scale=[0.125, 0.5, 0.25], axis=1))
+
+
+def test_a_transposed_weight_that_others_read_stays() -> None:
+    model = _transposed()
+    model.graph.node.append(helper.make_node("Identity", ["U"], ["u"]))
+    model.graph.output.append(helper.make_tensor_value_info("u", TensorProto.FLOAT, None))
     assert "would become floats" in _refusal(model)
 
 

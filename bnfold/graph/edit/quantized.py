@@ -23,9 +23,11 @@ class QuantizedRewriter(Rewriter):
     def requantize(self, edge: Edge, weight: Quantized, factor: F64) -> None:
         """Give a quantized weight new scales, and new integers where a sign changes."""
         new = rescaled(weight, factor)
+        edge = weight.reader or edge
         made = self._view.tensors[self._view.nodes[edge[0]].inputs[edge[1]]]
         if len(made.readers) > 1 or made.outputs:
-            key = (weight.node, factor.shape, factor.tobytes())
+            laid = weight.in_place(factor)
+            key = (weight.node, laid.shape, laid.tobytes())
             if key not in self._dequantized:
                 self._dequantized[key] = self._dequantize_anew(weight, new, made.name)
             self._editor.redirect(edge, self._dequantized[key])

@@ -1,5 +1,7 @@
 """Weights that are stored as integers: DequantizeLinear(q, scale, zero point) → linear operator.
 
+A Transpose may stand between, as behind a Linear of which PyTorch stores the weight the other way.
+
 The weight is (q − z) s_w. Multiplied by f, per output channel, it is (q' − z) s_w' with
 
     s_w' = s_w |f|,      q' = q where f > 0,      q' = 2 z − q where f < 0,
@@ -15,7 +17,7 @@ from numpy.typing import NDArray
 
 from bnfold.frozen import frozen
 from bnfold.graph.facts.graph import Graph
-from bnfold.graph.index.view import NONE, Node
+from bnfold.graph.index.view import NONE, Edge, Node
 from bnfold.reasons import Reason, Refusal
 from bnfold.rules.affine import F64, Affine
 
@@ -26,7 +28,7 @@ _ZERO_POINT = 2
 
 @frozen(eq=False)
 class Quantized:
-    """A constant that a DequantizeLinear makes of integers.
+    """A constant that a DequantizeLinear makes of integers, and Transposes perhaps lay out anew.
 
     Attributes:
         node: The DequantizeLinear.
@@ -35,6 +37,8 @@ class Quantized:
         zero_point: z, of the same shape, or None for 0.
         axis: The axis along which the scales lie.
         per_axis: Whether the opset allows a vector of scales.
+        order: Which axis of q each axis of the constant is.
+        reader: What reads the DequantizeLinear where that is a Transpose.
     """
 
     node: int
@@ -43,6 +47,13 @@ class Quantized:
     zero_point: NDArray[np.generic] | None
     axis: int
     per_axis: bool
+    order: tuple[int, ...]
+    reader: Edge | None = None
+
+    def in_place(self, factor: F64) -> F64:
+        """Return what broadcasts to the constant laid out as q is."""
+        axes = (1,) * (len(self.order) - factor.ndim) + factor.shape
+        return factor.reshape(axes).transpose(np.argsort(self.order))
 
 
 @frozen(eq=False)
@@ -66,7 +77,7 @@ def find_quantized(graph: Graph, tensor: int) -> Quantized | None:
     Raises:
         Refusal: It is, in a form that cannot be rescaled, or computed from such a constant.
     """
-    node = graph.view.producer(tensor)
+    made, node, reader = _behind_transposes(graph, tensor)
     if node is None or not is_dequantizer(node):
         _check_not_quantized(graph, tensor)
         return None
@@ -78,9 +89,35 @@ def find_quantized(graph: Graph, tensor: int) -> Quantized | None:
         raise Refusal(Reason.QUANTIZED_FORM, "scales per block", node.label)
     axis = operator.integer("axis", 1)
     axis = axis % integers.ndim if integers.ndim else 0
+    order = np.arange(integers.ndim)
+    for transpose in reversed(made):
+        order = order[list(transpose)] if transpose else order[::-1]
     return Quantized(
-        node.number, integers, scale, zero_point, axis, operator.opset >= _PER_AXIS_OPSET
-    )
+        node.number, integers, scale, zero_point, axis, operator.opset >= _PER_AXIS_OPSET,
+        tuple(order.tolist()), reader,
+    )  # fmt: skip
+
+
+def _behind_transposes(
+    graph: Graph, tensor: int
+) -> tuple[list[tuple[int, ...]], Node | None, Edge | None]:
+    """Return the Transposes that only make this constant, the last first, and what they begin at.
+
+    Each is told by its axes, none where they are turned round. The edge is the first one's input.
+    """
+    found: list[tuple[int, ...]] = []
+    edge = None
+    node = graph.view.producer(tensor)
+    while node is not None and node.proto.op_type == "Transpose" and _is_read_once(graph, tensor):
+        found.append(graph.operator(node.number).integers("perm") or ())
+        tensor, edge = node.inputs[0], (node.number, 0)
+        node = graph.view.producer(tensor)
+    return found, node, edge
+
+
+def _is_read_once(graph: Graph, tensor: int) -> bool:
+    made = graph.view.tensors[tensor]
+    return len(made.readers) == 1 and not made.outputs
 
 
 def _check_not_quantized(graph: Graph, tensor: int) -> None:
@@ -109,12 +146,12 @@ def rescaled(weight: Quantized, factor: F64) -> Requantized:
 
     Args:
         weight: The quantized constant.
-        factor: f, which broadcasts to it.
+        factor: f, which broadcasts to it as it is read.
 
     Raises:
         Refusal: It cannot be said in this form.
     """
-    axis, vector = _vector(weight, factor)
+    axis, vector = _vector(weight, weight.in_place(factor))
     scale = _rounded_scale(weight, np.abs(vector))
     zero_point = weight.zero_point
     if zero_point is not None and zero_point.shape != scale.shape:
