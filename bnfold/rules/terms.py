@@ -182,6 +182,7 @@ TERM: Mapping[str, TermRow] = {
 
 BETWEEN: Mapping[str, Obstacle] = {
     "Transpose": Obstacle(Reason.OTHER_GEOMETRY, detail=TURNED),
+    "ScatterND": Obstacle(Reason.OTHER_GEOMETRY, detail="it writes a border of other numbers"),
     **{name: Obstacle(reason) for name, reason in BARRIERS.items()},
 }
 """What stands between linear maps that would add up without it, and what is said of it."""

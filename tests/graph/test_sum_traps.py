@@ -355,6 +355,31 @@ def test_a_border_of_another_number_and_an_operator_behind_another_are_named() -
     assert "one operator is behind another" in said[chained]
 
 
+def test_a_border_that_is_written_is_named() -> None:
+    """As some authors keep the border of a kernel behind another exact; its shape is asked, too."""
+    net = Net(size=4)
+    x = net.feed()
+    inner = net.conv(x, 1, bias=True)
+    for place in range(2):
+        corner = net.number(np.array([[0, 0, place, 0]]))
+        value = net.op("Slice", net.op("Shape", inner), *map(net.number, ([0], [1])))
+        inner = net.op("ScatterND", inner, corner, net.op("Cast", value, to=TensorProto.FLOAT))
+    said = _said(net, net.conv(inner, pads=[1] * 4), net.conv(x))
+    [why] = said.values()
+    assert why.startswith(f"other-geometry ScatterND '{inner}'")
+
+
+def test_what_is_no_more_than_its_input_does_not_matter() -> None:
+    net = Net()
+    x = net.op("Sigmoid", net.feed())
+    branches = [
+        net.turn(net.conv(net.op("Identity", net.turn(net.op("Identity", x))), k)) for k in (3, 1)
+    ]
+    branches.append(net.turn(net.op("Identity", net.turn(x))))
+    net.output(net.add(*branches, net.op("Identity", x)))
+    assert counted(folded(net.model()).model) == {"Sigmoid": 1, "Transpose": 2, "Conv": 1}
+
+
 def test_quantizers_of_their_own_are_named() -> None:
     net = Net(opset=21)
     x = net.feed()

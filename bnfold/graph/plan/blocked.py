@@ -15,7 +15,7 @@ from bnfold.reasons import Obstacle, Reason
 from bnfold.rules.orders import TURNED
 from bnfold.rules.terms import BETWEEN, TERM
 
-_DEPTH = 8
+_DEPTH = 24
 """Nodes further up that are looked at, so that planning stays linear."""
 
 
@@ -68,7 +68,9 @@ class Blocked:
     def _way(self, branch: Branch) -> _Way:
         way = _Way(branch, [branch.source], branch.linear)
         scope = self._view.nodes[branch.edge[0]].scope
-        while len(way.tensors) <= _DEPTH and self._branches.is_alone(way.tensors[-1], scope):
+        while len(way.tensors) <= _DEPTH:
+            if way.obstacle is None and not self._branches.is_alone(way.tensors[-1], scope):
+                break
             before = self._before(way)
             if before == NONE:
                 break

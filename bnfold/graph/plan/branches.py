@@ -14,7 +14,7 @@ from dataclasses import field
 from bnfold.frozen import frozen, slotted
 from bnfold.graph.index.view import Edge, Node
 from bnfold.graph.plan.draft import Draft
-from bnfold.graph.plan.run import can_follow
+from bnfold.graph.plan.run import Run, can_follow
 from bnfold.reasons import Obstacle, Refusal
 from bnfold.rules.affine import Affine
 from bnfold.rules.branching import Sum
@@ -196,6 +196,10 @@ class Branches:
 
     def _climb(self, branch: Branch) -> bool:
         """Take the node that makes the source into a branch; return whether that was possible."""
+        run = self._run_behind(branch.source)
+        if run is not None and run.total.is_identity:
+            self._append(branch, run)
+            return True
         unsettled = branch.behind, branch.before, branch.affine
         if _settle(branch) and self._take(branch):
             return True
@@ -209,8 +213,9 @@ class Branches:
             return False
         if linear is not None:
             return not branch.has_operator and self._take_linear(branch, linear)
-        if maker.number in self._draft.run_of:
-            return not branch.has_operator and self._take_run(branch, maker.number)
+        run = self._run_behind(branch.source)
+        if run is not None:
+            return not branch.has_operator and self._take_run(branch, run)
         return maker.number in self._draft.roles.carry and self._take_window(branch, maker)
 
     def _take_linear(self, branch: Branch, linear: int) -> bool:
@@ -223,9 +228,18 @@ class Branches:
         branch.source = self._draft.root(node.inputs[self._draft.roles.linear[linear].data])
         return True
 
-    def _take_run(self, branch: Branch, node: int) -> bool:
+    def _run_behind(self, tensor: int) -> Run | None:
+        """Return the run that makes a tensor."""
+        number = self._draft.run_of.get(self._view.tensors[tensor].producer)
+        return None if number is None else self._draft.runs[number]
+
+    def _append(self, branch: Branch, run: Run) -> None:
+        branch.runs.append(run.number)
+        branch.nodes += reversed(run.nodes)
+        branch.source = self._draft.run_input(run)
+
+    def _take_run(self, branch: Branch, run: Run) -> bool:
         """Take the affines of a run in; they go through a crop, but not through zeros around."""
-        run = self._draft.runs[self._draft.run_of[node]]
         window = None if branch.term is None else branch.term.window
         if window is not None and max((*window.begin, *window.end)) > 0:
             return False
@@ -235,9 +249,7 @@ class Branches:
                 return False
             total = total.then(branch.affine)
         branch.affine = total
-        branch.runs.append(run.number)
-        branch.nodes += reversed(run.nodes)
-        branch.source = self._draft.run_input(run)
+        self._append(branch, run)
         return True
 
     def _take_window(self, branch: Branch, node: Node) -> bool:
