@@ -36,6 +36,6 @@ def test_what_makes_up_for_another_leaves_all_in_place() -> None:
 
 
 def test_a_transpose_states_its_order_or_turns_all_axes_round() -> None:
-    x = data((2, 3, 4))
+    x = data(2, 3, 4)
     assert ORDER["Transpose"](operator("Transpose", x, perm=(0, 2, 1))) == Order((0, 2, 1))
     assert ORDER["Transpose"](operator("Transpose", x)) == Order((2, 1, 0))
