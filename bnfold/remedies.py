@@ -159,8 +159,9 @@ smallest and the largest. Fold the model before it is quantized.""",
 The weight is stored as integers with scales, and the scales are such that the affine cannot go
 into them: they lie along another axis than the output channels or are shared by blocks of
 numbers, the opset allows one scale only, the weight is computed from what is dequantized by more
-than a Transpose that nothing else reads, or another operator than ONNX's own dequantizes it. New integers would have to be rounded, which is
-not exact. Fold before you quantize, or quantize per output channel.""",
+than a Transpose that nothing else reads, or another operator than ONNX's own dequantizes it. New
+integers would have to be rounded, which is not exact. Fold before you quantize, or quantize per
+output channel.""",
     Reason.OVERFLOW: """\
 The folded numbers are too large for the element type: above 65504 in float16. Fold the float32
 model, and convert it afterwards with a converter that knows what to keep in float32.""",
