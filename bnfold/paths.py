@@ -7,6 +7,9 @@ from pathlib import Path
 
 from bnfold.errors import ModelError, RequestError
 
+FOLDED = ".folded"
+"""Ends the stem of a folded model's default name."""
+
 
 def as_path(given: str | os.PathLike[str]) -> Path:
     """Return a path that the system may be asked about.
@@ -21,6 +24,17 @@ def as_path(given: str | os.PathLike[str]) -> Path:
     if not text or "\0" in text:
         raise RequestError(f"{text!r} is no file's name")
     return Path(text)
+
+
+def default_target(source: Path) -> Path:
+    """Return where the folded model goes by default: `net.folded.onnx` for `net.onnx`.
+
+    Raises:
+        RequestError: `source` is a directory.
+    """
+    if not source.name or source.is_dir():
+        raise RequestError(f"{source}: this is a folder, not a model")
+    return source.with_name(f"{source.stem}{FOLDED}{source.suffix or '.onnx'}")
 
 
 def calling(text: str, names: Mapping[str, str]) -> str:

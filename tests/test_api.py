@@ -19,7 +19,7 @@ from commandline import (
 )
 
 import bnfold
-from bnfold.api import default_target
+from bnfold.paths import default_target
 from bnfold.verification import VerifyOptions
 
 DIGITS = MODELS / "digits.onnx"

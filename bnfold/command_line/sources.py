@@ -8,12 +8,12 @@ from dataclasses import replace
 from glob import has_magic
 from pathlib import Path
 
-from bnfold.api import FOLDED, default_target
 from bnfold.errors import RequestError
 from bnfold.files.objects import is_folder, listed
 from bnfold.files.remote import called, url_of
 from bnfold.frozen import frozen
 from bnfold.options import FileOptions
+from bnfold.paths import FOLDED, default_target
 
 PIPE = Path("-")
 """Stands for standard input or output."""

@@ -9,7 +9,6 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Unpack
 
-from bnfold.api import default_target
 from bnfold.errors import BnfoldError
 from bnfold.files.remote import called
 from bnfold.frozen import slotted
@@ -17,7 +16,7 @@ from bnfold.many.engine import Engine, Event
 from bnfold.many.outcome import Outcome
 from bnfold.many.task import Task
 from bnfold.options import FileKeywords, FileOptions, file_options
-from bnfold.paths import as_path
+from bnfold.paths import as_path, default_target
 from bnfold.processes.pool import Processes
 from bnfold.processes.processors import processors
 

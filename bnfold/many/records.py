@@ -16,7 +16,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from bnfold.api import default_target
 from bnfold.errors import BnfoldError, RequestError
 from bnfold.files import open_model
 from bnfold.files.objects import held, read_small, remove, write_small
@@ -27,6 +26,7 @@ from bnfold.files.remote_models import local_copy
 from bnfold.files.scratch import scratch_folder
 from bnfold.frozen import frozen
 from bnfold.options import FileOptions
+from bnfold.paths import default_target
 from bnfold.reports.file_record import FileRecord
 from bnfold.reports.records import Counts
 from bnfold.reports.report import Existing, Report

@@ -7,13 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 
-from bnfold.api import default_target, fold_with
+from bnfold.api import fold_with
 from bnfold.errors import BnfoldError, RequestError
 from bnfold.files.remote import called, url_of
 from bnfold.frozen import frozen
 from bnfold.many.outcome import Outcome
 from bnfold.many.records import Making
 from bnfold.options import FileOptions
+from bnfold.paths import default_target
 from bnfold.processes.serving import tell
 from bnfold.reports.refused import ProviderError, TooManyKeptError, VerificationError
 from bnfold.reports.report import Exit
