@@ -11,7 +11,7 @@ import onnx
 from bnfold.errors import ModelError, RequestError
 from bnfold.files import tidy
 from bnfold.files.given import Given, as_file, model_or_path
-from bnfold.files.objects import upload
+from bnfold.files.objects import require_writable, upload
 from bnfold.files.readers import data_files
 from bnfold.files.remote import called, url_of
 from bnfold.files.remote_models import Place, fetch_whole, local_copy, temporary_folder
@@ -177,6 +177,8 @@ def _fold_remote(
     with scratch_folder() as folder, ExitStack() as stack:
         url, aim, files = url_of(chosen), chosen, dict[str, str]()
         if url:
+            if not how.check:
+                require_writable(url)
             place = Place(chosen.name) if how.check else Place.of(chosen, folder / "standing")
             aim, files = stack.enter_context(place.within(url, folder / "target"))
         with local_copy(source, folder / "source", step) as copy:

@@ -22,6 +22,10 @@ _OF_TIME: Final = ("mtime", "LastModified", "last_modified", "Last-Modified", "c
 """What they call the time when a file was written."""
 
 
+_ONLY_READ: Final = frozenset({"http", "https"})
+"""What leads to web servers, which give files and take none."""
+
+
 @frozen
 class Held:
     """What a store says of a file without giving its bytes.
@@ -168,6 +172,12 @@ def upload(model: Path, url: str, data: Iterable[Path]) -> None:
         if left and isinstance(error, RequestError):
             raise RequestError(f"{error}; this may be left there: {', '.join(left)}") from error
         raise
+
+
+def require_writable(url: str) -> None:
+    """Raise `RequestError` if a URL leads where nothing can be put."""
+    if url.partition(":")[0] in _ONLY_READ:
+        raise RequestError(f"{url}: a web server is only read from; name a file, or a store")
 
 
 def found(url: str) -> Held | None:

@@ -115,6 +115,8 @@ class Remote:
     def _fetch(self, first: int, last: int) -> None:
         begin, end = first * BLOCK, min(last * BLOCK, self.held.size)
         data = self._range(begin, end)
+        if len(data) > end - begin:  # a server that knows no ranges has sent all
+            begin, first, last = 0, 0, len(self._have)
         times = self.copy.stat()
         with self.copy.open("r+b") as file:
             file.seek(begin)
@@ -124,12 +126,12 @@ class Remote:
         self._have[first:last] = b"\1" * (last - first)
 
     def _range(self, begin: int, end: int) -> bytes:
-        """Fetch a range; a connection that breaks is made anew a few times."""
+        """Fetch a range, or all where no ranges are known; what breaks is tried a few times."""
         for attempt in range(_ATTEMPTS):
             try:
                 with refusals(self.url):
                     data: bytes = self._store.cat_file(self._name, start=begin, end=end)
-                if len(data) == end - begin:
+                if len(data) in (end - begin, self.held.size):
                     return data
             except RequestError as error:
                 lasting = isinstance(error.__cause__, FileNotFoundError | PermissionError)

@@ -1,5 +1,9 @@
 """Models in object stores: a real server on this machine, and a connection that breaks."""
 
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +73,29 @@ def test_what_is_refused_is_one_line(memory: Any, tmp_path: Path) -> None:
             bnfold.fold_file(url, tmp_path / "out.onnx")
         assert str(refused.value).startswith(text)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def web(tmp_path: Path) -> Iterator[str]:
+    """Serve a folder by a web server that knows no ranges; give its URL."""
+    pytest.importorskip("aiohttp", reason="needs aiohttp: bnfold[remote]")
+    folder = tmp_path / "web"
+    folder.mkdir()
+    quiet = type("Quiet", (SimpleHTTPRequestHandler,), {"log_message": lambda *_: None})
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(quiet, directory=folder)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_web_server_without_ranges(tmp_path: Path, web: str) -> None:
+    source = large(tmp_path / "web", megabytes=2)
+    bnfold.fold_file(f"{web}/large.onnx", tmp_path / "out.onnx", verify=None)
+    assert bnfold.verify(source, tmp_path / "out.onnx", options=bnfold.VerifyOptions(time=0))
+    assert bnfold.fold_file(f"{web}/large.onnx", check=True).folds
+    with pytest.raises(bnfold.RequestError, match="a web server is only read from"):
+        bnfold.fold_file(f"{web}/large.onnx", verify=None)
 
 
 def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
