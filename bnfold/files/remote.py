@@ -31,6 +31,9 @@ _REQUEST: Final = 8 << 20
 
 _ATTEMPTS: Final = 5
 
+_EXACTLY: Final = {"hf": {"cache_type": "none"}}
+"""What keeps a driver from reading ahead, by schemes: it would forget at once what it has read."""
+
 
 def url_of(path: Path) -> str | None:
     """Return the URL that a path stands for, None for a file of this machine."""
@@ -127,10 +130,11 @@ class Remote:
 
     def _range(self, begin: int, end: int) -> bytes:
         """Fetch a range, or all where no ranges are known; what breaks is tried a few times."""
+        exactly = _EXACTLY.get(self.url.partition(":")[0], {})
         for attempt in range(_ATTEMPTS):
             try:
                 with refusals(self.url):
-                    data: bytes = self._store.cat_file(self._name, start=begin, end=end)
+                    data: bytes = self._store.cat_file(self._name, start=begin, end=end, **exactly)
                 if len(data) in (end - begin, self.held.size):
                     return data
             except RequestError as error:
