@@ -105,4 +105,5 @@ def _with_unread(model: Path, numbers: bytes) -> bytes:
     made.graph.node.append(onnx.helper.make_node("Identity", ["large"], ["also"]))
     kind = onnx.TensorProto.UINT8
     made.graph.output.append(onnx.helper.make_tensor_value_info("also", kind, [len(numbers)]))
-    return made.SerializeToString()
+    data: bytes = made.SerializeToString()
+    return data
