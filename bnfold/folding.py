@@ -15,7 +15,7 @@ from bnfold.graph.facts.graph import Graph
 from bnfold.graph.options import FoldOptions
 from bnfold.graph.plan.draft import NOTHING_UNFIT
 from bnfold.graph.plan.inline import functions_in_the_way
-from bnfold.graph.plan.plan import Plan
+from bnfold.graph.plan.plan import How, Plan
 from bnfold.graph.plan.planner import look_closer, make_plan, read_graph
 from bnfold.onnx_model.functions import FunctionId, inlined
 from bnfold.plain import to_plain
@@ -189,7 +189,7 @@ def _planned(
 def _planned_inlined(
     opened: OpenedModel, options: FoldOptions
 ) -> tuple[OpenedModel, Graph, Plan, tuple[FunctionId, ...]]:
-    """Plan a model, with functions inlined if that leaves fewer batch normalizations.
+    """Plan a model, with functions inlined if that leaves fewer normalizations or branches.
 
     Inlining one function may show that a normalization in it needs another one inlined, too.
     """
@@ -214,10 +214,11 @@ def _planned_inlined(
     return best
 
 
-def _left(graph: Graph, plan: Plan) -> int:
-    """Return how many BatchNormalization nodes remain once a plan is carried out."""
+def _left(graph: Graph, plan: Plan) -> tuple[int, int]:
+    """Return how many BatchNormalization nodes remain, and by how many less the branches are."""
     nodes = (node.number for node in graph.view.nodes)
-    return sum(graph.is_normalization(n) and n not in plan.removed for n in nodes)
+    normalizations = sum(graph.is_normalization(n) and n not in plan.removed for n in nodes)
+    return normalizations, -sum(fold.how is How.SUM for fold in plan.folds)
 
 
 def fold(

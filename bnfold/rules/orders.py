@@ -49,7 +49,8 @@ class Order:
 
 def transposed(op: Operator) -> Order:
     """Transpose: the order that it states, or all axes the other way round."""
-    return Order.of(tuple(map(int, permutation(op, op.required(0).rank))))
+    stated = op.integers("perm")
+    return Order.of(stated or permutation(op, op.required(0).rank))
 
 
 ORDER: Mapping[str, Callable[[Operator], Order]] = {"Transpose": transposed}

@@ -15,7 +15,7 @@ from onnx import TensorProto, helper
 import bnfold
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 _SIZE = 9
 
@@ -236,10 +236,11 @@ def test_inside_a_body() -> None:
     assert Counter(node.op_type for node in then.node) == {"Conv": 1, "Relu": 1}
 
 
-def test_inside_a_function() -> None:
+def _in_a_function(build: Callable[[Net, str], str]) -> onnx.ModelProto:
+    """What is built, as a function of x and of all numbers; the model calls it."""
     net = Net()
     x = net.feed()
-    made = repvgg(net, x)
+    made = build(net, x)
     names = [tensor.name for tensor in net.initializers]
     function = helper.make_function(
         "d", "Block", [x, *names], [made], list(net.nodes), [helper.make_opsetid("", 17)]
@@ -252,9 +253,33 @@ def test_inside_a_function() -> None:
     model = outer.model()
     model.opset_import.append(helper.make_opsetid("d", 1))
     model.functions.append(function)
-    folding = folded(model)
+    return model
+
+
+def test_inside_a_function() -> None:
+    folding = folded(_in_a_function(repvgg))
     assert folding.after.batch_normalizations == 0
     assert counted(folding.model)["Conv"] == 1
+
+
+def test_a_function_is_inlined_where_its_arguments_add_up() -> None:
+    for build in (
+        lambda net, x: net.add(net.conv(x), net.conv(x, 1)),
+        lambda net, x: net.add(net.turn(net.conv(net.turn(x))), x),
+    ):
+        folding = folded(_in_a_function(build))
+        assert counted(folding.model)["Conv"] == 1
+        assert folding.inlined == ("d::Block",)
+
+
+def test_a_function_stays_where_nothing_would_be_merged() -> None:
+    for build in (
+        lambda net, x: net.add(net.conv(x, 1), net.conv(x, depthwise=True)),  # it costs more
+        lambda net, x: net.conv(net.op("Relu", net.conv(x)), 1),
+    ):
+        folding = folded(_in_a_function(build))
+        assert not folding.folds
+        assert counted(folding.model) == {"Block": 1}
 
 
 def _said(net: Net, *branches: str) -> dict[str, str]:

@@ -151,7 +151,7 @@ def _check_operands(graph: Graph, node: Node, data: int) -> None:
 def _explained(graph: Graph, node: Node, obstacle: Obstacle) -> Obstacle:
     """Return a more precise reason why parameters are not constant."""
     if obstacle.reason is Reason.WEIGHT_NOT_CONSTANT:
-        return _dequantized(graph, node) or obstacle
+        return _dequantized(graph, node) or _given(graph, node) or obstacle
     if obstacle.reason is not Reason.PARAMETERS_NOT_CONSTANT:
         return obstacle
     for number in node.inputs[1:]:
@@ -160,9 +160,16 @@ def _explained(graph: Graph, node: Node, obstacle: Obstacle) -> Obstacle:
         tensor = graph.view.tensors[number]
         if graph.constants.is_overridable(number):
             return Obstacle(Reason.OVERRIDABLE, tensor.name)
+    return _given(graph, node) or obstacle
+
+
+def _given(graph: Graph, node: Node) -> Obstacle | None:
+    """Say of what should be constant that it is an argument of a function."""
+    tensors = (graph.view.tensors[number] for number in node.inputs[1:] if number != NONE)
+    for tensor in tensors:
         if tensor.is_input and graph.view.scopes[tensor.scope].is_function:
             return Obstacle(Reason.FUNCTION_ARGUMENT, tensor.name)
-    return obstacle
+    return None
 
 
 def _dequantized(graph: Graph, node: Node) -> Obstacle | None:

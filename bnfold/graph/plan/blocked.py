@@ -92,6 +92,9 @@ class Blocked:
         if run is not None:
             return self._draft.run_input(self._draft.runs[run])
         if linear is None:
+            refused = self._draft.roles.refused.get(maker.number)
+            if refused is not None and refused.reason is Reason.FUNCTION_ARGUMENT:
+                way.linear = maker.number if way.linear is None else way.linear
             return maker.inputs[0]
         way.linear = linear if way.linear is None else way.linear
         return self._view.nodes[linear].inputs[self._draft.roles.linear[linear].data]

@@ -31,7 +31,7 @@ _AT_THE_BOUNDARY = frozenset(
 
 
 def functions_in_the_way(graph: Graph, plan: Plan, *, below: bool) -> frozenset[FunctionId]:
-    """Return the functions whose boundary stops a normalization, and their callers.
+    """Return the functions whose boundary stops a normalization or a sum, and their callers.
 
     Args:
         graph: The model, of which some functions may be inlined already.
@@ -46,9 +46,8 @@ def _blocked(graph: Graph, plan: Plan, *, below: bool) -> Iterator[FunctionId]:
     view = graph.view
     called = _calls_by_label(view)
     for kept in plan.kept:
-        if not any(graph.is_normalization(node) for node in kept.nodes):
-            continue
-        sides = (kept.obstacle, kept.below if below else None)
+        normalizes = any(graph.is_normalization(node) for node in kept.nodes)
+        sides = (kept.obstacle, kept.below if below else None) if normalizes else (kept.beside,)
         obstacles: list[Obstacle] = [o for o in sides if o is not None]
         yield from (called[o.at] for o in obstacles if o.at in called)
         scope = view.scopes[view.nodes[kept.nodes[0]].scope]
