@@ -81,7 +81,9 @@ _TEXTS = {
     Reason.BAD_PARAMETERS: "its parameters do not fit its input, or are not finite",
     Reason.BAD_VARIANCE: "variance + epsilon is not a positive number",
     Reason.INVALID_NODE: "the node is not valid ONNX",
-    Reason.EXACT_SUMS: "it scales exact sums of whole numbers; in the weights that is not exact",
+    Reason.EXACT_SUMS: (
+        "it scales what may be exact, and a step follows: elsewhere that is rounded otherwise"
+    ),
     Reason.UNKNOWN_SHAPE: "a shape that decides where the channels lie is unknown",
     Reason.TOO_LARGE: "what would have to be computed is larger than any network needs",
     Reason.FUNCTION_ARGUMENT: "its parameters are arguments of a local function",

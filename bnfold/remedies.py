@@ -44,11 +44,11 @@ The node's attributes and inputs contradict each other or the specification, so 
 what it computes. `onnx.checker.check_model(path, full_check=True)` says more; the exporter or
 the tool that edited the model last is to blame.""",
     Reason.EXACT_SUMS: """\
-The network computes with whole numbers that are stored as floats, and the scale stands between
-a sum of them and a step: Floor, Round, a Cast to integers, a comparison, ArgMax. The sum is
-exact. With the scale in the weights it would be rounded, and where it falls on a step the
-result would be another by a whole step. A power of two is exact, and is folded. There is
-nothing to mend; hardware for such networks wants the scale apart.""",
+A step follows (Floor, Round, a Cast to integers, a comparison, ArgMax), and what is scaled may be
+exact: an input, or a sum in a network that computes with whole numbers stored as floats. With the
+scale in the weights the sum would be rounded, and where it falls on a step the result would be
+another by a whole step. A power of two is exact, and is folded. There is nothing to mend; hardware
+for such networks wants the scale apart.""",
     Reason.UNKNOWN_SHAPE: """\
 It is not known how many axes a tensor has, or how long one is, and that decides which elements
 belong to which channel. bnfold does not guess. Export with static shapes for all but the batch

@@ -42,8 +42,7 @@ def keep_exact(graph: Graph, roles: Roles) -> None:
         data = graph.view.nodes[number].inputs[entry.data]
         if not _stays_exact(entry.affine) and data in lattice:
             del roles.affine[number]
-            detail = f"a step follows, {step.label}"
-            roles.refused[number] = Obstacle(Reason.EXACT_SUMS, detail=detail)
+            roles.refused[number] = Obstacle(Reason.EXACT_SUMS, detail=step.label)
 
 
 def _is_step(graph: Graph, node: Node) -> bool:
