@@ -16,8 +16,6 @@ from bnfold.rules.operator import Dim, Operator, Shape
 
 _CHANNEL_AXIS = 1
 _AXES_INPUT_OPSET = 13  # of Squeeze and Unsqueeze
-_SLICE_INPUT_OPSET = 10
-_PAD_INPUT_OPSET = 11
 
 
 # -- Transpose, Squeeze, Unsqueeze ------------------------------------------------------------

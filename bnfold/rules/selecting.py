@@ -60,8 +60,12 @@ def joined(affines: Mapping[int, Affine], axis: int, parts: Sequence[Value | Non
 # -- Slice, Gather ----------------------------------------------------------------------------
 
 
-def _slices(op: Operator) -> dict[int, tuple[int, int, int]]:
-    """Return (start, end, step) of each axis that a Slice names."""
+def slices_of(op: Operator) -> dict[int, tuple[int, int, int]]:
+    """Return (start, end, step) of each axis that a Slice names.
+
+    Raises:
+        Refusal: They are not constant.
+    """
     data = op.required(0)
     if op.opset >= _SLICE_INPUT_OPSET:
         starts, ends, axes, steps = (op.constant_integers(i) for i in (1, 2, 3, 4))
@@ -86,7 +90,7 @@ def _taken(op: Operator, axis: int) -> NDArray[np.intp]:
             ONNX's text and all for ONNX Runtime.
     """
     size = op.required(0).size(axis)
-    bounds = _slices(op).get(axis)
+    bounds = slices_of(op).get(axis)
     if bounds is None:
         return np.arange(size)
     start, end, step = bounds
@@ -113,7 +117,7 @@ def slice_up(op: Operator, affine: Affine) -> Affine:
 
 def slice_alone_up(op: Operator, affine: Affine) -> Affine:
     """Give the elements that the slice takes the affine, and leave all others alone."""
-    return _scattered(op, affine, sorted({*_slices(op), *affine.axes}))
+    return _scattered(op, affine, sorted({*slices_of(op), *affine.axes}))
 
 
 def _scattered(op: Operator, affine: Affine, axes: Iterable[int]) -> Affine:
@@ -170,25 +174,29 @@ def gather_alone_up(op: Operator, affine: Affine) -> Affine:
 # -- Pad --------------------------------------------------------------------------------------
 
 
-def _pads(op: Operator) -> dict[int, tuple[int, int]]:
-    """Return how much a Pad adds before and after each axis."""
+def pads_of(op: Operator) -> dict[int, tuple[int, int]]:
+    """Return how much a Pad adds before and after each axis.
+
+    Raises:
+        Refusal: That is not constant.
+    """
     rank = op.required(0).rank
     if op.opset >= _PAD_INPUT_OPSET:
-        pads, axes = op.constant_integers(1), op.constant_integers(3)
+        amounts, axes = op.constant_integers(1), op.constant_integers(3)
     else:
-        pads, axes = op.integers("pads") or op.integers("paddings"), None
-    if pads is None:
+        amounts, axes = op.integers("pads") or op.integers("paddings"), None
+    if amounts is None:
         raise Refusal(Reason.UNKNOWN_SHAPE, "pads")
     padded = tuple(a % rank for a in axes) if axes is not None else tuple(range(rank))
     count = len(padded)
-    return {axis: (pads[i], pads[i + count]) for i, axis in enumerate(padded)}
+    return {axis: (amounts[i], amounts[i + count]) for i, axis in enumerate(padded)}
 
 
 def pad_stated(op: Operator, affine: Affine) -> Affine | None:
     """Return the part of an affine on the output that applies to the Pad's own value, or None."""
     if op.text("mode", "constant") != "constant":
         return None
-    padded = [axis for axis, amounts in _pads(op).items() if max(amounts) > 0]
+    padded = [axis for axis, amounts in pads_of(op).items() if max(amounts) > 0]
     if not padded:
         return None
     if len(padded) == 1 and padded[0] in affine.axes:
@@ -200,7 +208,7 @@ def pad_stated(op: Operator, affine: Affine) -> Affine | None:
 
 def _pad_sources(op: Operator, axis: int) -> NDArray[np.intp] | None:
     """Return where each output position along an axis comes from, -1 for the fill; or None."""
-    amounts = _pads(op).get(axis, (0, 0))
+    amounts = pads_of(op).get(axis, (0, 0))
     if not any(amounts):
         return None
     mode = op.text("mode", "constant")

@@ -18,10 +18,10 @@ from bnfold.rules.linear import LINEAR, Linear
 from bnfold.rules.linear_maps import Term, Window
 from bnfold.rules.operator import Operator
 from bnfold.rules.orders import TURNED
+from bnfold.rules.selecting import pads_of, slices_of
+from bnfold.rules.stated import STATED
 
 _SPATIAL = 2  # the first spatial axis
-_SLICE_INPUT_OPSET = 10
-_PAD_INPUT_OPSET = 11
 _TO_THE_END = 1 << 31  # exporters write INT_MAX or INT64_MAX for "all of it"
 
 
@@ -71,17 +71,12 @@ def average(op: Operator) -> Term:
 
 def crop(op: Operator) -> Term:
     """Slice: a stretch of the spatial axes, as pads below zero."""
-    if op.opset >= _SLICE_INPUT_OPSET:
-        starts, ends = (op.constant_integers(i) or () for i in (1, 2))
-        axes, steps = (op.constant_integers(i) for i in (3, 4))
-    else:
-        starts, ends = (op.integers(name) or () for name in ("starts", "ends"))
-        axes, steps = op.integers("axes"), None
-    x = op.required(0)
-    if any(step != 1 for step in steps or ()):
-        raise Refusal(Reason.OTHER_GEOMETRY, f"steps {list(steps or ())}")
-    sides = np.zeros((2, x.rank), np.int64)
-    for axis, start, end in zip(axes or range(len(starts)), starts, ends, strict=True):
+    cuts = slices_of(op)
+    steps = [step for _, _, step in cuts.values()]
+    if any(step != 1 for step in steps):
+        raise Refusal(Reason.OTHER_GEOMETRY, f"steps {steps}")
+    sides = np.zeros((2, op.required(0).rank), np.int64)
+    for axis, (start, end, _) in cuts.items():
         sides[:, axis] = _cropped(op, axis, start, end)
     return _only_spatial(sides)
 
@@ -100,17 +95,12 @@ def zeros(op: Operator) -> Term:
     """Pad: zeros around the spatial axes."""
     if op.text("mode", "constant") != "constant":
         raise Refusal(Reason.OTHER_GEOMETRY, "it pads with something else than zeros")
-    rank = op.required(0).rank
-    if op.opset >= _PAD_INPUT_OPSET:
-        fill, pads = op.input(2), op.constant_integers(1)
-        value = 0.0 if fill is None else float(np.asarray(fill.numbers()).reshape(-1)[0])
-        axes = op.constant_integers(3)
-    else:
-        value, pads, axes = op.number("value", 0.0), op.integers("pads"), None
+    (value,) = STATED["Pad"].numbers(op)
     if value:
         raise Refusal(Reason.OTHER_GEOMETRY, f"it pads with {value:.3g}")
-    sides = np.zeros((2, rank), np.int64)
-    sides[:, list(axes or range(rank))] = np.reshape(pads or (), (2, -1))
+    sides = np.zeros((2, op.required(0).rank), np.int64)
+    for axis, amounts in pads_of(op).items():
+        sides[:, axis] = amounts
     return _only_spatial(sides)
 
 

@@ -17,7 +17,6 @@ from bnfold.statistics.moments import F64
 from bnfold.statistics.normalizations import Normalization
 
 _FIRST_INFERENCE_OPSET = 7
-_TRAINING_MODE_OPSET = 14
 
 
 @frozen
