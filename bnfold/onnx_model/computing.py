@@ -48,6 +48,10 @@ _AS_LARGE_AS_READ: Final = frozenset({"Compress", "NonZero", "Reshape", "Unique"
 times the input's."""
 
 
+_FILLING: Final = "ConstantOfShape"
+"""Its input says how large its output is."""
+
+
 _TOLD: Final = 1 << 10
 """Elements; shapes, sizes and amounts are smaller, and what is larger tells no shape."""
 
@@ -70,6 +74,8 @@ def require_computable(
     Raises:
         TooLargeError: They take more, or nobody knows how many.
     """
+    if node.op_type in _NO_LARGER and _WIDEST * _elements(inputs, ()) <= room:
+        return  # ONNX need not be asked, which takes longer than computing a small node
     read = 0 if node.op_type in _MEASURING else sum(a.size for a in inputs if a is not None)
     sizes = _output_sizes(node, opset, inputs)
     _check_room(sizes, room)
@@ -95,7 +101,7 @@ def require_room_for_outputs(
         TooLargeError: They take more.
     """
     if node.op_type in _NO_LARGER and _WIDEST * _elements(inputs, ()) <= room:
-        return  # ONNX need not be asked, which takes longer than computing a small node
+        return
     try:
         sizes = _output_sizes(node, opset, inputs)
     except TooLargeError:
@@ -148,6 +154,8 @@ def _output_sizes(
     node: onnx.NodeProto, opset: int, inputs: Sequence[NDArray[np.generic] | None]
 ) -> list[tuple[int, int]]:
     """Return how many elements each output has, and the bytes that one takes."""
+    if node.op_type == _FILLING and len(inputs) == 1 and inputs[0] is not None:
+        return [(prod(map(int, inputs[0].reshape(-1))), _width_of_filling(node))]
     named = {n: a for n, a in zip(node.input, inputs, strict=False) if n and a is not None}
     wide = any(map(_is_wide, named.values()))
     # Some inputs are float32 by definition, as scales are, also where a verifier has float64.
@@ -169,6 +177,15 @@ def _output_sizes(
     largest = max((array.size * max(array.ndim, 1) for array in named.values()), default=0)
     sizes = [_size(node, inferred.get(name), largest) for name in node.output if name]
     return [(count, width * (2 if wide else 1)) for count, width in sizes]
+
+
+def _width_of_filling(node: onnx.NodeProto) -> int:
+    """Return the bytes of an element of what a ConstantOfShape makes."""
+    types = [attribute.t.data_type for attribute in node.attribute] or [onnx.TensorProto.FLOAT]
+    try:
+        return int(onnx.helper.tensor_dtype_to_np_dtype(types[0]).itemsize)
+    except KeyError as error:
+        raise TooLargeError("its element type is unknown") from error
 
 
 def _is_wide(array: NDArray[np.generic]) -> bool:

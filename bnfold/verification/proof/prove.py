@@ -359,12 +359,12 @@ class _Prover:
             yield farthest
 
     def _named_finding(self, old: Cone, new: Cone) -> Finding | str:
-        deepest = max(linear_depth(old), linear_depth(new))
-        if deepest > _DEEPEST:
-            return f"{deepest} linear operators in a row: over so many a bound says too little"
         known = self.together.get(new.output)
         if known is not None and known[:2] == (old, new):
             return known[2]
+        deepest = max(linear_depth(old), linear_depth(new))
+        if deepest > _DEEPEST:
+            return f"{deepest} linear operators in a row: over so many a bound says too little"
         return self.prober.probe(old, new, tight=True)
 
     def _probe_together(self, new: Numbered, old: Numbered, region: Region) -> None:
