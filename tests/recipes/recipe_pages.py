@@ -135,7 +135,7 @@ def _pattern(line: str) -> str:
     parts = []
     for text in re.split("(…)", " ".join(line.split())):
         pieces = [re.escape(piece).replace(r"\ ", r"\s+") for piece in _split_numbers(text)]
-        parts.append(".*" if text == "…" else rf"{_NUMBER.pattern}".join(pieces))
+        parts.append(".*" if text == "…" else rf"(?:{_NUMBER.pattern})".join(pieces))
     return r"\s*" + "".join(parts)
 
 

@@ -57,6 +57,8 @@ def test_the_index_lists_all_pages() -> None:
         ("a 1", "a 2", False),
         ("a 1.5", "a 2.25e-07", True),
         ("a 1.5 b", "a 2 b", False),
+        ("1 a 1.5 b", "2 a 1.5 b", False),
+        ("1 a\nb 2e-06", "2 a\nb 1e-06", False),
         ("a … b", "a - what - b", True),
         ("one\ntwo", "one\ntwo", True),
         ("one\ntwo", "one\n\nthree\ntwo", False),
