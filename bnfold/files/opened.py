@@ -21,7 +21,7 @@ from bnfold.files.references import HELD, HERE, Reference, is_external
 from bnfold.files.skeleton import read_skeleton, require_known
 from bnfold.files.stores import OPEN_LIMIT, FileStore, open_regular
 from bnfold.files.values import SMALL, byte_count, decode, decode_inline, require_rank, widen
-from bnfold.files.walk import graphs, node_count, tensors, values
+from bnfold.files.walk import OWN_DOMAINS, graphs, node_count, tensors, values
 from bnfold.frozen import slotted
 from bnfold.limits import NODES
 
@@ -245,14 +245,13 @@ def _require_opset(model: onnx.ModelProto) -> None:
 
     Before IR version 3 models did not say; their operators are of version 1.
     """
-    named = any(imported.domain in _OWN_DOMAIN for imported in model.opset_import)
+    named = any(imported.domain in OWN_DOMAINS for imported in model.opset_import)
     if named or 0 < model.ir_version < _FIRST_IR_WITH_OPSETS:
         return
-    if any(node.domain in _OWN_DOMAIN for node in model.graph.node):
+    if any(node.domain in OWN_DOMAINS for node in model.graph.node):
         raise ModelError("it does not say of which version its operators are (opset_import)")
 
 
-_OWN_DOMAIN: Final = ("", "ai.onnx")
 _FIRST_IR_WITH_OPSETS: Final = 3
 
 

@@ -18,6 +18,7 @@ from bnfold.files.recipe import PRIVATE
 from bnfold.files.references import BULK, HERE, Reference
 from bnfold.files.stores import FileStore, MemoryStore
 from bnfold.files.values import byte_count
+from bnfold.files.walk import OWN_DOMAINS
 from bnfold.files.wire import Edit, Field, MalformedError, Walk, delimited_fields
 
 BULKY: Final = 4096
@@ -153,7 +154,7 @@ def require_known(model: onnx.ModelProto) -> None:
         )
     newest = onnx.defs.onnx_opset_version()
     for opset in model.opset_import:
-        if opset.domain in ("", "ai.onnx") and opset.version > newest:
+        if opset.domain in OWN_DOMAINS and opset.version > newest:
             raise ModelError(
                 f"it uses opset {opset.version} and the installed onnx {onnx.__version__}"
                 f" knows none above {newest}; a newer onnx may read it"

@@ -1,8 +1,17 @@
 """Iterating over a parsed model: its tensors, values and graphs, wherever ONNX allows them."""
 
 from collections.abc import Iterable, Iterator
+from typing import Final
 
 import onnx
+
+OWN_DOMAINS: Final = ("", "ai.onnx")
+"""The two names of the domain of ONNX's own operators."""
+
+
+def opset_of(imports: Iterable[onnx.OperatorSetIdProto]) -> int:
+    """Return the version of ONNX's own operators; 0 where it is not imported."""
+    return next((int(i.version) for i in imports if i.domain in OWN_DOMAINS), 0)
 
 
 def tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:

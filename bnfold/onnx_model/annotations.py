@@ -16,6 +16,7 @@ from functools import cache
 
 import onnx
 
+from bnfold.files.walk import OWN_DOMAINS, opset_of
 from bnfold.frozen import slotted
 from bnfold.onnx_model.ranks import Dims, input_shape, output_shape
 
@@ -65,8 +66,7 @@ def add_hints(model: onnx.ModelProto, remarks: Iterator[Remarks], *, all_remarks
     Returns:
         Whether anything was added, so that there may be more to infer.
     """
-    imports = model.opset_import
-    opset = next((int(i.version) for i in imports if i.domain in ("", "ai.onnx")), 0)
+    opset = opset_of(model.opset_import)
 
     def add(graph: onnx.GraphProto, shapes: Mapping[str, Dims], types: Mapping[str, int]) -> bool:
         known = _Known(graph, dict(shapes), dict(types))
@@ -187,7 +187,7 @@ class _Known:
         """Where an operator takes tensors of one type, the type of one is that of all."""
         names = [*node.input, *node.output]
         unknown = [name for name in names if name and not self.types.get(name)]
-        if not unknown or node.domain not in ("", "ai.onnx"):
+        if not unknown or node.domain not in OWN_DOMAINS:
             return
         kinds = alike_types(node.op_type, opset, len(node.input), len(node.output))
         for name, kind in zip(names, kinds, strict=False):

@@ -13,6 +13,7 @@ import onnx
 from numpy.typing import NDArray
 
 from bnfold.errors import first_sentence
+from bnfold.files.walk import OWN_DOMAINS
 
 if TYPE_CHECKING:
     from onnx.reference import ReferenceEvaluator
@@ -50,7 +51,7 @@ def evaluate(
         return [repeated]
     present = [i for i, value in enumerate(inputs) if value is not None]
     versions = dict(opsets)
-    if node.domain in ("", "ai.onnx") and node.op_type in _EVALUATED_AS:
+    if node.domain in OWN_DOMAINS and node.op_type in _EVALUATED_AS:
         versions[""] = max(versions.get("", 0), _EVALUATED_AS[node.op_type])
     try:
         evaluator = _evaluator(_anonymous(node, present), tuple(sorted(versions.items())))
@@ -69,7 +70,7 @@ def _repeated(node: onnx.NodeProto, inputs: Sequence[Array | None]) -> Array | N
     Some networks write all of their weights so.
     """
     given = [value for value in inputs if value is not None]
-    if node.domain not in ("", "ai.onnx") or len(given) != len(_REPEATING.get(node.op_type, ())):
+    if node.domain not in OWN_DOMAINS or len(given) != len(_REPEATING.get(node.op_type, ())):
         return None
     try:
         lengths = tuple(map(int, given[-1]))

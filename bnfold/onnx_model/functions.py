@@ -16,6 +16,7 @@ from graphlib import CycleError, TopologicalSorter
 
 import onnx
 
+from bnfold.files.walk import OWN_DOMAINS
 from bnfold.limits import INLINED, NESTED
 from bnfold.onnx_model.order import put_in_order
 
@@ -99,19 +100,18 @@ def _fit_in(model: onnx.ModelProto, functions: Collection[FunctionId]) -> None:
     Raises:
         ModelError: Nodes read one another in a circle.
     """
-    stated = {o.version for o in model.opset_import if o.domain in _ONNX}
+    stated = {o.version for o in model.opset_import if o.domain in OWN_DOMAINS}
     for function in model.functions:
         if (function.domain, function.name) not in functions:
             continue
         put_in_order(function)
-        used = {op_type for domain, op_type in called_functions(function.node) if domain in _ONNX}
+        used = {
+            op_type for domain, op_type in called_functions(function.node) if domain in OWN_DOMAINS
+        }
         for own in function.opset_import:
-            if own.domain in _ONNX:
+            if own.domain in OWN_DOMAINS:
                 alike = (v for v in stated if all(_is_alike(each, own.version, v) for each in used))
                 own.version = next(alike, own.version)
-
-
-_ONNX = frozenset({"", "ai.onnx"})
 
 
 def _is_alike(op_type: str, *opsets: int) -> bool:

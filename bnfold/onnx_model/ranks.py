@@ -11,6 +11,7 @@ from functools import reduce
 
 import onnx
 
+from bnfold.files.walk import OWN_DOMAINS
 from bnfold.limits import RANK
 
 Dims = tuple[int | str | None, ...]
@@ -19,7 +20,6 @@ Dims = tuple[int | str | None, ...]
 _Inputs = Sequence[Dims | None]
 _Rule = Callable[[onnx.NodeProto, _Inputs], Dims | None]
 
-_OWN_DOMAIN = ("", "ai.onnx")
 _MATRIX = 2
 _PICTURE = 4  # N, C, H, W
 
@@ -53,13 +53,13 @@ def input_shape(node: onnx.NodeProto, inputs: _Inputs, output: Dims | None) -> D
 def _rules(node: onnx.NodeProto, table: Mapping[str, _Rule]) -> _Rule | None:
     if _keeps_shape(node):
         return _first if table is _OUTPUT else None
-    if node.domain in _OWN_DOMAIN:
+    if node.domain in OWN_DOMAINS:
         return table.get(node.op_type)
     return table.get("Conv") if (node.domain, node.op_type) == _FUSED_CONV else None
 
 
 def _keeps_shape(node: onnx.NodeProto) -> bool:
-    own = node.domain in _OWN_DOMAIN and node.op_type in _KEEPS_SHAPE
+    own = node.domain in OWN_DOMAINS and node.op_type in _KEEPS_SHAPE
     return own or (node.domain == _MICROSOFT and node.op_type in _MICROSOFT_KEEPS_SHAPE)
 
 

@@ -12,11 +12,10 @@ from typing import Final
 import onnx
 
 from bnfold.errors import ModelError, first_sentence
-from bnfold.files.walk import subgraphs
+from bnfold.files.walk import OWN_DOMAINS, subgraphs
 
 _LAST_VERSION: Final = 2**31 - 1
 """Onnx counts versions in 32 bits, although models store them in 64."""
-_DEFAULT_DOMAINS: Final = ("", "ai.onnx")
 
 _AUTO_PAD: Final = frozenset({b"", b"NOTSET", b"SAME_UPPER", b"SAME_LOWER", b"VALID"})
 
@@ -58,7 +57,7 @@ class _Check:
         self._context = onnx.checker.C.CheckerContext()
         self._context.ir_version = ir_version
         self._context.opset_imports = {i.domain: i.version for i in imports}
-        versions = {i.version for i in imports if i.domain in _DEFAULT_DOMAINS}
+        versions = {i.version for i in imports if i.domain in OWN_DOMAINS}
         self._opset = max(versions, default=0)
         self._schemas: dict[str, onnx.defs.OpSchema | None] = {}
 
@@ -82,7 +81,7 @@ class _Check:
         """Return what ONNX says of a node's operator; None where it says nothing."""
         if not node.op_type:
             raise ModelError(f"node {_label(node)} has no operator type")
-        if node.domain not in _DEFAULT_DOMAINS or self._opset < 1:
+        if node.domain not in OWN_DOMAINS or self._opset < 1:
             return None
         if node.op_type not in self._schemas:
             try:

@@ -7,6 +7,7 @@ from dataclasses import field
 import onnx
 
 from bnfold.errors import one_line
+from bnfold.files.walk import OWN_DOMAINS
 from bnfold.frozen import sealed
 from bnfold.graph.facts.graph import Graph
 from bnfold.graph.index.view import View
@@ -14,9 +15,6 @@ from bnfold.graph.plan.plan import Fold, Kept, Plan
 from bnfold.plain import Plain
 from bnfold.reasons import Obstacle, Reason
 from bnfold.rules.affine_nodes import NORMALIZATION
-
-_DEFAULT_DOMAIN = ("", "ai.onnx")
-"""The two names of the domain of ONNX's own operators."""
 
 
 @sealed
@@ -137,7 +135,7 @@ class Counts(Plain):
         waiting: list[onnx.GraphProto | onnx.FunctionProto] = [model.graph, *model.functions]
         while waiting:
             for node in waiting.pop().node:
-                domain = "" if node.domain in _DEFAULT_DOMAIN else f"{node.domain}::"
+                domain = "" if node.domain in OWN_DOMAINS else f"{node.domain}::"
                 operators[f"{domain}{node.op_type}"] += 1
                 waiting.extend(a.g for a in node.attribute if a.HasField("g"))
         return cls(operators.total(), operators[NORMALIZATION], dict(sorted(operators.items())))

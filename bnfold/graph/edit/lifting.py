@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 import onnx
 
-from bnfold.files.walk import subgraphs
+from bnfold.files.walk import OWN_DOMAINS, subgraphs
 from bnfold.graph.edit.messages import arrange
 
 FIRST_IR = 4
@@ -62,7 +62,7 @@ def _found(graph: onnx.GraphProto) -> dict[int, onnx.NodeProto]:
 
 
 def _is_constant(node: onnx.NodeProto) -> bool:
-    if node.op_type != "Constant" or node.domain not in ("", "ai.onnx"):
+    if node.op_type != "Constant" or node.domain not in OWN_DOMAINS:
         return False
     if len(node.attribute) != 1 or len(node.output) != 1 or not node.output[0]:
         return False

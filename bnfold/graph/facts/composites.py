@@ -8,6 +8,7 @@ that does not depend on the graph (`bnfold.graph.facts.matching`).
 
 from collections.abc import Sequence
 
+from bnfold.files.walk import OWN_DOMAINS
 from bnfold.frozen import frozen
 from bnfold.graph.facts.graph import Graph
 from bnfold.graph.facts.matching import Matcher
@@ -50,7 +51,7 @@ def find_composites(
     """Return the composites of a model but for some; no two have a node in common."""
     by_type: dict[str, list[int]] = {}
     for node in graph.view.nodes:
-        if node.proto.domain in ("", "ai.onnx"):
+        if node.proto.domain in OWN_DOMAINS:
             by_type.setdefault(node.proto.op_type, []).append(node.number)
     tensors = Tensors(graph)
     found = []

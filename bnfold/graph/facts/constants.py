@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from bnfold.files.opened import OpenedModel
 from bnfold.files.sparse import dense
+from bnfold.files.walk import OWN_DOMAINS
 from bnfold.graph.facts.shapes import Shapes
 from bnfold.graph.index.view import NONE, Node, View
 from bnfold.graph.options import EVERYTHING, FoldOptions
@@ -262,7 +263,7 @@ class Constants:
 
     def _computes_constant(self, node: Node) -> bool:
         proto = node.proto
-        if proto.domain not in ("", "ai.onnx") or any(a.ref_attr_name for a in proto.attribute):
+        if proto.domain not in OWN_DOMAINS or any(a.ref_attr_name for a in proto.attribute):
             return False
         if _is_constant_node(proto):
             return any(a.name in _STATED for a in proto.attribute)

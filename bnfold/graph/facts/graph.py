@@ -5,6 +5,7 @@ from functools import partial
 
 import onnx
 
+from bnfold.files.walk import OWN_DOMAINS
 from bnfold.graph.facts.constants import Constants
 from bnfold.graph.facts.shapes import Shapes
 from bnfold.graph.index.view import NONE, Node, View
@@ -77,7 +78,7 @@ class Graph:
     def _is_rounded_later(self, node: Node) -> bool:
         """Whether a node is an affine of one tensor, or only chooses and moves its numbers."""
         op_type = node.proto.op_type
-        if node.proto.domain not in ("", "ai.onnx") or node.scopes or NONE in node.outputs[:1]:
+        if node.proto.domain not in OWN_DOMAINS or node.scopes or NONE in node.outputs[:1]:
             return False
         parameters = [t for t in node.inputs if t != NONE and t not in self.constants]
         return len(parameters) == 1 and (op_type in AFFINE or op_type in ROUNDED_LATER)
@@ -106,7 +107,7 @@ class Graph:
     def is_normalization(self, number: int) -> bool:
         """Whether a node is a BatchNormalization, whatever its mode."""
         proto = self.view.nodes[number].proto
-        return proto.op_type == NORMALIZATION and proto.domain in ("", "ai.onnx")
+        return proto.op_type == NORMALIZATION and proto.domain in OWN_DOMAINS
 
 
 def _fits(shape: Shape, data: Sequence[Shape | None]) -> bool:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from bnfold.files.walk import OWN_DOMAINS
 from bnfold.graph.facts.graph import Graph
 from bnfold.graph.facts.roles import Roles
 from bnfold.graph.index.view import NONE, Node
@@ -98,7 +99,7 @@ class _Lattice:
 
     def passes(self, node: Node) -> bool:
         """Whether a node leaves numbers on a lattice where they are, or moves them all alike."""
-        if node.proto.domain not in ("", "ai.onnx"):
+        if node.proto.domain not in OWN_DOMAINS:
             return False
         entry = self._roles.get(node.number)
         if entry is not None:

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import field
 
 from bnfold.errors import first_sentence
+from bnfold.files.walk import OWN_DOMAINS
 from bnfold.frozen import frozen, slotted
 from bnfold.graph.facts.composites import Composite, find_composites
 from bnfold.graph.facts.graph import Graph
@@ -79,7 +80,7 @@ def find_roles(graph: Graph, take_apart: frozenset[str] = frozenset()) -> Roles:
         if composite.scale or composite.shift:
             roles.normalized[composite.output] = composite
     for node in graph.view.nodes:
-        if node.proto.domain not in ("", "ai.onnx") or node.number in roles.refused:
+        if node.proto.domain not in OWN_DOMAINS or node.number in roles.refused:
             continue
         if all(tensor in graph.constants for tensor in node.outputs if tensor != NONE):
             roles.refused[node.number] = Obstacle(Reason.CONSTANT)
@@ -179,6 +180,6 @@ def _dequantized(graph: Graph, node: Node) -> Obstacle | None:
         if maker is None or maker.proto.op_type != "DequantizeLinear":
             continue
         constant = all(t in graph.constants for t in maker.inputs if t != NONE)
-        if constant and maker.proto.domain not in ("", "ai.onnx"):
+        if constant and maker.proto.domain not in OWN_DOMAINS:
             return Obstacle(Reason.QUANTIZED_FORM, maker.label, f"of {maker.proto.domain}")
     return None

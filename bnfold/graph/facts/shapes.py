@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from bnfold.files.walk import OWN_DOMAINS
 from bnfold.graph.index.view import NONE, Node, View
 from bnfold.onnx_model.annotations import alike_types
 from bnfold.onnx_model.inference import Inference
@@ -80,7 +81,7 @@ class Shapes:
         node = view.nodes[number]
         if not node.outputs or node.outputs[0] == NONE or node.outputs[0] in self.shapes:
             return
-        if node.proto.domain not in ("", "ai.onnx"):  # there the same word may mean anything
+        if node.proto.domain not in OWN_DOMAINS:  # there the same word may mean anything
             return
         output = node.outputs[0]
         if node.proto.op_type == "Constant":

@@ -5,6 +5,7 @@ from math import prod
 
 import numpy as np
 
+from bnfold.files.walk import OWN_DOMAINS
 from bnfold.graph.facts.graph import Graph
 from bnfold.graph.index.view import NONE, Node, View
 from bnfold.reasons import Refusal
@@ -38,7 +39,7 @@ class Tensors:
         node = self._view.producer(tensor)
         if node is None or node.number in self.owned:
             return None
-        return node if node.proto.domain in ("", "ai.onnx") else None
+        return node if node.proto.domain in OWN_DOMAINS else None
 
     def bare(self, tensor: int) -> int:
         """Return the tensor that is cast, where one is."""

@@ -6,13 +6,9 @@ from collections.abc import Sequence
 import onnx
 
 from bnfold.errors import ModelError
+from bnfold.files.walk import opset_of
 
 Container = onnx.GraphProto | onnx.FunctionProto
-
-
-def opset_of(imports: Sequence[onnx.OperatorSetIdProto]) -> int:
-    """Return the version of the default domain; 0 where it is not imported."""
-    return next((int(i.version) for i in imports if i.domain in ("", "ai.onnx")), 0)
 
 
 def outline(model: onnx.ModelProto) -> onnx.ModelProto:

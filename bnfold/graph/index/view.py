@@ -18,8 +18,9 @@ import onnx_graphsurgeon as gs
 from onnx_graphsurgeon.logger import G_LOGGER
 
 from bnfold.errors import ModelError, first_sentence
+from bnfold.files.walk import opset_of
 from bnfold.frozen import slotted
-from bnfold.graph.index.outline import Container, opset_of, outline
+from bnfold.graph.index.outline import Container, outline
 from bnfold.onnx_model.order import in_order
 from bnfold.region import ScopePath
 

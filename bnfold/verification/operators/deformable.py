@@ -16,7 +16,7 @@ from bnfold.frozen import frozen
 from bnfold.verification.dtypes import Array
 from bnfold.verification.operators.demands import Shape, Shapes, parameter
 from bnfold.verification.operators.kernels import require_room
-from bnfold.verification.operators.magnitude import Compute, Tracked, TrackedInputs
+from bnfold.verification.operators.magnitude import Compute, TrackedInputs, magnitudes, needed_of
 from bnfold.verification.operators.node import (
     Attributes,
     Inputs,
@@ -164,10 +164,10 @@ def magnitude(compute: Compute, node: onnx.NodeProto, inputs: TrackedInputs) -> 
     Along an axis no two neighbours, zeros beyond the border included, are further apart than twice
     the largest element of the channel.
     """
-    X, W, offset = _tracked(inputs, 0), _tracked(inputs, 1), _tracked(inputs, _OFFSET)
+    X, W, offset = needed_of(inputs, 0), needed_of(inputs, 1), needed_of(inputs, _OFFSET)
     if not W.constant:
         raise UnsupportedError(f"{node.op_type} with a weight that varies")
-    sizes = [None if tracked is None else tracked.magnitude for tracked in inputs]
+    sizes = magnitudes(inputs)
     [size] = compute(node, [*sizes[:_OFFSET], offset.value, *sizes[_BIAS:]])
     if offset.constant:
         return [size]
@@ -181,12 +181,6 @@ def magnitude(compute: Compute, node: onnx.NodeProto, inputs: TrackedInputs) -> 
     )
     more = _contracted(steepest * moved[:, :, None], W.magnitude, _groups(attributes))
     return [np.asarray(size + more.reshape(size.shape))]
-
-
-def _tracked(inputs: TrackedInputs, index: int) -> Tracked:
-    tracked = inputs[index]
-    assert tracked is not None  # noqa: S101 - the values have been computed from it
-    return tracked
 
 
 def demand(index: int, shapes: Shapes, attributes: Attributes, _: int | None) -> Shape | None:

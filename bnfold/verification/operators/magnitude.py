@@ -58,13 +58,15 @@ Rule = Callable[[Compute, onnx.NodeProto, TrackedInputs], list[Array]]
 """Returns the magnitudes of a node's outputs."""
 
 
-def _needed(inputs: TrackedInputs, index: int) -> Tracked:
+def needed_of(inputs: TrackedInputs, index: int) -> Tracked:
+    """Return an input that is not left out."""
     tracked = inputs[index]
     assert tracked is not None  # noqa: S101 - the values have been computed from it
     return tracked
 
 
-def _magnitudes(inputs: TrackedInputs) -> list[Array | None]:
+def magnitudes(inputs: TrackedInputs) -> list[Array | None]:
+    """Return the magnitudes of inputs; None for one that is left out."""
     return [None if tracked is None else tracked.magnitude for tracked in inputs]
 
 
@@ -83,13 +85,13 @@ def alike(compute: Compute, node: onnx.NodeProto, inputs: TrackedInputs) -> list
 
     The relative errors of two factors add up, which is counted elsewhere (`roundings_in_series`).
     """
-    return compute(node, _magnitudes(inputs))
+    return compute(node, magnitudes(inputs))
 
 
 def cast(compute: Compute, node: onnx.NodeProto, inputs: TrackedInputs) -> list[Array]:
     """As `alike`, but no float becomes an integer: a step hides what is before it."""
     sizes = alike(compute, node, inputs)
-    data = _needed(inputs, 0)
+    data = needed_of(inputs, 0)
     if data.size is not None and not data.constant and sizes[0].dtype.kind != "f":
         raise UnsupportedError(f"a {node.op_type} to whole numbers is none that a fold passes")
     return sizes
@@ -101,7 +103,7 @@ def as_by(op_type: str) -> Rule:
     def rule(compute: Compute, node: onnx.NodeProto, inputs: TrackedInputs) -> list[Array]:
         other = _edited(node)
         other.op_type = op_type
-        return compute(other, _magnitudes(inputs))
+        return compute(other, magnitudes(inputs))
 
     return rule
 
@@ -115,7 +117,7 @@ def linear(compute: Compute, node: onnx.NodeProto, inputs: TrackedInputs) -> lis
         for attribute in node.attribute:
             if attribute.name in _FACTORS:
                 attribute.f = abs(attribute.f)
-    return compute(node, _magnitudes(inputs))
+    return compute(node, magnitudes(inputs))
 
 
 _FACTORS = frozenset({"alpha", "beta"})
@@ -126,36 +128,36 @@ def multilinear(compute: Compute, node: onnx.NodeProto, inputs: TrackedInputs) -
     """Linear in each of its operands: no more than one of them must vary."""
     if _vary(inputs) > 1:
         raise UnsupportedError(f"{node.op_type} of several tensors that vary")
-    return compute(node, _magnitudes(inputs))
+    return compute(node, magnitudes(inputs))
 
 
 def quotient(compute: Compute, node: onnx.NodeProto, inputs: TrackedInputs) -> list[Array]:
     """Linear in the dividend; the divisor must not vary."""
     if _vary(inputs[1:]):
         raise UnsupportedError("Div by a tensor that varies")
-    return compute(node, _magnitudes(inputs))
+    return compute(node, magnitudes(inputs))
 
 
 def normalization(compute: Compute, node: onnx.NodeProto, inputs: TrackedInputs) -> list[Array]:
     """(m + |E|)·|γ|/√(Var + ε) + |β|."""
     if _vary(inputs[1:]):
         raise UnsupportedError("BatchNormalization with parameters that vary")
-    m, gamma, beta, mean, _ = _magnitudes(inputs)[:5]
+    m, gamma, beta, mean, _ = magnitudes(inputs)[:5]
     assert mean is not None  # noqa: S101  # all five are required
-    return compute(node, [m, gamma, beta, -mean, _needed(inputs, 4).value])
+    return compute(node, [m, gamma, beta, -mean, needed_of(inputs, 4).value])
 
 
 def closed_below(compute: Compute, node: onnx.NodeProto, inputs: TrackedInputs) -> list[Array]:
     """Nothing below zero passes, so what is certainly below is zero in both models, exactly."""
     del compute, node
-    data = _needed(inputs, 0)
+    data = needed_of(inputs, 0)
     return [np.where(data.value < -data.slack * data.magnitude, 0.0, data.magnitude)]
 
 
 def between_bounds(compute: Compute, node: onnx.NodeProto, inputs: TrackedInputs) -> list[Array]:
     """What is certainly beyond a bound is the bound, in both models, and as exact as that."""
     del compute
-    data, attributes = _needed(inputs, 0), attributes_of(node)
+    data, attributes = needed_of(inputs, 0), attributes_of(node)
     size = data.magnitude
     for index, name, side in ((1, "min", -1.0), (2, "max", 1.0)):
         given = inputs[index] if len(inputs) > index else None
@@ -201,7 +203,7 @@ def largest_of(side: float) -> Rule:
 def passes(compute: Compute, node: onnx.NodeProto, inputs: TrackedInputs) -> list[Array]:
     """Elementwise, and no two values leave further apart than they came."""
     del compute, node
-    return [_needed(inputs, 0).magnitude]
+    return [needed_of(inputs, 0).magnitude]
 
 
 def two_slopes(compute: Compute, node: onnx.NodeProto, inputs: TrackedInputs) -> list[Array]:
@@ -209,7 +211,7 @@ def two_slopes(compute: Compute, node: onnx.NodeProto, inputs: TrackedInputs) ->
     del compute
     slope: Array | float = attributes_of(node).get("alpha", 0.01)
     error: Array | float = 0.0
-    data = _needed(inputs, 0)
+    data = needed_of(inputs, 0)
     if len(inputs) > 1 and inputs[1] is not None:
         slope = inputs[1].value
         error = inputs[1].magnitude
@@ -229,7 +231,7 @@ def interpolation(compute: Compute, node: onnx.NodeProto, inputs: TrackedInputs)
     """
     mode = attributes_of(node).get("mode", b"nearest")
     scales = [None if tracked is None else tracked.value for tracked in inputs[1:]]
-    size = _needed(inputs, 0).magnitude
+    size = needed_of(inputs, 0).magnitude
     if mode not in {b"nearest", b"linear", b"bilinear"}:
         (nearest,) = compute(_nearest(node), [size, *scales])
         lengths = zip(size.shape, nearest.shape, strict=True)

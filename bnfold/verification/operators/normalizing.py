@@ -16,7 +16,7 @@ import onnx
 
 from bnfold.frozen import frozen
 from bnfold.verification.dtypes import Array
-from bnfold.verification.operators.magnitude import Compute, TrackedInputs
+from bnfold.verification.operators.magnitude import Compute, TrackedInputs, magnitudes
 from bnfold.verification.operators.node import (
     Attributes,
     Call,
@@ -105,8 +105,7 @@ def magnitude_by(lay: Lay) -> Callable[[Compute, onnx.NodeProto, TrackedInputs],
         m, n = data.magnitude.reshape(layout.view), np.abs(n).reshape(layout.view)
         mean = m.mean(layout.axes, keepdims=True) if layout.centred else 0.0
         size = (m + mean + n * (n * m).mean(layout.axes, keepdims=True)) / deviation
-        values = [None if tracked is None else tracked.magnitude for tracked in inputs]
-        gamma, beta = _parameters(values, layout, data.value.shape)
+        gamma, beta = _parameters(magnitudes(inputs), layout, data.value.shape)
         return [gamma * size.reshape(data.value.shape) + beta]
 
     return rule
