@@ -13,9 +13,12 @@ from invariants import check_invariants
 from onnx import TensorProto, helper
 
 import bnfold
+from bnfold.rules.orders import Order
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    import pytest
 
 _SIZE = 9
 
@@ -355,6 +358,28 @@ def test_a_transpose_that_something_else_reads_stays() -> None:
     net.output(net.turn(x))
     folding = folded(net.model())
     assert counted(folding.model) == {"Sigmoid": 1, "Transpose": 4, "Conv": 1, "Relu": 1}
+
+
+def test_a_chain_of_transposes_is_not_followed_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of the branches that begin at its members would look at all those before."""
+    asked, follow = [0], Order.then
+
+    def then(first: Order, second: Order) -> Order:
+        asked[0] += 1
+        return follow(first, second)
+
+    monkeypatch.setattr(Order, "then", then)
+    counts = []
+    for length in (50, 100):
+        net = Net()
+        x = net.op("Sigmoid", net.feed())
+        for _ in range(length):
+            x = net.turn(x)
+            net.output(net.add(net.conv(x, 1), x))
+        asked[0] = 0
+        assert counted(bnfold.fold(net.model()).model)["Conv"] == length
+        counts.append(asked[0])
+    assert counts[1] < 2.5 * counts[0]
 
 
 def test_a_turned_sum_that_is_part_of_a_sum() -> None:

@@ -22,6 +22,9 @@ from bnfold.rules.linear_maps import Term, Window, crop_of
 from bnfold.rules.orders import ORDER, Order
 from bnfold.rules.terms import ADDED
 
+_TURNS = 8
+"""Transposes that others read, too, and a branch goes through, so that planning stays linear."""
+
 
 @frozen(eq=False)
 class Tree:
@@ -180,6 +183,8 @@ class Branches:
         """Pass a Transpose; return whether there is one. It is the branch's own where `alone`."""
         maker = self._view.producer(branch.source)
         if maker is None or maker.scope != scope or maker.number not in self._draft.roles.carry:
+            return False
+        if not alone and len(branch.turns) >= _TURNS:
             return False
         row = ORDER.get(maker.proto.op_type)
         try:
