@@ -15,6 +15,7 @@ from bnfold.command_line.options import (
     REPORT,
     Command,
     PathType,
+    WholeNumber,
     check_together,
     meant,
     with_verify_options,
@@ -67,7 +68,7 @@ _FURTHER = {
 )
 @click.option(
     "--max-kept",
-    type=click.IntRange(min=0),
+    type=WholeNumber(min=0),
     metavar="N",
     help="Exit with 5, and write nothing, if more than N batch normalizations remain.",
 )
@@ -127,7 +128,7 @@ _FURTHER = {
 )
 @click.option(
     "--batch-size",
-    type=click.IntRange(min=1),
+    type=WholeNumber(min=1),
     metavar="N",
     help="Samples of a batch, where the data have more.",
 )
@@ -150,7 +151,7 @@ _FURTHER = {
 @click.option(
     "-j",
     "--jobs",
-    type=click.IntRange(min=1),
+    type=WholeNumber(min=1),
     metavar="N",
     help="Fold so many models at a time.  [default: 1]",
 )

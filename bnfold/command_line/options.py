@@ -152,6 +152,18 @@ class PathType(click.Path):
         return Path.cwd() / path if is_file else path
 
 
+class WholeNumber(click.IntRange):
+    """An integer in a range, called so where it is none; click calls it an integer range."""
+
+    name = "integer"
+
+
+class Number(click.FloatRange):
+    """A number in a range, called so where it is none."""
+
+    name = "number"
+
+
 _VERIFY_OPTIONS = (
     click.option(
         "--provider",
@@ -180,14 +192,14 @@ _VERIFY_OPTIONS = (
     click.option("--seed", default=0, show_default=True, help="Seed of the generated inputs."),
     click.option(
         "--timeout",
-        type=click.FloatRange(min=0, min_open=True),
+        type=Number(min=0, min_open=True),
         metavar="SECONDS",
         help="Time limit for loading a model and running it once.  [default: 60, and more for "
         "large models]",
     ),
     click.option(
         "--time",
-        type=click.FloatRange(min=0),
+        type=Number(min=0),
         metavar="SECONDS",
         help="Run both models in turn for so long to time them.  [default: half a second at most]",
     ),

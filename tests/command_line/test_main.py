@@ -493,6 +493,12 @@ BAD_REQUESTS = {
     "no folder for the report": (["digits.onnx", "--report", "nowhere/r.json"], "nowhere"),
     "an unknown option": (["digits.onnx", "--fast"], "--fast"),
     "no jobs": (["digits.onnx", "-j", "0"], "0"),
+    "jobs in words": (["digits.onnx", "-j", "many"], "'many' is not a valid integer ("),
+    "a time in words": (["digits.onnx", "--time", "long"], "'long' is not a valid number ("),
+    "inputs in a folder without any": (
+        ["digits.onnx", "--inputs", "out"],
+        "out: this folder holds no input_*.pb files",
+    ),
     "no time": (["digits.onnx", "--timeout", "0"], "0"),
     "no number of seconds": (["digits.onnx", "--timeout", "nan"], "time limit"),
     "all time": (["digits.onnx", "--timeout", "inf"], "time limit"),

@@ -77,10 +77,19 @@ def _only(specs: Sequence[InputSpec], path: Path) -> str:
 
 
 def folder_feeds(path: Path, specs: Sequence[InputSpec]) -> list[Feed]:
-    """Read the feeds of a folder of `input_*.pb`, or of `test_data_set_*` folders."""
+    """Read the feeds of a folder of `input_*.pb`, or of `test_data_set_*` folders.
+
+    Raises:
+        RequestError: It has none, or more inputs than the model.
+    """
     names = [spec.name for spec in specs]
     sequences = {spec.name for spec in specs if spec.sequence}
-    return [_tensors(folder, "input", names, sequences) for folder in _data_sets(path)]
+    feeds: list[Feed] = [_tensors(folder, "input", names, sequences) for folder in _data_sets(path)]
+    if names and not any(feeds):
+        raise RequestError(
+            f"{path}: this folder holds no input_*.pb files, nor test_data_set_* folders with such"
+        )
+    return feeds
 
 
 def _expected(path: Path, outputs: Sequence[str]) -> list[Outputs]:
