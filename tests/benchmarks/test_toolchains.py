@@ -81,3 +81,19 @@ def test_a_toolchain_without_its_python_is_unavailable(
     needs = toolchains.Toolchain("Net", "net", ("net",), ("net",), interpreter="python0.0")
     with pytest.raises(toolchains.Unavailable, match="is not installed"):
         toolchains.Environment(needs, tmp_path / "net").install()
+
+
+def test_the_page_says_of_its_tables_what_is_true() -> None:
+    """What is right as exported is right folded, and the counts are those of the figures."""
+    page = (ROOT / "docs" / "toolchains.md").read_text(encoding="utf-8")
+    rows = [line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("| ")]
+    start = next(place for place, row in enumerate(rows) if row[0] == "model")
+    counts, names = {row[0]: row for row in rows[1:start] if row[0] != "---"}, rows[start][1:]
+    for column, name in enumerate(names, start=1):
+        cells = [row[column].split(" → ") for row in rows[start + 2 :]]
+        right = np.array([[cell[0].isdigit() for cell in each] for each in cells])
+        assert np.all(right[:, 1] >= right[:, 0]), name
+        loads = np.array([[cell not in ("–", "crash") for cell in each] for each in cells])
+        sums = zip(loads.sum(axis=0), right.sum(axis=0), strict=True)
+        told = [f"{loaded} ({good})" for loaded, good in sums]
+        assert counts[name][1:5] == [*told, str(len(cells))], name
