@@ -13,6 +13,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from proving import clone, proved
 
+import bnfold
 from bnfold.verification.proof.prove import Proof
 
 C = 8
@@ -293,6 +294,27 @@ def test_a_cast_to_whole_numbers_hides_nothing(tmp_path: Path, to: str, wrong: f
     )
     assert accepted(proved(tmp_path, original, clone(original)))
     assert not accepted(proved(tmp_path, original, other))
+
+
+def test_a_wrong_weight_in_front_of_a_mask_is_seen(tmp_path: Path) -> None:
+    """A tensor is tried as others that are computed of the same, and one of them is a mask."""
+    original = onnx.parser.parse_model("""
+        <ir_version: 8, opset_import: ["" : 17]> g (float[2,3,8,8] x) => (float[] y)
+        { c = Conv (x, W) n = BatchNormalization (c, s, t, e, v) d, mask = Dropout (n)
+          y = Where (mask, d, n) }""")
+    dice = np.random.default_rng(7)
+    stored = {"W": dice.normal(size=(4, 3, 3, 3)), "v": dice.uniform(0.3, 3, 4)}
+    stored |= {name: dice.normal(size=4) for name in "ste"}
+    for name, numbers in stored.items():
+        original.graph.initializer.append(numpy_helper.from_array(numbers.astype("f"), name))
+    right = bnfold.fold(original).model
+    wrong = clone(right)
+    (weight,) = (t for t in wrong.graph.initializer if t.name == "W")
+    numbers = numpy_helper.to_array(weight).copy()
+    numbers[0, 0, 1, 2] *= 1.01
+    weight.CopyFrom(numpy_helper.from_array(numbers, "W"))
+    assert accepted(proved(tmp_path, original, right))
+    assert not accepted(proved(tmp_path, original, wrong))
 
 
 @pytest.mark.parametrize("kind", ["UINT8", "UINT16", "INT8"])

@@ -107,7 +107,8 @@ class Sample:
         """Return it as (channels, elements); None where one cannot be a multiple of the other."""
         old = self.old
         alike = old.shape == self.new.shape == self.size.shape
-        if not alike or not old.size or old.ndim <= max(axis, 0) or old.dtype.kind != "f":
+        floats = old.dtype.kind == self.new.dtype.kind == "f"
+        if not (alike and floats) or not old.size or old.ndim <= max(axis, 0):
             return None
         moved = (np.moveaxis(a, axis, 0) for a in (old, self.new, self.size))
         return Sample(*(a.reshape(old.shape[axis], -1) for a in moved))
