@@ -202,11 +202,14 @@ class Pair:
         """
         if not batch or keeps_samples_apart(self.old):
             return False
+        count = len(next(iter(batch.values())))
+        if count == 1:  # it is alone: to compute it again would take as much room as before
+            return not stands_alone(value, value, count)
         try:
             alone = value_of(self.old, self.old_weights, first_of(batch))
         except EvaluationError:
             return True
-        return not stands_alone(alone, value, len(next(iter(batch.values()))))
+        return not stands_alone(alone, value, count)
 
     def _made(
         self,
@@ -315,4 +318,4 @@ def stands_alone(alone: Array, value: Array, count: int) -> bool:
     rows = alone.shape[0] if alone.ndim else 0
     if not rows or value.shape != (count * rows, *alone.shape[1:]):
         return False
-    return np.allclose(value[:rows], alone, rtol=_NOISE, atol=0, equal_nan=True)
+    return alone is value or np.allclose(value[:rows], alone, rtol=_NOISE, atol=0, equal_nan=True)
