@@ -102,7 +102,8 @@ def _scaled(x: Expression) -> Expression:
 def _softmax(scores: Expression) -> Expression:
     """Return the softmax of scores, some of which may be masked."""
     bias = Parameter("bias")
-    masked = scores + _mask | scores + bias | call("Where", _mask, scores)
+    chosen = call("Where", _mask, scores) | call("Where", Parameter("choice"), scores)
+    masked = scores + _mask | scores + bias | chosen
     window = call("Reshape", scores | masked)
     windows = call("Reshape", window + _window | window + Parameter("windows"))
     return call("Softmax", scores | masked | windows)
