@@ -26,7 +26,9 @@ _SLOW = frozenset(
         "statistics", "proof", "test_api.py", "test_carry.py",
         "test_shapes_in_regions.py", "test_not_finite.py", "test_page.py", "test_random_numbers.py",
         "test_control_sequences.py", "test_sources.py", "test_strangers.py", "test_advice.py",
-        "test_examples.py", "test_in_memory.py", "test_pipes.py",
+        "test_examples.py", "test_in_memory.py", "test_pipes.py", "many", "test_browser.py",
+        "test_deliberate.py", "test_deformable.py", "test_options.py", "test_report.py",
+        "test_sums.py", "test_wrong_pairs.py",
     }
 )  # fmt: skip
 """Files and folders of tests that start processes, run whole networks or try many cases.
