@@ -15,7 +15,7 @@ from bnfold.command_line.gain_text import gain_lines
 from bnfold.reports.page.numbers import claim
 from bnfold.verification import ProviderReport, VerifyOptions
 from bnfold.verification.gain import Executed, Times, Timing
-from bnfold.verification.runs.timing import timed_in_turn
+from bnfold.verification.runs.timing import confirmed, timed_in_turn
 from bnfold.verification.verdict import ProviderState
 
 if TYPE_CHECKING:
@@ -130,6 +130,25 @@ def test_no_claim_where_the_spread_covers_the_difference(
     [line] = told(level({"Conv": 2}, {"Conv": 1}, timing))
     assert line.endswith(words)
     assert claim(timing.to_dict()) == timing.claim
+
+
+@pytest.mark.parametrize(
+    ("found", "expected", "timings"),
+    [
+        (["slower", "no difference"], "no difference", 2),
+        (["slower", "slower"], "slower", 2),
+        (["faster", "slower"], "faster", 1),
+    ],
+)
+def test_slower_is_said_only_where_a_second_timing_says_so(
+    found: list[str], expected: str, timings: int
+) -> None:
+    after = {"slower": times(10, 11, 12), "faster": times(1, 2, 3)}
+    pending = [Timing(3, times(5, 6, 7), after.get(verdict, times(5, 6, 7))) for verdict in found]
+    timing = confirmed(lambda: pending.pop(0), lambda: pending.pop(0))
+    assert timing is not None
+    assert timing.verdict == expected
+    assert len(pending) == len(found) - timings
 
 
 def test_the_two_take_turns_and_which_begins_changes() -> None:

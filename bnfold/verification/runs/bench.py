@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bnfold.files import opened
 from bnfold.verification.comparison import OutputComparison, Outputs, OutputVerdict, encode
@@ -39,7 +39,10 @@ from bnfold.verification.runs.sessions import (
     Run,
     load,
 )
-from bnfold.verification.runs.timing import DEFAULT_BUDGET, timed_in_turn
+from bnfold.verification.runs.timing import DEFAULT_BUDGET, confirmed, timed_in_turn
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
 
 _ROUNDS = 4
 """Runs of each model without which timing is not begun: one to warm up, three that count."""
@@ -218,21 +221,30 @@ class Bench:
             both = asked or all(sum(map(_least_time, some)) <= left / 2 for _, some in pending)
             self.announce(f"timing both on {short_name(baseline.provider)} at {level}")
             share = left / (1 + len(pending)) if both else left
+            time_both = partial(self._timing, candidate, baseline.provider, level, share)
             with contextlib.suppress(CannotRunError):
-                timing = self._timing(candidate, runs, baseline.provider, level, share)
+                timing = confirmed(
+                    partial(time_both, [run.session for run in runs]),
+                    partial(time_both, [None] * 2),
+                )
                 if timing is not None:
                     found[level] = timing.to_dict()
         return found
 
     def _timing(
-        self, candidate: Path, runs: Sequence[Run], provider: str, level: str, budget: float
+        self,
+        candidate: Path,
+        provider: str,
+        level: str,
+        budget: float,
+        sessions: Sequence["InferenceSession | None"],
     ) -> Timing | None:
         """Time both models at one level; now two sessions are alive at a time, however large."""
         started = time.monotonic()
         with caught_stderr():
             before, after = (
-                run.session or load(runnable(path), level, provider)
-                for run, path in zip(runs, (self.path, candidate), strict=True)
+                session or load(runnable(path), level, provider)
+                for session, path in zip(sessions, (self.path, candidate), strict=True)
             )
             feed = dict(self.originals.feeds[0])
             left = budget - (time.monotonic() - started)

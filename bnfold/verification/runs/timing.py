@@ -44,3 +44,19 @@ def timed_in_turn(before: Runner, after: Runner, budget: float, *, asked: bool) 
             sides[which]()
             seconds[which].append(time.perf_counter() - begin)
     return Timing(len(seconds[0]), Times.of(seconds[0]), Times.of(seconds[1]))
+
+
+def confirmed(
+    first: Callable[[], Timing | None], again: Callable[[], Timing | None]
+) -> Timing | None:
+    """Return a timing by which a candidate is slower only where a second one says so, too.
+
+    Seen: on a loaded machine one session is slower than its equal for as long as it lives, which
+    taking turns does not balance. To say "slower" of a right fold costs more than a second look.
+
+    Args:
+        first: Times both models.
+        again: Times them anew, in sessions of its own.
+    """
+    timing = first()
+    return again() if timing is not None and timing.verdict == "slower" else timing
