@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
-from proving import proved
+from proving import clone, proved
 from test_deliberate import FIXED, FREE, C, Nodes, Weights, accepted, model, pair, whole
 
 Shape = Sequence[int | str]
@@ -191,6 +191,113 @@ def test_what_differs_is_not_accepted(tmp_path: Path, how: str) -> None:
     wrong = pair(kind.behind, kind.instead, kind.shape, stored, kind.other)
     assert accepted(proved(tmp_path, *right))
     assert not accepted(proved(tmp_path, *wrong))
+
+
+def scaled_behind(
+    between: Nodes, instead: Nodes, stored: Weights, dtype: int
+) -> tuple[onnx.ModelProto, onnx.ModelProto]:
+    """Return Conv → between → Mul, and its fold with `instead`: one region, no tensor between."""
+    kind = helper.tensor_dtype_to_np_dtype(dtype)
+    rng = np.random.default_rng(3)
+    kernel, factor = rng.standard_normal((C, C, 3, 3)), rng.uniform(0.5, 1.5, (C, 1, 1, 1))
+    kernel, factor = (array.astype(kind).astype(np.float64) for array in (kernel, factor))
+    conv = step("Conv", "x W", "c", pads=[1] * 4)
+    made = {**stored, "W": kernel * factor}
+    return (
+        model([conv, *between, step("Mul", "e k")],
+              {**stored, "W": kernel, "k": factor.reshape(1, C, 1, 1)}, FIXED, dtype),
+        model([conv, *instead, step("Identity", "e")], made, FIXED, dtype),
+    )  # fmt: skip
+
+
+def enlarged(coefficient: float) -> Nodes:
+    return [step("Resize", "c  twice", "e", mode="cubic", cubic_coeff_a=coefficient)]
+
+
+HALF, SINGLE = TensorProto.FLOAT16, TensorProto.FLOAT
+KEPT: Mapping[str, tuple[Nodes, Nodes, Weights, int]] = {
+    "a slope": (
+        [step("LeakyRelu", "c", "e", alpha=0.1)], [step("LeakyRelu", "c", "e", alpha=0.10015)],
+        {}, HALF,
+    ),
+    "slopes": (
+        [step("PRelu", "c s", "e")], [step("PRelu", "c p", "e")],
+        {"s": np.array(0.25), "p": np.array(0.2505)}, HALF,
+    ),
+    "a way to interpolate": (
+        enlarged(-0.75), enlarged(-0.7505), {"twice": single(1, 1, 2, 2)}, HALF
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("how", KEPT)
+def test_what_a_fold_passes_is_kept_as_it_is(tmp_path: Path, how: str) -> None:
+    between, instead, stored, dtype = KEPT[how]
+    assert accepted(proved(tmp_path, *scaled_behind(between, between, stored, dtype)))
+    assert not accepted(proved(tmp_path, *scaled_behind(between, instead, stored, dtype)))
+
+
+def test_a_normalization_keeps_its_epsilon(tmp_path: Path) -> None:
+    """Its scale takes up what is behind, and no input that is made up is so small that it shows."""
+    scale, factor = (DICE.uniform(0.5, 1.5, 16).astype(np.float32) for _ in range(2))
+    before = [step("LayerNormalization", "x s", "e"), step("Mul", "e k")]
+    original = model(before, {"s": scale, "k": factor}, (1, 4, 16))
+    right, wrong = (
+        model([step("LayerNormalization", "x s", epsilon=e)], {"s": scale * factor}, (1, 4, 16))
+        for e in (1e-5, 1.001e-5)
+    )
+    assert accepted(proved(tmp_path, original, right))
+    assert not accepted(proved(tmp_path, original, wrong))
+
+
+FAR: Mapping[str, tuple[Nodes, Nodes, Weights]] = {
+    "to far away": (AS_IT_IS, [step("Slice", "d nil far a")],
+                    {"nil": whole(0), "far": whole(5000), "a": whole(2)}),
+    "from the end": (
+        [step("Slice", "d far e a")], [step("Slice", "d other e a")],
+        {"far": whole(-700), "other": whole(-701), "e": whole(2**62), "a": whole(3)},
+    ),
+    "in steps": (
+        [step("Slice", "d nil e a far")], [step("Slice", "d nil e a other")],
+        {"nil": whole(0), "far": whole(700), "other": whole(701), "e": whole(2**62), "a": whole(3)},
+    ),
+    "to so many samples": (AS_IT_IS, [step("Slice", "d nil far nil")],
+                           {"nil": whole(0), "far": whole(64)}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("how", FAR)
+def test_what_is_farther_than_any_probe_is_told(tmp_path: Path, how: str) -> None:
+    behind, instead, stored = FAR[how]
+    assert accepted(proved(tmp_path, *pair(behind, behind, FREE, stored)))
+    proof = proved(tmp_path, *pair(behind, instead, FREE, stored))
+    assert "the lengths that were tried" in proof.structure.narrowed[0]
+
+
+def test_another_way_to_say_the_end_of_an_axis_is_none(tmp_path: Path) -> None:
+    behind, instead = ([step("Slice", f"d nil {end} a")] for end in ("far", "farther"))
+    ends = {"nil": whole(0), "a": whole(2), "far": whole(2**31 - 1), "farther": whole(2**63 - 1)}
+    assert accepted(proved(tmp_path, *pair(behind, instead, FREE, ends)))
+
+
+LONG: Mapping[str, tuple[Nodes, Weights]] = {
+    "bounded": ([step("Clip", "x low high", "i")], {"low": whole(-1000), "high": whole(1000)}),
+    "without a sign": ([step("Abs", "x", "i")], {}),
+    "with fewer bits": ([step("Cast", "x", "n", to=TensorProto.INT32),
+                         step("Cast", "n", "i", to=TensorProto.INT64)], {}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("how", LONG)
+def test_long_integers_are_tried_that_are_no_indices(tmp_path: Path, how: str) -> None:
+    before, stored = LONG[how]
+    stored = {name: array.reshape(()) for name, array in stored.items()}
+    behind = [step("Cast", "i", "f", to=SINGLE), step("Mul", "f k")]
+    more = {**stored, "k": single(1.5)}
+    right = model([step("Identity", "x", "i"), *behind], more, FIXED, x=TensorProto.INT64)
+    wrong = model([*before, *behind], more, FIXED, x=TensorProto.INT64)
+    assert accepted(proved(tmp_path, right, clone(right)))
+    assert not accepted(proved(tmp_path, right, wrong))
 
 
 SAME: Mapping[str, Kind] = {

@@ -103,6 +103,8 @@ class Row:
         keeps_axes: It moves elements along an axis, from none to another.
         counts_elements: It counts elements along axes, as a Slice does.
         parameters: Inputs that say where it bends, or what it fills with, and are no weights.
+        kept: Attributes by name, and inputs by place, that no fold around it changes: a slope, or
+            what keeps a variance from being zero.
         of_type_alone: The input of which nothing but the type of its elements counts, if any.
         decided_by: Inputs that decide what it computes, so that they must not be moved by rounding:
             the square of a negative number is a number, its power of 2.0000002 is none.
@@ -135,6 +137,7 @@ class Row:
     keeps_axes: bool = False
     counts_elements: bool = False
     parameters: tuple[int, ...] = ()
+    kept: tuple[str | int, ...] = ()
     of_type_alone: int | None = None
     decided_by: tuple[int, ...] = ()
     casts: bool = False
@@ -261,7 +264,8 @@ def _pool(
 
 def _normalization(lay: normalizing.Lay) -> Row:
     return Row(
-        Kind.COMBINATION, normalizing.magnitude_by(lay), normalizing.normalized_by(lay)
+        Kind.COMBINATION, normalizing.magnitude_by(lay), normalizing.normalized_by(lay),
+        kept=("epsilon",),
     )  # fmt: skip
 
 
@@ -341,10 +345,12 @@ TABLE: Mapping[str, Row] = {
     "Relu": _activation(
         magnitude.closed_below, _of_data(lambda x: np.maximum(x, 0)), never_negative=True
     ),
-    "LeakyRelu": _activation(magnitude.two_slopes),
+    "LeakyRelu": Row(
+        Kind.ELEMENTWISE, magnitude.two_slopes, separates_channels=True, kept=("alpha",)
+    ),
     "PRelu": Row(
         Kind.ELEMENTWISE, magnitude.two_slopes, separates_channels=True, parameters=(1,),
-        changed_in=(7,),
+        kept=(1,), changed_in=(7,),
     ),
     "Clip": Row(
         Kind.ELEMENTWISE, magnitude.between_bounds, elementwise.clip, separates_channels=True,
@@ -411,7 +417,7 @@ TABLE: Mapping[str, Row] = {
     "GroupNormalization": _normalization(normalizing.groups),
     "Resize": Row(
         Kind.COMBINATION, magnitude.interpolation, resizing.resize, decided_by=(1, 2),
-        changed_in=(19,), scales=resizing.scales_of_resize,
+        kept=("cubic_coeff_a",), changed_in=(19,), scales=resizing.scales_of_resize,
     ),
     "Upsample": Row(
         Kind.COMBINATION, magnitude.interpolation, resizing.upsample, decided_by=(1,),

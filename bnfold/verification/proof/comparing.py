@@ -37,7 +37,14 @@ from bnfold.verification.proof.proportion import (
     weights_are_bound,
 )
 from bnfold.verification.proof.receptive_field import windows
-from bnfold.verification.proof.samples import PAIR, Sizes, as_integers, batches, of_all_rows
+from bnfold.verification.proof.samples import (
+    PAIR,
+    Sizes,
+    as_integers,
+    batches,
+    of_all_rows,
+    of_any_size,
+)
 from bnfold.verification.proof.scaling import (
     NOTHING_MULTIPLIED,
     Multiplied,
@@ -123,6 +130,8 @@ class Pair:
         """Yield the samples of one set, made possible where not every number is."""
         yield from map(self._possible, batches(sizes, seed, together=together))
         yield from of_all_rows(sizes, self._table_rows, together=together)
+        whole = integer_inputs(self.old)
+        yield from filter(self._can_enter, of_any_size(sizes, whole, seed))
 
     def compare(self, inputs: Iterable[Mapping[str, Array]], *, stacked: bool = False) -> Finding:
         """Return the worst finding for several inputs, which are computed one after the other.
@@ -281,6 +290,14 @@ class Pair:
             for name, dtype in integers.items()
             if name in batch
         }
+
+    def _can_enter(self, batch: Mapping[str, Array]) -> bool:
+        """Tell whether the original's region can be computed for an input."""
+        try:
+            value_of(self.old, self.old_weights, batch)
+        except EvaluationError:
+            return False
+        return True
 
     def _candidate(
         self, magnitude: Array, underflow: Mapping[str, Tracked] | None, batch: Mapping[str, Array]

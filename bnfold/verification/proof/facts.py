@@ -8,9 +8,10 @@ import onnx
 
 from bnfold.frozen import frozen
 from bnfold.verification.dtypes import Array, is_float, unit_roundoff
-from bnfold.verification.operators.node import UnsupportedError, attributes_of
+from bnfold.verification.operators.node import UnsupportedError, attributes_of, opset_of
 from bnfold.verification.operators.table import Kind, Row, row_of
 from bnfold.verification.proof.cone import Cone
+from bnfold.verification.proof.identity import says_nothing
 
 
 def linear_depth(cone: Cone) -> int:
@@ -87,6 +88,33 @@ def parameters(cone: Cone) -> dict[str, str]:
                 else:
                     elsewhere.add(name)
     return {name: op_type for name, op_type in found.items() if name not in elsewhere}
+
+
+def kept(cone: Cone, constants: Mapping[str, Array]) -> dict[str, "Counter[tuple[object, ...]]"]:
+    """Count what operators state that no fold around them changes, by operator and what it is.
+
+    See `Row.kept`. A slope counts by its numbers, however many axes it has.
+    """
+    found: dict[str, Counter[tuple[object, ...]]] = {}
+    for node in cone.passing:
+        for which in row_of(node).kept:
+            said = _kept(node, which, cone, constants)
+            called = "slope" if isinstance(which, int) else which
+            found.setdefault(node.op_type, Counter())[called, said] += 1
+    return found
+
+
+def _kept(
+    node: onnx.NodeProto, which: str | int, cone: Cone, constants: Mapping[str, Array]
+) -> object:
+    """Return what a node states; None where it states nothing, or the default."""
+    if isinstance(which, int):
+        array = constants.get(node.input[which]) if which < len(node.input) else None
+        return None if array is None else tuple(array.reshape(-1).tolist())
+    opset = opset_of(node, cone.scope.opsets)
+    stated = (a for a in node.attribute if a.name == which)
+    telling = (a for a in stated if not says_nothing(a, node.op_type, node.domain, opset))
+    return next((onnx.helper.get_attribute_value(a) for a in telling), None)
 
 
 def integer_inputs(cone: Cone) -> dict[str, np.dtype[np.generic]]:
@@ -226,8 +254,12 @@ def check_provable(cone: Cone) -> None:
     """Check, before anything is computed, that every operator of a cone has a magnitude.
 
     Raises:
-        UnsupportedError: The table of operators has none for one of them.
+        UnsupportedError: The table of operators has none for one of them, or the model has a
+            function of its own in its place.
     """
+    own = {f.name for f in cone.scope.model.proto.functions if f.domain in {"", "ai.onnx"}}
     for node in cone.passing:
+        if node.op_type in own:
+            raise UnsupportedError(f"{node.op_type} is a function of the model")
         if row_of(node).magnitude is None:
             raise UnsupportedError(f"{node.op_type} is not an operator that a fold passes")

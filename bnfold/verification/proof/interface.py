@@ -28,6 +28,19 @@ def unlike_interface(
     return next(filter(None, found), "")
 
 
+def redefined(original: onnx.ModelProto, candidate: onnx.ModelProto) -> str:
+    """Say which of ONNX's own operators the candidate defines anew; nothing where it does not.
+
+    Whether a runtime takes the model's function or its own is up to the runtime.
+    """
+    before, after = (
+        [f.name for f in model.functions if f.domain in {"", "ai.onnx"}]
+        for model in (original, candidate)
+    )
+    added = [name for name in after if name not in before]
+    return f"the candidate has a function of its own for {added[0]}" if added else ""
+
+
 def _fed(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
     stored = {tensor.name for tensor in graph.initializer}
     stored |= {tensor.values.name for tensor in graph.sparse_initializer}

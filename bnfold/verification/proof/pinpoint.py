@@ -30,6 +30,7 @@ from bnfold.verification.proof.unlike import (
     unlike_attributes,
     unlike_constants,
     unlike_inputs,
+    with_article,
 )
 from bnfold.verification.verdict import Probe, ProbeVerdict
 
@@ -193,7 +194,7 @@ class Failure:
         if mine is None:
             return ""
         if not is_alike(mine, theirs):
-            return f"the original has {_article(mine.op_type)}{casting(self.old, mine)} there"
+            return f"the original has {with_article(mine.op_type)}{casting(self.old, mine)} there"
         return unlike_inputs(mine, theirs, self.old, self.new)
 
 
@@ -210,10 +211,6 @@ def _reached(names: Iterable[str], further: Callable[[str], Iterable[str]]) -> s
         reached.update(fresh)
         pending += fresh
     return reached
-
-
-def _article(op_type: str) -> str:
-    return f"{'an' if op_type[:1] in 'AEIO' else 'a'} {op_type}"
 
 
 def _pairs(old: Cone, new: Cone) -> Iterator[tuple[onnx.NodeProto, onnx.NodeProto]]:

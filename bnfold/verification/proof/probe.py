@@ -38,12 +38,12 @@ from bnfold.verification.dtypes import unit_roundoff
 from bnfold.verification.operators.demands import Shape
 from bnfold.verification.operators.node import EvaluationError, UnsupportedError
 from bnfold.verification.proof.comparing import MixedError, Pair
-from bnfold.verification.proof.computing import weights_of
+from bnfold.verification.proof.computing import Weights, weights_of
 from bnfold.verification.proof.cone import Cone
 from bnfold.verification.proof.demands import demanded, merged
-from bnfold.verification.proof.facts import Cast, casts, check_provable, scales
+from bnfold.verification.proof.facts import Cast, casts, check_provable, kept, scales
 from bnfold.verification.proof.finding import Finding
-from bnfold.verification.proof.receptive_field import reach, steps, tells_apart
+from bnfold.verification.proof.receptive_field import far_counts, reach, steps, tells_apart
 from bnfold.verification.proof.samples import ALL, PAIR, VOLUME, Sizes, channel_hints, trials
 from bnfold.verification.proof.scaling import NOTHING_MULTIPLIED, Multiplied
 
@@ -67,7 +67,7 @@ def probe(
     tight: bool = False,
     never_negative: frozenset[str] = frozenset(),
     multiplied: Multiplied = NOTHING_MULTIPLIED,
-    free: bool = False,
+    free: Mapping[str, Shape] | None = None,
 ) -> Finding:
     """Compare a region of the original with the candidate's.
 
@@ -79,8 +79,8 @@ def probe(
         tight: Allow one rounding per weight only, as bnfold promises it.
         never_negative: Names of the tensors that enter and have no element below zero.
         multiplied: Which tensors of the candidate's region are the original's times factors.
-        free: Whether the model takes any length for a dimension that is not known; else it has one
-            length, which is merely not stated.
+        free: The shapes that the file tells, where the model takes any length for a dimension that
+            it does not tell; None where it has one length, which is merely not stated.
 
     Returns:
         The largest error as a fraction of the bound, and for which shapes that holds.
@@ -94,15 +94,18 @@ def probe(
     unlike = casts_unlike(old, new)
     if unlike is not None:
         return unlike
+    weights = weights_of(old), weights_of(new)
+    if (unlike := kept_unlike(old, new, weights)) is not None:
+        return unlike
     pair = Pair(
-        old, new, (weights_of(old), weights_of(new)),
+        old, new, weights,
         tight=tight, never_negative=never_negative, multiplied=multiplied,
     )  # fmt: skip
     search = Search.of(pair, shapes, seed, free=free)
     found = search.result()
     if not found.held:
         return found
-    return pair.weight_by_weight(found) or replace(found, only=found.only or search.scaled_alike())
+    return pair.weight_by_weight(found) or replace(found, only=found.only or search.tried_only())
 
 
 def casts_unlike(old: Cone, new: Cone) -> Finding | None:
@@ -133,6 +136,21 @@ def casts_unlike(old: Cone, new: Cone) -> Finding | None:
     return None
 
 
+def kept_unlike(old: Cone, new: Cone, weights: tuple[Weights, Weights]) -> Finding | None:
+    """Return a finding if both regions have an operator whose slope, say, is another one.
+
+    Of half precision the bound allows more than that may change. None where one of the regions has
+    more such operators than the other: then they do not correspond.
+    """
+    before, after = (kept(cone, own.values) for cone, own in zip((old, new), weights, strict=True))
+    for op_type in before.keys() & after.keys():
+        mine, theirs = before[op_type], after[op_type]
+        if mine != theirs and mine.total() == theirs.total():
+            (called, _), *_ = theirs - mine
+            return Finding(math.inf, f"the {called} of a {op_type} is not the original's")
+    return None
+
+
 def _coarsest(some: "Counter[Cast]", cone: Cone | None = None) -> float:
     """Return the largest unit roundoff of Casts and of the weights of a region, if one is given."""
     found = [cast.roundoff for cast in some]
@@ -151,7 +169,7 @@ class Search:
         shapes: Their known shapes.
         demands: The shapes that the nodes which read them demand.
         seed: Seed of the inputs.
-        free: Whether the model takes any length for a dimension that is not known.
+        free: The shapes that the file tells, where any length is taken for what it does not tell.
     """
 
     pair: Pair
@@ -159,10 +177,12 @@ class Search:
     shapes: Mapping[str, Shape]
     demands: Mapping[str, Shape]
     seed: int
-    free: bool
+    free: Mapping[str, Shape] | None
 
     @classmethod
-    def of(cls, pair: Pair, shapes: Mapping[str, Shape], seed: int, *, free: bool) -> Self:
+    def of(
+        cls, pair: Pair, shapes: Mapping[str, Shape], seed: int, *, free: Mapping[str, Shape] | None
+    ) -> Self:
         """Return a search, given the known shapes of all tensors."""
         leaves = tuple(dict.fromkeys((*pair.old.leaves, *pair.new.leaves)))
         known = {leaf: shapes[leaf] for leaf in leaves if leaf in shapes}
@@ -309,33 +329,40 @@ class Search:
             raise _nothing_shows()
         return finding
 
-    def scaled_alike(self) -> str:
-        """Say for which lengths alone lengths are multiplied alike; nothing where it is for all."""
-        if not self.lengths_are_free:
+    def tried_only(self) -> str:
+        """Say for which lengths alone the finding holds; nothing where it is for all.
+
+        Short lengths show neither by what lengths are multiplied nor how many elements are left out
+        far from where an axis begins.
+        """
+        if self.free is None or all(None not in self.free.get(n, (None,)) for n in self.leaves):
             return ""
-        mine, theirs = (
-            scales(cone, weights.values)
-            for cone, weights in (
-                (self.pair.old, self.pair.old_weights), (self.pair.new, self.pair.new_weights)
+        sides = (self.pair.old, self.pair.old_weights), (self.pair.new, self.pair.new_weights)
+        mine, theirs = (scales(cone, weights.values) for cone, weights in sides)
+        if mine - theirs and theirs - mine:
+            after, before = (
+                ", ".join(f"{number:.9g}" for number in next(each.elements()))
+                for each in (theirs - mine, mine - theirs)
             )
-        )  # fmt: skip
-        added, gone = list((theirs - mine).elements()), list((mine - theirs).elements())
-        if not (added and gone):
-            return ""
-        after, before = ([f"{number:.9g}" for number in each[0]] for each in (added, gone))
-        how = f"{', '.join(after)} instead of {', '.join(before)}"
-        return f"the lengths that were tried (scales are {how})"
+            return f"the lengths that were tried (scales are {after} instead of {before})"
+        counts, others = (far_counts(*side) for side in sides)
+        if counts != others:
+            number = next(iter((others - counts) | (counts - others)))
+            return f"the lengths that were tried (elements are counted up to {number} in one only)"
+        return ""
 
     @property
     def _batch_is_free(self) -> bool:
         """Whether axis 0 of some leaf is a batch of any size."""
         firsts = [shape is None or shape[:1] == (None,) for shape in self._known]
-        return self.free and any(firsts)
+        return self.free is not None and any(firsts)
 
     @property
     def lengths_are_free(self) -> bool:
         """Whether some leaf may have any length along an axis other than axis 0."""
-        return self.free and any(shape is None or None in shape[1:] for shape in self._known)
+        return self.free is not None and any(
+            shape is None or None in shape[1:] for shape in self._known
+        )
 
     @property
     def _known(self) -> "list[Shape | None]":

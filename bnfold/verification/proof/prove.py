@@ -25,6 +25,7 @@ from bnfold.verification.proof.identity import Key
 from bnfold.verification.proof.interface import (
     has_free_lengths,
     narrowed_inputs,
+    redefined,
     unlike_interface,
     with_inputs_of,
 )
@@ -34,6 +35,7 @@ from bnfold.verification.proof.known import (
     taps,
 )
 from bnfold.verification.proof.matching import Matcher, Numbered, equal_constants
+from bnfold.verification.proof.otherwise import stated_otherwise
 from bnfold.verification.proof.pinpoint import Failure
 from bnfold.verification.proof.scopes import all_names, function_name, graph_scope
 from bnfold.verification.proof.seek import Prober, Seeker
@@ -65,7 +67,8 @@ class Proof:
         taps: Names of tensors at which both models can be compared layer by layer.
         unsure: Names of tensors whose shapes, if they were known, might let a failed probe hold.
         interface: How inputs or outputs differ, in a sentence; empty if they do not.
-        broken: Why a probe failed whose inputs are the same in both models; empty if none did.
+        broken: Why a probe failed whose inputs are the same in both models, or what a node states
+            otherwise that no probe looks into; empty if there is no such thing.
         differences: Where the two models are known to differ, the first first.
         free: Whether the inputs may have several shapes.
         seen_shapes_only: Whether it was found with the shapes that tensors had when the original
@@ -155,10 +158,10 @@ class _Prover:
         known, self.integers = known_shapes(fed)
         self.known = known
         self.shapes_seen = bool(shapes)
-        self.prober = Prober({**known, **shapes}, seed, free=has_free_lengths(fed.graph))
+        self.prober = Prober(known, seed, free=has_free_lengths(fed.graph), seen=shapes)
         self.interface = unlike_interface(
             first.proto.graph, second.proto.graph, by_name=options.match_outputs_by_name
-        )
+        ) or redefined(first.proto, second.proto)
         self.taps = taps(first.proto.graph, second.proto.graph)
         self.in_use: set[str] | None = None
         if not regions:  # tensors may be renamed
@@ -185,6 +188,10 @@ class _Prover:
         held = (*named, *self.seeker.found) if blamed else proof.probes
         told = tuple(self._differences(blamed or failures, held))
         accused = {failure.written for failure in broken.values()}
+        if not structure.proved and not self.regions:
+            otherwise = tuple(stated_otherwise(self.matcher))
+            accused |= {difference.tensor for difference in otherwise}
+            told += tuple(d for d in otherwise if d.tensor not in {each.tensor for each in told})
         return replace(
             proof,
             structure=_with_reason(structure, failures, told),

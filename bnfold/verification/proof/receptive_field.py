@@ -20,6 +20,10 @@ from bnfold.verification.proof.cone import Cone
 _STEPS = 32
 _FAR = 512
 """Larger numbers of elements are not counted."""
+_FEW_SAMPLES = 4
+"""There may be no more samples than that in a probe."""
+_END = 2**31 - 1
+"""From here on a number stands for the end of an axis."""
 _FEW = 8
 """So many numbers of a constant are looked at: a shape has no more axes."""
 _LEAST = 2
@@ -50,20 +54,39 @@ def reach(cone: Cone, weights: Weights) -> int:
 
 def _counted(node: onnx.NodeProto, weights: Weights) -> Iterator[int]:
     """Yield the lengths that spatial axes must have so that what a node counts off is there."""
+    for axis, number in _counts(node, weights):
+        if axis not in (0, 1) and abs(number) <= _FAR:
+            yield abs(number) + 2
+
+
+def _counts(node: onnx.NodeProto, weights: Weights) -> Iterator[tuple[int, int]]:
+    """Yield the numbers of elements that a node counts off, each with the axis."""
     attributes = attributes_of(node)
     given = [weights.values.get(name) for name in node.input[1:]]
-    starts, ends, axes = (
+    starts, ends, axes, steps = (
         given[place] if place < len(given) else attributes.get(name)
-        for place, name in enumerate(("starts", "ends", "axes"))
+        for place, name in enumerate(("starts", "ends", "axes", "steps"))
     )
-    for numbers in (starts, ends):
+    for numbers in (starts, ends, steps):
         if numbers is None:
             continue
         counted = np.asarray(numbers).reshape(-1)
         along = np.arange(counted.size) if axes is None else np.asarray(axes).reshape(-1)
-        for number, axis in zip(counted.tolist(), along.tolist(), strict=False):
-            if axis not in (0, 1) and abs(number) <= _FAR:
-                yield abs(number) + 2
+        yield from zip(along.tolist(), counted.tolist(), strict=False)
+
+
+def far_counts(cone: Cone, weights: Weights) -> Counter[int]:
+    """Count the numbers of elements that are counted off and that no probe reaches.
+
+    Where an axis ends is no number.
+    """
+    return Counter(
+        number
+        for node in cone.passing
+        if row_of(node).counts_elements
+        for axis, number in _counts(node, weights)
+        if (_FEW_SAMPLES if axis == 0 else _FAR) < abs(number) < _END
+    )
 
 
 def tells_apart(old: Cone, new: Cone, weights: tuple[Weights, Weights]) -> int:

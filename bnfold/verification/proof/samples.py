@@ -47,6 +47,10 @@ _HUGE = (63.0, 126.0)
 
 _INDICES = 4.0
 """Integers of 32 and 64 bits are smaller than this: they may be indices, or numbers of elements."""
+_LONG = (4, 8)
+"""Bytes of such integers."""
+_ANY = 2
+"""Samples of integers of any size."""
 _SCATTER = 1009.0
 """A sample is multiplied by this before its fraction is dropped, so that few integers repeat."""
 _NEAR = 61.0
@@ -212,6 +216,34 @@ def of_all_rows(
             n: (np.arange(step * chosen[n], (step + 1) * chosen[n]) % rows[n]).reshape(shapes[n])
             for n in rows
         }
+
+
+def of_any_size(
+    sizes: Sizes, whole: Mapping[str, np.dtype[np.generic]], seed: int
+) -> Iterator[dict[str, Array]]:
+    """Yield samples in which leaves of long integers hold any of them, of either sign.
+
+    Where they are indices, or numbers of elements, the original cannot be computed for such.
+
+    Args:
+        sizes: The shape of each leaf.
+        whole: The leaves of integers, with their dtypes.
+        seed: Seed of the numbers.
+    """
+    if not whole or not all(dtype.itemsize in _LONG for dtype in whole.values()):
+        return
+    rng = np.random.default_rng(seed)
+    for _ in range(_ANY):
+        yield {
+            n: _long(rng, shape, whole[n]) if n in whole else rng.standard_normal(shape)
+            for n, shape in sizes.items()
+        }
+
+
+def _long(rng: np.random.Generator, shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> Array:
+    """Return integers of all lengths in bits."""
+    whole = rng.integers(0, 256, (*shape, dtype.itemsize), np.uint8).view(dtype)[..., 0]
+    return np.asarray(whole >> rng.integers(0, 8 * dtype.itemsize, shape).astype(dtype))
 
 
 def _arrays(

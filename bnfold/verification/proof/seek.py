@@ -40,14 +40,23 @@ class Prober:
 
     Attributes:
         shapes: What is known of the shapes of tensors.
+        stated: What the file tells of them; the others are of a run.
         seed: Seed of the probes' inputs.
         unsure: Tensors whose shapes, were they known, might let a failed probe hold.
         free: What is not known of shapes may be anything.
         narrowed: The regions of which a probe holds for some shapes only, by their output.
     """
 
-    def __init__(self, shapes: Mapping[str, Shape], seed: int, *, free: bool = False) -> None:
-        self.shapes, self.seed, self.free = shapes, seed, free
+    def __init__(
+        self,
+        stated: Mapping[str, Shape],
+        seed: int,
+        *,
+        free: bool = False,
+        seen: Mapping[str, Shape] | None = None,
+    ) -> None:
+        self.shapes, self.seed, self.free = {**stated, **(seen or {})}, seed, free
+        self.stated = stated
         self.narrowed: dict[str, Failure] = {}
         self.unsure: dict[str, None] = {}
 
@@ -64,7 +73,7 @@ class Prober:
         try:
             finding: Finding | str = probe(
                 before, after, self.shapes, self.seed, tight=tight, never_negative=never_negative,
-                multiplied=multiplied, free=self.free,
+                multiplied=multiplied, free=self._free_but,
             )  # fmt: skip
         except EvaluationError as error:
             finding = str(error)
@@ -84,7 +93,12 @@ class Prober:
         """Return what is found at once at several outputs of a region; see `probe_together`."""
         if len(cones) < 2:  # noqa: PLR2004 - several
             return {}
-        return probe_together(cones, self.shapes, self.seed, free=self.free)
+        return probe_together(cones, self.shapes, self.seed, free=self._free_but)
+
+    @property
+    def _free_but(self) -> Mapping[str, Shape] | None:
+        """The shapes that the file tells, where what it does not tell is free."""
+        return self.stated if self.free else None
 
     def asked(self) -> tuple[str, ...]:
         """Return the tensors that probes made shapes up for, and those that others may need."""

@@ -32,7 +32,7 @@ from bnfold.verification.proof.facts import (
     parameters,
 )
 from bnfold.verification.proof.finding import Allowed, Finding, Made
-from bnfold.verification.proof.probe import Search, casts_unlike
+from bnfold.verification.proof.probe import Search, casts_unlike, kept_unlike
 from bnfold.verification.proof.proportion import are_paired, branches_merged
 from bnfold.verification.proof.samples import ALL, Sizes
 
@@ -41,7 +41,11 @@ Cones = tuple[Cone, Cone]
 
 
 def probe_together(
-    cones: Sequence[Cones], shapes: Mapping[str, Shape], seed: int, *, free: bool
+    cones: Sequence[Cones],
+    shapes: Mapping[str, Shape],
+    seed: int,
+    *,
+    free: Mapping[str, Shape] | None,
 ) -> dict[str, Finding]:
     """Probe several outputs of one region, whose weights were rounded once; see `probe`.
 
@@ -49,7 +53,7 @@ def probe_together(
         cones: What each output is computed from, in the order of computation.
         shapes: The known shapes of tensors, by name.
         seed: Seed of the inputs.
-        free: Whether the model takes any length for a dimension that is not known.
+        free: The shapes that the file tells, where any length is taken for what it does not tell.
 
     Returns:
         The findings for those of which the bound certainly holds, by their names.
@@ -59,7 +63,7 @@ def probe_together(
         if bundle is None:
             return {}
         search = Search.of(bundle.whole, shapes, seed, free=free)
-        if search.lengths_are_free and not bundle.whole.is_general:
+        if (search.lengths_are_free and not bundle.whole.is_general) or search.tried_only():
             return {}
         return bundle.held(next(search.tries()), seed)
     except (EvaluationError, StopIteration):
@@ -178,6 +182,8 @@ def _bundle(cones: Sequence[Cones]) -> _Bundle | None:
         return Pair(old, new, weights, tight=True)
 
     whole = pair_of(before, after)
+    if kept_unlike(before, after, (whole.old_weights, whole.new_weights)) is not None:
+        return None
     pairs = (pair_of(old, new) for old, new in cones if _is_plain((old, new)))
     held_alike = tuple(pair for pair in pairs if _held_to(pair.bound) == _held_to(whole.bound))
     return _Bundle(held_alike, whole) if len(held_alike) > 1 else None

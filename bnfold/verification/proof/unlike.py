@@ -35,6 +35,11 @@ def is_alike(mine: onnx.NodeProto, theirs: onnx.NodeProto) -> bool:
     return (mine.op_type, mine.domain) == (theirs.op_type, theirs.domain)
 
 
+def with_article(op_type: str) -> str:
+    """Return an operator's type with its article."""
+    return f"{'an' if op_type[:1] in 'AEIO' else 'a'} {op_type}"
+
+
 def unlike_attributes(
     old: Scope, new: Scope, mine: onnx.NodeProto, theirs: onnx.NodeProto
 ) -> Iterator[str]:
