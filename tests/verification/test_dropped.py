@@ -28,7 +28,7 @@ def test_folds_behind_and_beside_what_is_dropped(tmp_path: Path) -> None:
     for _ in range(_DEEP):
         x = net.op("Relu", net.bn(net.conv(x)))
     net.output(net.op("Relu", net.bn(net.conv(x))))
-    point = net.conv(net.op("Mul", x, one), 1)
+    point = net.conv(net.op("Mul", net.op("Sigmoid", x), one), 1)  # no sum of maps of one tensor
     net.output(net.op("Relu", net.add(net.conv(x), net.op("Add", point, zero))))
     (tmp_path / "net.onnx").write_bytes(net.model().SerializeToString())
     done = run("net.onnx", cwd=tmp_path)

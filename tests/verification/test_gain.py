@@ -158,7 +158,7 @@ def test_the_two_take_turns_and_which_begins_changes() -> None:
     )
     assert timing is not None
     rounds = [tuple(ran[i : i + 2]) for i in range(2, len(ran), 2)]
-    assert len(rounds) == timing.runs == 25
+    assert len(rounds) == timing.runs == 15
     assert rounds[:2] == [("before", "after"), ("after", "before")]
     assert set(rounds[0::2]) == {("before", "after")}
 

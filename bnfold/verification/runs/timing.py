@@ -11,7 +11,7 @@ from bnfold.verification.gain import Times, Timing
 
 _FEWEST = 3
 """The fewest rounds from which a time is reported."""
-_MOST = 25
+_MOST = 15
 """Rounds that are enough, where nobody asked for a time."""
 DEFAULT_BUDGET = 0.5
 """Seconds for all of it, where nobody asked for more."""
