@@ -11,6 +11,7 @@ import onnx
 from bnfold.files import OpenedModel, UnfitNumbers, from_proto, materialize
 from bnfold.frozen import frozen, sealed
 from bnfold.graph.edit.rewrite import Rewritten, rewrite
+from bnfold.graph.edit.unread import without_unread
 from bnfold.graph.facts.graph import Graph
 from bnfold.graph.options import FoldOptions
 from bnfold.graph.plan.draft import NOTHING_UNFIT
@@ -32,6 +33,7 @@ from bnfold.reports.records import (
 )
 from bnfold.rules.composites import checked_names
 from bnfold.shown import Shown
+from bnfold.units import counted
 from bnfold.verification import VerifyOptions
 
 if TYPE_CHECKING:
@@ -162,10 +164,13 @@ def carry_out(
         ModelError: The graph is not valid ONNX.
     """
     opened, graph, plan, functions = _planned_inlined(opened, options)
+    opened, graph, plan, unread = _planned_without_unread(opened, graph, plan, options)
     unfit = dict(NOTHING_UNFIT)
     for attempt in count():
         try:
             rewritten = rewrite(opened, graph, plan, lift=options.lift_constants)
+            if unread:
+                rewritten = replace(rewritten, notes=(*rewritten.notes, _gone(unread)))
             return make(Decision(opened, graph, plan, rewritten, dict(unfit), functions))
         except UnfitNumbers as error:
             given_up = {error.node} if attempt < _PATIENCE else plan.touched
@@ -212,6 +217,37 @@ def _planned_inlined(
             if _left(graph, plan) < _left(best[1], best[2]):
                 best = (flat, graph, plan, tuple(sorted(functions)))
     return best
+
+
+@np.errstate(all="ignore")  # likewise
+def _planned_without_unread(
+    opened: OpenedModel, graph: Graph, plan: Plan, options: FoldOptions
+) -> tuple[OpenedModel, Graph, Plan, int]:
+    """Plan a model without the nodes on which nothing depends, if more can be folded then.
+
+    Returns:
+        What is to be folded, and how many such nodes are gone from it.
+    """
+    if not plan.kept:
+        return opened, graph, plan, 0
+    model, unread = without_unread(opened.proto)
+    if not unread:
+        return opened, graph, plan, 0
+    pruned = replace(opened, proto=model)
+    other_graph, other = _planned(pruned, options)
+    if _removed(other_graph, other) <= _removed(graph, plan):
+        return opened, graph, plan, 0
+    return pruned, other_graph, other, unread
+
+
+def _removed(graph: Graph, plan: Plan) -> set[str]:
+    """Return the names of what the nodes made that are gone."""
+    return {name for node in plan.removed for name in graph.view.nodes[node].proto.output}
+
+
+def _gone(unread: int) -> str:
+    """Return the note that nodes are gone because nothing depends on them."""
+    return f"left out, for nothing depends on what they made: {counted(unread, 'node')}"
 
 
 def _left(graph: Graph, plan: Plan) -> tuple[int, int]:
