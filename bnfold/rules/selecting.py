@@ -22,23 +22,31 @@ _PAD_INPUT_OPSET = 11
 
 
 def cut(affine: Affine, axis: int, parts: Sequence[Value | None]) -> dict[int, Affine]:
-    """Return the slice of an affine that each of the parts along `axis` gets."""
+    """Return the slice of an affine that each of the parts along `axis` gets; an empty one none."""
     if axis not in affine.axes:
-        return {i: affine for i, part in enumerate(parts) if part is not None}
+        there = enumerate(parts)
+        return {i: affine for i, part in there if part is not None and not _is_empty(part, axis)}
     result, start = {}, 0
     for i, part in enumerate(parts):
         if part is None:
             raise Refusal(Reason.UNKNOWN_SHAPE, f"part {i}")
         size = part.size(axis)
-        result[i] = affine.take(axis, np.arange(start, start + size))
+        if size:
+            result[i] = affine.take(axis, np.arange(start, start + size))
         start += size
     return result
+
+
+def _is_empty(part: Value | None, axis: int) -> bool:
+    """Whether a part has no element, so that it is every affine of itself."""
+    return part is not None and part.shape is not None and part.shape[axis] == 0
 
 
 def joined(affines: Mapping[int, Affine], axis: int, parts: Sequence[Value | None]) -> Affine:
     """Return the affine of the whole, of which the parts along `axis` have these."""
     first = next(iter(affines.values()))
-    alike = len(affines) == len(parts) and axis not in first.axes
+    empty = sum(_is_empty(part, axis) for part in parts)
+    alike = len(affines) + empty == len(parts) and axis not in first.axes
     if alike and all(affine.same(first) for affine in affines.values()):
         return first
     sizes = []

@@ -15,7 +15,7 @@ from bnfold.rules.operator import Attribute, Operator, Shape, Value
 
 _CAST = "Cast"
 _FOLLOWED = 64
-"""Tensors that are followed at a time to where they are cast."""
+"""Tensors that are followed at a time to where they are cast, or nodes to where a shape is lost."""
 
 
 class Graph:
@@ -82,6 +82,28 @@ class Graph:
             return False
         parameters = [t for t in node.inputs if t != NONE and t not in self.constants]
         return len(parameters) == 1 and (op_type in AFFINE or op_type in ROUNDED_LATER)
+
+    def hides_shape(self, number: int) -> str:
+        """Name the operator before a node behind which a shape is no longer known.
+
+        Empty where that is the node itself, or where the shape of an input is unknown.
+        """
+        waiting, seen = [number], {number}
+        while waiting and len(seen) <= _FOLLOWED:
+            node = self.view.nodes[waiting.pop()]
+            unknown = [t for t in node.inputs if t != NONE and self._is_hidden(t)]
+            foreign = node.proto.domain not in OWN_DOMAINS
+            if node.number != number and (foreign or not unknown):
+                return node.label + (f" of {node.proto.domain}" if foreign else "")
+            makers = {self.view.tensors[t].producer for t in unknown} - seen - {NONE}
+            seen |= makers
+            waiting += sorted(makers)
+        return ""
+
+    def _is_hidden(self, tensor: int) -> bool:
+        """Whether nothing is known of a size, not even what else is as large."""
+        shape = self.shapes.shapes.get(tensor)
+        return shape is None or None in shape
 
     def makes_constants(self, number: int) -> bool:
         """Whether a node makes constants, whatever the numbers that it reads are."""

@@ -23,13 +23,18 @@ _INVALID = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeErro
 
 
 @contextmanager
-def refusing_at(node: Node) -> Iterator[None]:
-    """Name the node in every refusal of a rule; refuse where the rule fails on invalid ONNX."""
+def refusing_at(node: Node, graph: Graph | None = None) -> Iterator[None]:
+    """Name the node in every refusal of a rule; refuse where the rule fails on invalid ONNX.
+
+    With the graph, name what hides an unknown shape, too.
+    """
     try:
         yield
     except Refusal as refusal:
         obstacle = refusal.obstacle
         detail = " ".join(part for part in (obstacle.at, obstacle.detail) if part)
+        if graph is not None:
+            detail += _hidden(graph, node, obstacle)
         raise Refusal(obstacle.reason, detail, node.label) from None
     except _INVALID as error:
         raise Refusal(Reason.INVALID_NODE, first_sentence(error), node.label) from error
@@ -94,6 +99,12 @@ def find_roles(graph: Graph, take_apart: frozenset[str] = frozenset()) -> Roles:
     return roles
 
 
+def _hidden(graph: Graph, node: Node, obstacle: Obstacle) -> str:
+    """Tell what hides a shape that is unknown; else nothing."""
+    hiding = obstacle.reason is Reason.UNKNOWN_SHAPE and graph.hides_shape(node.number)
+    return f", hidden by {hiding}" if hiding else ""
+
+
 def _is_idle(graph: Graph, number: int) -> bool:
     """Whether a node changes nothing, such as the factor 1 in some exporters' x σ(1 x)."""
     if not graph.is_arithmetic(number):
@@ -150,7 +161,9 @@ def _check_operands(graph: Graph, node: Node, data: int) -> None:
 
 
 def _explained(graph: Graph, node: Node, obstacle: Obstacle) -> Obstacle:
-    """Return a more precise reason why parameters are not constant."""
+    """Return a more precise reason why parameters are not constant, or a shape is unknown."""
+    if hidden := _hidden(graph, node, obstacle):
+        return Obstacle(obstacle.reason, obstacle.at, obstacle.detail + hidden)
     if obstacle.reason is Reason.WEIGHT_NOT_CONSTANT:
         return _dequantized(graph, node) or _given(graph, node) or obstacle
     if obstacle.reason is not Reason.PARAMETERS_NOT_CONSTANT:

@@ -30,7 +30,7 @@ def absorbed_on_output(
         Refusal: The node cannot absorb it.
     """
     node = draft.view.nodes[state.node]
-    with refusing_at(node):
+    with refusing_at(node, draft.graph):
         new = state.on_output(affine)
         _require_parameters(draft, node, new)
         if draft.precision is not None:
@@ -48,7 +48,7 @@ def absorbed_on_input(draft: Draft, state: Absorbed, affine: Affine) -> Absorbed
         Refusal: The node cannot absorb it.
     """
     node = draft.view.nodes[state.node]
-    with refusing_at(node):
+    with refusing_at(node, draft.graph):
         new = state.on_input(affine)
         _require_parameters(draft, node, new)
         if draft.precision is not None:

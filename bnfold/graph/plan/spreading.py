@@ -188,7 +188,7 @@ class Spread:
         if row is None:
             raise self.not_linear(node)
         output = node.outputs.index(tensor)
-        with refusing_at(node):
+        with refusing_at(node, self._draft.graph):
             way = self._choose(node, row, affine)
             passage = row.up(self._draft.graph.operator(node.number), output, affine, way)
         self._passed[node.number] = passage.inputs
@@ -338,7 +338,7 @@ class Spread:
         edges |= self._absorber.recomputed(node)
         if number in self._passed and _alike(edges, self._passed[number]):
             return
-        with refusing_at(node):
+        with refusing_at(node, self._draft.graph):
             passage = row.down(self._draft.graph.operator(node.number), edges)
         if number in self._passed:
             self._compare(node, passage)

@@ -215,7 +215,7 @@ class Sums:
         if node.proto.op_type not in TERM:
             return Refusal(Reason.NOT_LINEAR, at=node.label)
         try:
-            with refusing_at(node):
+            with refusing_at(node, self._graph):
                 return TERM[node.proto.op_type](self._graph.operator(number))
         except Refusal as refusal:
             return refusal
