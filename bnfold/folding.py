@@ -142,8 +142,10 @@ class Folding(Shown):
 
 
 _PATIENCE = 16
-"""How often a model is planned anew for a single node whose folded numbers cannot be stored, or for
+"""How often a model is planned anew for nodes whose folded numbers cannot be stored, or for
 a single function that is in the way. After that, all of them are given up, or inlined, at once."""
+_ONE_BY_ONE = 4
+"""How often for a single such node, although more may be known."""
 
 
 def carry_out(
@@ -151,7 +153,7 @@ def carry_out(
 ) -> Result:
     """Plan the folds of an opened model, carry them out on a copy, and pass both to `make`.
 
-    Where the numbers of a fold overflow their element type or are NaN, the model is planned anew
+    Where the numbers of a fold do not fit their element type or are NaN, the model is planned anew
     without that fold, and `make` is called again.
 
     Args:
@@ -173,10 +175,19 @@ def carry_out(
                 rewritten = replace(rewritten, notes=(*rewritten.notes, _gone(unread)))
             return make(Decision(opened, graph, plan, rewritten, dict(unfit), functions))
         except UnfitNumbers as error:
-            given_up = {error.node} if attempt < _PATIENCE else plan.touched
-            unfit |= dict.fromkeys(given_up, error.reason)
+            unfit |= _given_up(error, plan, attempt)
             plan = make_plan(graph, options, unfit)
     raise AssertionError  # for the type checker: count() does not end
+
+
+def _given_up(error: UnfitNumbers, plan: Plan, attempt: int) -> Mapping[int, Reason]:
+    """Return the nodes that take part in no fold from now on, each with the reason.
+
+    At first it is one at a time: without its fold those of others may become possible.
+    """
+    if attempt < _ONE_BY_ONE:
+        return {error.node: error.reason}
+    return error.met if attempt < _PATIENCE else dict.fromkeys(plan.touched, error.reason)
 
 
 def _planned(

@@ -59,6 +59,7 @@ class Reason(Enum):
     QUANTIZED_RANGE = "quantized-range"
     QUANTIZED_FORM = "quantized-form"
     OVERFLOW = "overflow"
+    UNDERFLOW = "underflow"
     NOT_FINITE = "not-finite"
     INT8_LOSS = "int8-loss"
 
@@ -113,6 +114,7 @@ _TEXTS = {
     Reason.QUANTIZED_RANGE: "the quantized values would leave their range",
     Reason.QUANTIZED_FORM: "the weight is quantized in a form that the values do not fit",
     Reason.OVERFLOW: "the folded values overflow the element type",
+    Reason.UNDERFLOW: "the folded weight would lose its digits to underflow",
     Reason.NOT_FINITE: "the weight holds NaN or infinity",
     Reason.INT8_LOSS: "the weight would lose more than 3 dB as int8",
 }

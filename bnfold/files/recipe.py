@@ -1,6 +1,6 @@
 """Recipes: tensors of known type and shape whose bytes are made when they are written."""
 
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from typing import ClassVar, Final, Protocol
 
 import numpy as np
@@ -25,6 +25,7 @@ class UnfitNumbers(BnfoldError):  # noqa: N818 - it ends an attempt, not the pro
     Attributes:
         node: The number of the node that they are for.
         reason: What is wrong with them.
+        met: All nodes of which it was found out at once, with what is wrong with their numbers.
     """
 
     reason: ClassVar[Reason]
@@ -33,6 +34,7 @@ class UnfitNumbers(BnfoldError):  # noqa: N818 - it ends an attempt, not the pro
         """Say for which node the numbers are, and what is wrong with them."""
         super().__init__(message)
         self.node = node
+        self.met: Mapping[int, Reason] = {node: self.reason}
 
 
 class FoldOverflow(UnfitNumbers):
@@ -43,6 +45,16 @@ class FoldOverflow(UnfitNumbers):
     def __init__(self, node: int, place: str, dtype: np.dtype[np.generic]) -> None:
         """Say where the number belongs, and which type cannot hold it."""
         super().__init__(node, f"{place}: a folded number is too large for {dtype}")
+
+
+class FoldUnderflow(UnfitNumbers):
+    """A weight that a fold makes has numbers too small for its element type."""
+
+    reason = Reason.UNDERFLOW
+
+    def __init__(self, node: int, place: str, dtype: np.dtype[np.generic]) -> None:
+        """Say where the weight is, and which type cannot hold it."""
+        super().__init__(node, f"{place}: folded numbers are too small for {dtype}")
 
 
 class NotFinite(UnfitNumbers):

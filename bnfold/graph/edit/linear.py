@@ -9,8 +9,9 @@ import onnx
 from numpy.typing import NDArray
 
 from bnfold.files.opened import OpenedModel
-from bnfold.files.recipe import Literal, NotFinite, Recipe
+from bnfold.files.recipe import FoldUnderflow, Literal, NotFinite, Recipe
 from bnfold.files.scaled import Scaled
+from bnfold.graph.edit.digits import digits_are_lost
 from bnfold.graph.edit.editor import Editor
 from bnfold.graph.edit.quantized import QuantizedRewriter
 from bnfold.graph.edit.rewriter import Number, Rewriter, as_operand, set_attribute
@@ -68,14 +69,16 @@ class LinearRewriter(Rewriter):
         if quantized is not None:
             self._quantized.requantize(edge, quantized, factor)
             return
-        recipe = self._scaled(edit.node, weight, factor)
+        recipe = self._scaled(edit, weight, factor)
         self._editor.replace_constant(edge, recipe, ("scaled", factor.shape, factor.tobytes()))
 
-    def _scaled(self, node: int, tensor: int, factor: F64) -> Recipe:
+    def _scaled(self, edit: Absorbed, tensor: int, factor: F64) -> Recipe:
         """Return factor × tensor as a recipe.
 
-        In float16 overflow is likely, and finding it now is cheaper than when the model is written.
+        In float16 overflow and underflow are likely, and finding them now is cheaper than when the
+        model is written.
         """
+        node = edit.node
         stored = self._constants.stored(tensor)
         narrow = self._graph.shapes.elem_types.get(tensor) == onnx.TensorProto.FLOAT16
         if stored is not None and not narrow:
@@ -89,7 +92,11 @@ class LinearRewriter(Rewriter):
             )
             return Scaled(self._opened, header, factor, values, node)
         self._require_finite(node, tensor, values)
-        return Literal(self._rounded(node, values.astype(np.float64) * factor, values.dtype))
+        exact = values.astype(np.float64) * factor
+        rounded = self._rounded(node, exact, values.dtype)
+        if digits_are_lost(edit.layout, exact, rounded, lambda: self._bias_to_be(edit)):
+            raise FoldUnderflow(node, f"tensor {self._view.tensors[tensor].name!r}", values.dtype)
+        return Literal(rounded)
 
     def _require_finite(self, node: int, tensor: int, numbers: NDArray[np.generic]) -> None:
         if not np.isfinite(numbers).all():
@@ -113,6 +120,11 @@ class LinearRewriter(Rewriter):
         dtype = self._dtype(weight) if old is None else old.dtype
         recipe = Literal(self._rounded(edit.node, self._new_bias(edit, old), dtype))
         self._place_bias(edit, edge, recipe)
+
+    def _bias_to_be(self, edit: Absorbed) -> F64:
+        """Return what the bias will be, zeros where there will be none."""
+        edge = self._bias_edge(edit)
+        return self._new_bias(edit, None if edge is None else self._bias_of(edge))
 
     def _new_bias(self, edit: Absorbed, old: NDArray[np.generic] | None) -> F64:
         """Return s (gain b + W r) + t, laid along the output channels."""

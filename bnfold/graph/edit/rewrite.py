@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 
 from bnfold.files.opened import OpenedModel
-from bnfold.files.recipe import Recipe
+from bnfold.files.recipe import Recipe, UnfitNumbers
 from bnfold.frozen import frozen
 from bnfold.graph.edit.editor import Editor
 from bnfold.graph.edit.lifting import FIRST_IR, lift_constants, liftable
@@ -55,14 +55,13 @@ def rewrite(opened: OpenedModel, graph: Graph, plan: Plan, *, lift: bool = False
         lift: Write constants as initializers.
 
     Raises:
-        FoldOverflow: A value does not fit into its element type.
+        UnfitNumbers: Values do not fit into their element type.
     """
     editor = Editor(graph, plan)
     linear = LinearRewriter(opened, graph, editor)
     runs = RunRewriter(opened, graph, editor)
     passed = PassedRewriter(opened, graph, editor)
-    for absorbed in plan.linear.values():
-        linear.rewrite(absorbed)
+    _rewrite_all(linear, plan)
     for parted in plan.parted.values():
         linear.part(parted)
     for run in plan.runs:
@@ -94,3 +93,21 @@ def rewrite(opened: OpenedModel, graph: Graph, plan: Plan, *, lift: bool = False
         replaced=editor.replaced,
         lifted=lifted,
     )
+
+
+def _rewrite_all(linear: LinearRewriter, plan: Plan) -> None:
+    """Rewrite every linear node.
+
+    Raises:
+        UnfitNumbers: The numbers of some cannot be stored; it tells them all.
+    """
+    unfit: list[UnfitNumbers] = []
+    for absorbed in plan.linear.values():
+        try:
+            linear.rewrite(absorbed)
+        except UnfitNumbers as error:
+            unfit.append(error)
+    if unfit:
+        first = unfit[0]
+        first.met = {error.node: error.reason for error in unfit}
+        raise first

@@ -7,6 +7,7 @@ rounded once, when the weight is written.
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import pairwise
 from math import prod
 
@@ -14,9 +15,10 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from bnfold.files.recipe import Literal, Recipe
+from bnfold.files.recipe import FoldUnderflow, Literal, Recipe
 from bnfold.files.rounded import Rounded
 from bnfold.files.scaled import ELEMENTS
+from bnfold.graph.edit.digits import digits_are_lost
 from bnfold.graph.edit.rewriter import Rewriter, set_attribute
 from bnfold.graph.index.view import NONE
 from bnfold.graph.plan.absorbed import Absorbed, Summand, Summed
@@ -56,8 +58,13 @@ class SummedRewriter(Rewriter):
         recipe = Rounded(lambda: self._blocks(edit, summed), dtype, dims, place, edit.node)
         if dtype != np.float16:
             return recipe
-        made = np.concatenate([block.reshape(-1) for block in self._blocks(edit, summed)])
-        return Literal(self._rounded(edit.node, made.reshape(dims), dtype))
+        blocks = [block.reshape(-1) for block in self._blocks(edit, summed)]
+        made: F64 = np.concatenate(blocks).reshape(dims)
+        rounded = self._rounded(edit.node, made, dtype)
+        laid = replace(layout, groups=term.groups)
+        if digits_are_lost(laid, made, rounded, lambda: self.bias(edit)):
+            raise FoldUnderflow(edit.node, place, dtype)
+        return Literal(rounded)
 
     def _compute_constants(self, edit: Absorbed) -> None:
         """Compute what is not stored now: recipes are made by several threads."""

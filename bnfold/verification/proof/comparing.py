@@ -172,7 +172,7 @@ class Pair:
         factors = None
         if self.multiplied.along is not None and not evidence.empty:
             factors = factors_between(
-                [Sample(*each[:3]) for each in held_back],
+                [Sample(*each) for each in held_back],
                 self.multiplied.along,
                 shifted=self.multiplied.shifted,
             )
@@ -180,7 +180,7 @@ class Pair:
                 return Finding(math.inf, "no factors for its channels", comparable=False)
             findings = (allowed.fraction(made, factors) for made in held_back)
             worst = max((worst, *findings), key=lambda f: f.fraction)
-        along = () if telling is None else plausible_axes(Sample(*telling[:3]))
+        along = () if telling is None else plausible_axes(Sample(*telling))
         if worst.fraction > allowed.limit:
             worst = self._located(worst, nothing)
         return replace(

@@ -115,8 +115,8 @@ class Allowed:
             note = f"{counted(number, 'integer')} {'differs' if number == 1 else 'differ'}"
             return Finding(math.inf, note, place=_place(old, new, int(np.argmax(unequal))))
         if factors is not None:
+            # What underflow adds comes from the candidate, which has the factors in it.
             old, magnitude = factors.of(old), factors.bound(magnitude)
-            extra = factors.error(np.broadcast_to(extra, old.shape))
         worst, place = 0.0, 0
         for start in range(0, old.size, AT_A_TIME):
             part = slice(start, start + AT_A_TIME)

@@ -97,11 +97,14 @@ class Sample:
         old: The original's output, float64.
         new: The candidate's.
         size: The magnitude of `old`.
+        underflow: What the candidate's magnitude grows by where its constants have lost digits
+            below the smallest normal number.
     """
 
     old: Array
     new: Array
     size: Array
+    underflow: Array | float = 0.0
 
     def by_channel(self, axis: int) -> "Sample | None":
         """Return it as (channels, elements); None where one cannot be a multiple of the other."""
@@ -110,8 +113,15 @@ class Sample:
         floats = old.dtype.kind == self.new.dtype.kind == "f"
         if not (alike and floats) or not old.size or old.ndim <= max(axis, 0):
             return None
-        moved = (np.moveaxis(a, axis, 0) for a in (old, self.new, self.size))
+        underflow = np.broadcast_to(self.underflow, old.shape)
+        moved = (np.moveaxis(a, axis, 0) for a in (old, self.new, self.size, underflow))
         return Sample(*(a.reshape(old.shape[axis], -1) for a in moved))
+
+    def left(self, values: Array) -> Array:
+        """Return which share of its magnitude is left of each number, and of its digits."""
+        made = np.abs(self.new)
+        digits = np.where(self.underflow > 0, made / (made + self.underflow), 1.0)
+        return np.asarray(np.abs(values) / self.size * digits)
 
 
 @np.errstate(all="ignore")  # what is not finite is no factor
@@ -134,7 +144,7 @@ def factors_between(
     near = there = np.zeros((len(known[0].old), 1))
     if shifted:  # where nothing enters, nothing but the shift is seen
         near, there = _element(known, lambda sample: -sample.size)
-    far, beyond = _element(known, lambda sample: _score(sample.old - near, sample.size))
+    far, beyond = _element(known, lambda sample: _score(sample, sample.old - near))
     values = np.where(far != near, (beyond - there) / (far - near), 1.0)[:, 0]
     shifts = there[:, 0] - values * near[:, 0]
     finite = np.isfinite(values) & np.isfinite(shifts)
@@ -142,14 +152,14 @@ def factors_between(
     return Factors(axis, values, shifts) if finite.all() and values.any() else None
 
 
-def _score(values: Array, sizes: Array) -> Array:
+def _score(sample: Sample, values: Array) -> Array:
     """Return how well each number of a channel shows the channel's factor.
 
-    Where terms have cancelled one another, their roundings are large beside what is left of them.
-    So the share of the magnitude that is left counts first, in `_STEPS`, and then the size.
+    Where terms have cancelled one another, their roundings are large beside what is left of them;
+    so they are where a weight is below the smallest normal number. So the share that is left counts
+    first, in `_STEPS`, and then the size.
     """
-    values = np.abs(values)
-    steps = np.round(_STEPS * values / sizes)
+    steps, values = np.round(_STEPS * sample.left(values)), np.abs(values)
     return np.asarray(np.where(values > 0, steps + values / (1 + values), -1.0))
 
 
