@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from bnfold.statistics.estimate import Estimate
     from bnfold.verification import Verifier
 
+_NOTHING_TO_FREEZE = "nothing was frozen: no normalization is in training mode"
+
 
 @slotted
 class Job:
@@ -41,6 +43,7 @@ class Job:
         step: Called with a text when each step begins.
         named: Whether the target was named, and did not follow from the source.
         estimate: What was estimated for it, if that was asked for.
+        remarks: Sentences about what was asked for and had no effect.
         began: When the work began.
         verifying: Seconds that the verification took; None where there was none yet.
         stood: Where the data files of the model lie that stood at the target.
@@ -52,6 +55,7 @@ class Job:
     step: Callable[[str], None]
     named: bool
     estimate: "Estimate | None" = None
+    remarks: tuple[str, ...] = ()
     began: float = field(default_factory=monotonic)
     verifying: float | None = None
     stood: set[str] = field(default_factory=set)
@@ -114,6 +118,8 @@ class Job:
             step=self.step,
         ) as basis:
             self.estimate = basis.estimate
+            nothing = self.how.statistics.data is None and basis.opened is source
+            self.remarks = (_NOTHING_TO_FREEZE,) * nothing
             yield basis.opened, basis.path
 
     def _verifier(self, original: Path) -> "AbstractContextManager[Verifier | None]":
@@ -210,7 +216,7 @@ class Job:
             kept=kept_records(decision.graph, decision.plan, decision.rewritten.dropped),
             composites=composite_records(decision.graph, decision.plan),
             unlisted=decision.rewritten.unlisted,
-            notes=decision.rewritten.notes,
+            notes=(*self.remarks, *decision.rewritten.notes),
             adds=decision.rewritten.adds,
             lifted=decision.rewritten.lifted,
             inlined=function_names(decision.inlined),

@@ -7,7 +7,7 @@ from pathlib import Path
 from shutil import copyfileobj
 from typing import Final
 
-from bnfold.command_line.sources import PIPE
+from bnfold.command_line.sources import PIPE, refused_pipe
 from bnfold.errors import RequestError
 from bnfold.files.remote import called
 from bnfold.files.scratch import scratch_folder
@@ -29,8 +29,10 @@ def as_files(paths: Sequence[Path]) -> Iterator[list[Path]]:
     """Give paths of which none is a pipe; errors call what came through one standard input.
 
     Raises:
-        RequestError: More than one is a pipe, or standard input is closed.
+        RequestError: One is a pipe with a name, more than one is standard input, or that is closed.
     """
+    for refused in filter(None, map(refused_pipe, paths)):
+        raise RequestError(refused)
     if PIPE not in paths:
         yield [*paths]
         return

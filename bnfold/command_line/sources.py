@@ -91,7 +91,7 @@ def find_sources(named: Sequence[Path], directory: Path | None = None) -> Source
     for path in named:
         place = _searched(path)
         if place is None:
-            found.append(Source(path, Path(path.name)))
+            found.append(Source(path, Path(path.name), refused=refused_pipe(path)))
             continue
         folder, within = place
         known = frozenset(within)
@@ -104,6 +104,12 @@ def find_sources(named: Sequence[Path], directory: Path | None = None) -> Source
         passed_over += len(within) - len(originals)
         found += [Source(file, file.relative_to(folder)) for file in originals]
     return Sources(tuple(found), passed_over)
+
+
+def refused_pipe(path: Path) -> str:
+    """Say of a pipe with a name, as a shell's `<(…)` is one, how a model is read through one."""
+    is_pipe = not url_of(path) and path.is_fifo()
+    return f"{path}: this is a pipe; the name - reads a model from standard input" * is_pipe
 
 
 def _searched(path: Path) -> tuple[Path, list[Path]] | None:

@@ -3,6 +3,7 @@
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import click
@@ -10,8 +11,8 @@ import click
 from bnfold.command_line.brief import Brief
 from bnfold.command_line.foreign import printable_lines
 from bnfold.command_line.progress import Progress
-from bnfold.command_line.text import lifted, report_text, summary, what_went
-from bnfold.command_line.words import wrapped
+from bnfold.command_line.text import lifted, report_line, report_text, summary, what_went
+from bnfold.command_line.words import INDENT, wrapped
 from bnfold.errors import BnfoldError, one_line
 from bnfold.files.remote import called
 from bnfold.frozen import frozen
@@ -72,6 +73,16 @@ class Telling:
             verdict = "passed" if existing.written else "there already"
             click.echo(self._line(outcome, existing.before, existing.after, verdict))
 
+    def tell_report(self, path: Path, outcomes: Sequence[Brief]) -> None:
+        """Print where the report of one model is, once it is whole, below the files written.
+
+        Of several models no file is listed.
+        """
+        if self.quiet or len(self.models) > 1:
+            return
+        err = self.to_stderr or any(map(_has_failed, outcomes))
+        click.echo(wrapped([INDENT + report_line(path)], width(err=err)), err=err)
+
     def sum_up(self, outcomes: Sequence[Brief], passed_over: int) -> None:
         """Print what became of several models: which failed, which kept something, how many."""
         if self.quiet or len(self.models) == 1:
@@ -79,7 +90,7 @@ class Telling:
         click.echo(wrapped(self._sums(outcomes, passed_over), width(err=False)))
 
     def _sums(self, outcomes: Sequence[Brief], passed_over: int) -> Iterator[str]:
-        failed = [o.source for o in outcomes if o.exit_code not in (Exit.DONE, Exit.FOLDABLE)]
+        failed = [o.source for o in outcomes if _has_failed(o)]
         if failed:
             yield f"failed: {_names(failed)}"
         keeping = [f"{one_line(called(o.source))} ({o.kept})" for o in outcomes if o.kept]
@@ -142,6 +153,8 @@ class Accounts:
             self._attempt(lambda: self._telling.sum_up(self.outcomes, passed_over))
         if self._report is not None:
             self._attempt(self._report.close)
+        if self._report is not None and self._failure is None:
+            self._attempt(partial(self._telling.tell_report, self._report.path, self.outcomes))
         if self._failure is not None:
             raise self._failure
 
@@ -150,6 +163,10 @@ class Accounts:
             write()
         except (OSError, BnfoldError) as error:
             self._failure = self._failure or error
+
+
+def _has_failed(outcome: Brief) -> bool:
+    return outcome.exit_code not in (Exit.DONE, Exit.FOLDABLE)
 
 
 def _names(paths: Sequence[Path]) -> str:

@@ -5,6 +5,7 @@ Colours are written with `click.style`; `click.echo` takes them out again where 
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -16,6 +17,7 @@ from bnfold.command_line.foreign import made_printable
 from bnfold.command_line.gain_text import gain_lines
 from bnfold.command_line.kept_text import kept_lines
 from bnfold.command_line.words import INDENT, indented, named, wrapped
+from bnfold.errors import one_line
 from bnfold.reports.cost import Cost
 from bnfold.reports.records import CompositeRecord, FoldRecord
 from bnfold.reports.report import Exit, Report
@@ -91,6 +93,11 @@ def _report_lines(report: Report, *, verbose: bool) -> Iterator[str]:
         yield f"{INDENT}not verified"
     if not report.explained:
         yield from indented(change_lines(report, verbose=verbose))
+
+
+def report_line(path: Path) -> str:
+    """Return the line that says where a report was written."""
+    return f"report written: {one_line(str(path))} ({byte_size(path.stat().st_size)})"
 
 
 def summary(outcomes: Sequence[Brief]) -> str:

@@ -59,7 +59,7 @@ def verify(original: Path, candidate: Path, **options: Any) -> None:  # noqa: AN
         with interrupts_held_back():
             from bnfold.command_line.pipes import spoken
         from bnfold.command_line.telling import width
-        from bnfold.command_line.text import verification_text
+        from bnfold.command_line.text import report_line, verification_text
         from bnfold.reports.report_file import write_reports
 
         resume_collecting()
@@ -73,6 +73,8 @@ def verify(original: Path, candidate: Path, **options: Any) -> None:  # noqa: AN
             failed = bool(comparison.error)
             text = verification_text(found, verbose=options["verbose"], width=width(err=failed))
             click.echo(text, err=failed)
+            if options["report"] is not None:
+                click.echo(report_line(options["report"]), err=failed)
         if comparison.error and (options["quiet"] or found.verdict.ok):
             click.echo(f"bnfold: {one_line(f'{spoken(candidate)}: {comparison.error}')}", err=True)
         sys.exit(comparison.exit_code)

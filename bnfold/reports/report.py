@@ -81,7 +81,7 @@ class Report(Shown):
         composites: The groups of nodes that stayed whole, as runtimes know each as one operator.
         unlisted: The initializers that the source listed as graph inputs and the folded model
             does not.
-        notes: Sentences about everything else that had to change.
+        notes: Sentences about everything else that had to change, and about what had no effect.
         adds: How many nodes became an Add, or are followed by an Add that was not there before.
         inlined: The local functions that were inlined because a fold goes across their boundary.
         left_files: The data files of the model that stood at the target, which nobody reads now.

@@ -75,7 +75,7 @@ class ReportFile:
         Raises:
             OSError: The file cannot be written.
         """
-        self._path = path
+        self.path = path
         self._several = several
         self._entries: list[Plain] = []
         self._lines = path.suffix.lower() == _LINES
@@ -88,7 +88,7 @@ class ReportFile:
             self._entries.append(entry)
             return
         line = json.dumps(entry.to_dict(), ensure_ascii=False) + "\n"
-        with self._path.open("ab") as file:
+        with self.path.open("ab") as file:
             file.write(line.encode("utf-8", "backslashreplace"))
 
     def close(self) -> None:
@@ -98,7 +98,7 @@ class ReportFile:
             RequestError: HTML needs the extra `bnfold[html]`, or the file cannot be written.
         """
         if not self._lines:
-            write_reports(self._path, self._entries, several=self._several)
+            write_reports(self.path, self._entries, several=self._several)
 
 
 def write_reports(path: Path, entries: Sequence[Plain], *, several: bool = False) -> None:

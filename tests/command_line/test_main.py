@@ -472,6 +472,10 @@ BAD_REQUESTS = {
     "a shape in words": (["digits.onnx", "--shape", "image=small"], "image=small"),
     "a shape without a name": (["digits.onnx", "--shape", "1,1,8,8"], "1,1,8,8"),
     "a shape that cannot be": (["digits.onnx", "--shape", "image=1,2,8,8"], "image"),
+    "a shape too large": (
+        ["digits.onnx", "--shape", "image=99999999999,1,28,28"],
+        "[99999999999, 1, 28, 28] of 'image' is too large",
+    ),
     "a shape with a gap": (["digits.onnx", "--shape", "image=1,x"], "image=1,x: write it as"),
     "two shapes of one input": (
         ["digits.onnx", "--shape", "image=1,1,8,8", "--shape", "image=2,1,8,8"],
@@ -564,6 +568,7 @@ def test_a_gate_for_what_remains(tmp_path: Path) -> None:
     assert done.code == 5
     assert "4 batch normalizations remain; max_kept (--max-kept) allows 3" in done.err
     assert "4 batch normalizations kept:" in done.err
+    assert done.err.splitlines()[-1].startswith("  report written: r.json (")
     assert json.loads((tmp_path / "r.json").read_text())["max_kept"] == 3
     assert run("kept.onnx", "--max-kept", "4", "-q", cwd=tmp_path).code == 0
     assert run("kept.folded.onnx", "--check", "--max-kept", "3", cwd=tmp_path).code == 5

@@ -1,6 +1,7 @@
 """`bnfold verify` with a model from a pipe, and how models are called in what is said."""
 
 import json
+import os
 from pathlib import Path
 
 import onnx
@@ -75,3 +76,23 @@ def test_a_model_in_a_store_is_not_overwritten_by_accident(tmp_path: Path) -> No
     told = f"bnfold: {url}: this is the input; in_place (--in-place) replaces it\n"
     assert (result.code, result.err) == (2, told)
     assert source.read_bytes() == before
+
+
+@pytest.mark.parametrize("words", [("pipe",), ("verify", "pipe", "digits.onnx")])
+def test_a_pipe_with_a_name_is_told_of_standard_input(
+    tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    model_in(tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    result = run_here(*words, cwd=tmp_path)
+    told = "bnfold: pipe: this is a pipe; the name - reads a model from standard input\n"
+    assert (result.err, result.code) == (told, 2)
+
+
+def test_the_last_line_says_where_the_report_is(tmp_path: Path) -> None:
+    model_in(tmp_path)
+    done = run_here("verify", "digits.onnx", "digits.onnx", "--report", "r.json", cwd=tmp_path)
+    assert done.text.splitlines()[-1].startswith("report written: r.json (")
+    done = run_here("digits.onnx", "--check", "--report", "r.jsonl", cwd=tmp_path)
+    assert done.text.splitlines()[-1].startswith("  report written: r.jsonl (")
+    assert not run_here("digits.onnx", "-q", "--report", "r.json", cwd=tmp_path).text

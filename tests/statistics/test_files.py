@@ -96,6 +96,14 @@ def test_who_reads_the_statistics_keeps_them_with_that_reason(tmp_path: Path) ->
         assert report["kept"][0]["above"]["reason"] == "extra-outputs"
 
 
+def test_where_nothing_is_in_training_mode_nothing_is_frozen(tmp_path: Path) -> None:
+    model_in(tmp_path)
+    words = ("digits.onnx", "--freeze-training", "--no-verify", "--report", "r.json")
+    remark = "nothing was frozen: no normalization is in training mode"
+    assert f"  {remark}\n" in run(*words, cwd=tmp_path).text
+    assert json.loads((tmp_path / "r.json").read_text())["notes"] == [remark]
+
+
 def test_stored_statistics_are_taken_as_they_are(tmp_path: Path) -> None:
     net = two_layers(training=True)
     write(net, tmp_path / "net.onnx")

@@ -7,6 +7,7 @@ is 64 pixels wide at first, as a single pixel would see little but padding.
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -38,7 +39,7 @@ def generated(
         count: Feeds in each list; they differ in their values only.
 
     Raises:
-        RequestError: A given shape contradicts the model.
+        RequestError: A given shape contradicts the model, or is too large.
     """
     given = _given_sizes(specs, shapes)
     for sizes in _assignments(specs, given):
@@ -114,6 +115,11 @@ def _given_sizes(
     by_name = {spec.name: spec for spec in specs}
     sizes: dict[str, int] = {}
     for name, shape in shapes.items():
+        if prod(shape) > _VOLUME:
+            raise RequestError(
+                f"{shape_text(shape)} of {name!r} is too large: it has {prod(shape)} elements, and"
+                f" {_VOLUME} at most are made up"
+            )
         spec = by_name.get(name)
         if spec is None:
             raise RequestError(f"the model has no input {name!r}; it has {', '.join(by_name)}")

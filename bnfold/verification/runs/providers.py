@@ -35,6 +35,14 @@ PROVIDER_OPTIONS: dict[str, dict[str, str]] = {
     CUDA: {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"},
 }
 
+_PACKAGES = {
+    CUDA: "onnxruntime-gpu",
+    "TensorrtExecutionProvider": "onnxruntime-gpu",
+    "OpenVINOExecutionProvider": "onnxruntime-openvino",
+    "DmlExecutionProvider": "onnxruntime-directml",
+}
+"""Packages that have a provider; they take the place of `onnxruntime`, and install its folder."""
+
 
 @frozen
 class Availability:
@@ -43,7 +51,7 @@ class Availability:
     Attributes:
         name: ONNX Runtime's name.
         state: NOT_IN_BUILD, NO_DEVICE, or RAN where the one-node model ran on it.
-        reason: Why not, in ONNX Runtime's or the driver's words.
+        reason: Why not, in ONNX Runtime's or the driver's words, or what to install.
     """
 
     name: str
@@ -84,7 +92,9 @@ def availability(provider: str) -> Availability:
     import onnxruntime
 
     if provider not in onnxruntime.get_available_providers():
-        return Availability(provider, ProviderState.NOT_IN_BUILD)
+        package = _PACKAGES.get(provider)
+        wants = f"install {package} in place of onnxruntime" if package else ""
+        return Availability(provider, ProviderState.NOT_IN_BUILD, wants)
     if provider == CPU:
         return Availability(provider, ProviderState.RAN)
     kept: list[str] = []

@@ -55,7 +55,9 @@ def test_cuda_not_in_this_build() -> None:
     assert found.asked_provider_failed is None
     asked = verify(model, folded, regions=regions, options=VerifyOptions(("cuda", "cpu")))
     assert asked.verdict is Verdict.PASSED
-    assert asked.asked_provider_failed == "cuda: not in this build"
+    assert asked.asked_provider_failed == (
+        "cuda: not in this build (install onnxruntime-gpu in place of onnxruntime)"
+    )
 
 
 class FakeSession:
