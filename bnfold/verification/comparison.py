@@ -96,6 +96,8 @@ class OutputComparison(Plain):
         """Say how large the difference is, in proportion to the output and to its noise."""
         if self.size and self.no_evidence >= self.size:
             return "shows nothing"
+        if self.verdict is OutputVerdict.DIFFERS and self.used <= 1:
+            return "differs"  # in what is no number
         if self.difference == 0:
             return "is the same to the last bit"
         if not self.magnitude:

@@ -43,6 +43,8 @@ from bnfold.verification.runs.userdata import fed_arrays, load_inputs
 from bnfold.verification.verdict import ProviderState
 
 _JITTERS = 2
+MANY_JITTERS = 8
+"""How often a model is moved to see whether its rounding decides what overflows."""
 _MORE_INPUTS = 3
 """Further inputs that are tried where outputs are empty or the same everywhere."""
 
@@ -259,9 +261,10 @@ class Originals:
         """Join what one model gave for the feeds; see `stacked`."""
         return stacked(runs, self.labels)
 
-    def measure_jitter(self, baseline: Baseline) -> None:
-        """Run the original with its weights and inputs moved by one ulp."""
-        for seed in range(self.options.seed, self.options.seed + _JITTERS - len(baseline.jitters)):
+    def measure_jitter(self, baseline: Baseline, times: int = _JITTERS) -> None:
+        """Run the original with its weights and inputs moved by one ulp, so many times in all."""
+        for number in range(len(baseline.jitters), times):
+            seed = self.options.seed + number
             with opened.open_model(self.path) as model:
                 overrides, extra = jittered_weights(model, seed)
             feeds = [{**jittered_feeds(feed, seed), **extra} for feed in self.feeds]

@@ -21,6 +21,9 @@ its outputs to prove anything: agreement is then *inconclusive*, disagreement st
 A mask of huge numbers sets no allowance for the rest: elements are judged by groups of like
 magnitude where there are such (`magnitudes`).
 
+What is NaN or infinite in one model only is a difference, unless the original's own rounding
+changes as many elements so, up to the same factor: then it is *inconclusive*.
+
 Where the true outputs are known (the original computed in float64) they take the place of A, the
 difference is the candidate's error, the noise is the largest error of the original in all its
 variants, and the candidate may have 5 times that.
@@ -33,6 +36,7 @@ from dataclasses import replace
 import numpy as np
 
 from bnfold.frozen import frozen
+from bnfold.units import counted
 from bnfold.verification.comparison import OutputComparison, Outputs, OutputVerdict
 from bnfold.verification.dtypes import Array, is_float, largest, unit_roundoff, wide, wide_stretches
 from bnfold.verification.runs.magnitudes import Group, groups
@@ -152,7 +156,8 @@ def _rounded(
     allowance = rule.factor * max(noise, u * magnitude)
     missing = original.size - found.both
     brink = largest(original.dtype) - allowance
-    broken = _count_broken(original, candidate, variants, brink) if missing else 0
+    unlike = _unlike_kinds(original, candidate, variants, brink) if missing else _ALIKE
+    broken = 0 if unlike.is_noise(rule.factor) else unlike.steady
     # The limit is wider for float16, whose single roundings are coarse without being chaotic.
     hopeless = noise > max(HOPELESS, 32 * u) * magnitude
     verdict, note = OutputVerdict.AGREES, ""
@@ -166,8 +171,10 @@ def _rounded(
     elif verdict is OutputVerdict.AGREES and not is_telling(original):
         verdict, note = OutputVerdict.INCONCLUSIVE, _CONSTANT
     if broken:
-        verdict = OutputVerdict.DIFFERS
-        note = f"{broken} elements are NaN or infinite in one model only"
+        verdict, note = OutputVerdict.DIFFERS, _told(broken)
+    elif unlike.steady and verdict is not OutputVerdict.DIFFERS:
+        verdict = OutputVerdict.INCONCLUSIVE
+        note = f"{_told(unlike.steady)}; rounding alone changes {unlike.own} so in the original"
     return OutputComparison(
         name, level, verdict, difference, noise, magnitude, allowance, original.size,
         missing - broken, note,
@@ -245,18 +252,58 @@ def _kind(values: Array) -> Array:
     return np.asarray(np.select([np.isnan(values), np.isinf(values)], [2, np.sign(values)], 0))
 
 
-def _count_broken(
+@frozen
+class _UnlikeKinds:
+    """How many elements are NaN or infinite, and something else elsewhere.
+
+    Attributes:
+        steady: In the candidate, where all variants of the original are alike.
+        all: In the candidate, wherever it is.
+        own: In the variant of the original that has most of them.
+    """
+
+    steady: int
+    all: int
+    own: int
+
+    def is_noise(self, factor: float) -> bool:
+        """Tell whether that is what the original's own rounding makes of it, up to a factor.
+
+        Where sums overflow within the network, rounding decides of which elements. A few variants
+        of the original do not show all of them.
+        """
+        return self.all <= factor * self.own
+
+
+_ALIKE = _UnlikeKinds(0, 0, 0)
+
+
+def is_told_broken(result: OutputComparison) -> bool:
+    """Tell whether an output differs in what is NaN or infinite."""
+    return result.verdict is OutputVerdict.DIFFERS and result.note.endswith(_ELSE)
+
+
+_ELSE = "NaN or infinite, and something else in the other model"
+
+
+def _told(number: int) -> str:
+    return f"{counted(number, 'element')} {'is' if number == 1 else 'are'} {_ELSE}"
+
+
+def _unlike_kinds(
     original: Array, candidate: Array, variants: Sequence[Array], brink: float
-) -> int:
-    """Count what is NaN or infinite in one model only, and in all variants of the original."""
+) -> _UnlikeKinds:
+    """Count what is NaN or infinite in one model only, or in one variant of the original."""
     moved = [variant for variant in variants if variant.shape == original.shape]
-    count = 0
+    steady, everywhere, own = 0, 0, [0] * len(moved)
     for A, C, *others in wide_stretches(original, candidate, *moved):
-        steady = np.ones(A.shape, np.bool_)
-        for variant in others:
-            steady &= _kind(variant) == _kind(A)
-        count += int(np.count_nonzero(steady & _broken(A, C, brink)))
-    return count
+        alike, broken = np.ones(A.shape, np.bool_), _broken(A, C, brink)
+        for index, variant in enumerate(others):
+            alike &= _kind(variant) == _kind(A)
+            own[index] += int(np.count_nonzero(_broken(A, variant, brink)))
+        steady += int(np.count_nonzero(alike & broken))
+        everywhere += int(np.count_nonzero(broken))
+    return _UnlikeKinds(steady, everywhere, max(own, default=0))
 
 
 def _broken(A: Array, C: Array, brink: float) -> Array:

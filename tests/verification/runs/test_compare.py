@@ -101,6 +101,28 @@ def test_an_element_that_rounding_makes_infinite_is_no_evidence() -> None:
     assert compare_output("y", "L", original, [variant], A).verdict is OutputVerdict.AGREES
 
 
+def test_what_rounding_makes_infinite_elsewhere_in_the_original_accuses_nobody() -> None:
+    original, variant, candidate = A.copy(), A.copy(), A.copy()
+    original[:8] = variant[1:8] = candidate[:8] = np.inf
+    candidate[[9, 20]] = np.nan, -np.inf
+    result = compare_output("y", "L", original, [variant], candidate)
+    assert result.verdict is OutputVerdict.INCONCLUSIVE
+    assert result.no_evidence == 10
+    assert result.note.startswith("2 elements are NaN or infinite")
+    candidate[: int(FACTOR) + 20] = np.inf
+    result = compare_output("y", "L", original, [variant], candidate)
+    assert result.verdict is OutputVerdict.DIFFERS, "far more than the original's own rounding does"
+
+
+def test_infinity_that_no_rounding_explains_differs_and_is_never_the_same() -> None:
+    candidate = A.copy()
+    candidate[3] = np.inf
+    for original, other in ((A, candidate), (candidate, A)):
+        result = compare_output("y", "L", original, [original, original], other)
+        assert (result.verdict, result.numbers()) == (OutputVerdict.DIFFERS, "differs")
+        assert result.note == "1 element is NaN or infinite, and something else in the other model"
+
+
 def test_another_shape_or_dtype_differs() -> None:
     assert verdict(A[:5]) is OutputVerdict.DIFFERS
     assert verdict(A.astype(np.float64)) is OutputVerdict.DIFFERS
@@ -158,6 +180,6 @@ def test_large_outputs_are_compared_to_the_last_element() -> None:
     assert compare_output("y", "L", large, [large], wrong).verdict is OutputVerdict.DIFFERS
     missing = compare_output("y", "L", large, [large], gone)
     assert missing.verdict is OutputVerdict.DIFFERS
-    assert missing.note.startswith("1 elements are NaN")
+    assert missing.note.startswith("1 element is NaN")
     both = compare_output("y", "L", gone, [gone], gone)
     assert (both.verdict, both.no_evidence) == (OutputVerdict.AGREES, 1)
