@@ -20,8 +20,9 @@ def digits_are_lost(
     """Tell whether an output channel loses more than half of its digits by how a weight is stored.
 
     A channel is Σ w x + b. Numbers w below the smallest normal one are off by a fixed distance,
-    however small they are. Beside larger ones of the same channel that does not matter; nor does it
-    where the channel is rounded by as much anyway, because of its bias or because it is that small.
+    however small they are. Beside larger ones of the same channel that does not matter. Nor does it
+    where as much is rounded anyway: in the channel, because of its bias or because the channel is
+    that small, or in what mixes it with the others. Trained networks have dead channels.
 
     Args:
         layout: How the weight lies.
@@ -42,6 +43,7 @@ def digits_are_lost(
     beside = np.abs(bias()).reshape(-1)
     if beside.size not in (1, size.size):
         beside = np.zeros(1)
+    beside = beside + np.sqrt(np.mean(size * size))
     return bool((lost & (error > _OFTEN * (u * beside + step / 2))).any())
 
 

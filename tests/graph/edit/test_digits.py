@@ -55,13 +55,11 @@ def _model(
 
 
 @pytest.mark.parametrize("model", [_product, _convolution])
-@pytest.mark.parametrize("count", [1, _N])
-def test_a_channel_that_would_lose_its_digits_keeps_its_scale(
-    model: Callable[[np.ndarray], onnx.ModelProto], count: int
+@pytest.mark.parametrize("largest", [_TINY, 1e-5])
+def test_channels_that_would_lose_their_digits_keep_their_scale(
+    model: Callable[[np.ndarray], onnx.ModelProto], largest: float
 ) -> None:
-    scale = np.full(_N, 0.5)
-    scale[:count] = _TINY
-    folding = bnfold.fold(model(scale))
+    folding = bnfold.fold(model(np.linspace(_TINY, largest, _N)))
     assert "Mul" in {node.op_type for node in folding.model.graph.node}
     assert [kept.above.reason for kept in folding.kept] == [Reason.UNDERFLOW.value]
 
@@ -80,10 +78,12 @@ def test_single_numbers_that_underflow_beside_large_ones_do_not_matter(smallest:
 
 
 @pytest.mark.parametrize(
-    ("bias", "weight"), [(6e4, 0.04), (1e-4, 1e-4)], ids=["a large bias", "a dead channel"]
+    ("bias", "weight", "beside"),
+    [(6e4, 0.04, _TINY), (1e-4, 1e-4, _TINY), (1e-4, 0.04, 0.5)],
+    ids=["a large bias", "nothing of weight", "a dead channel beside others"],
 )
-def test_a_channel_that_is_rounded_by_as_much_anyway_folds(bias: float, weight: float) -> None:
-    scale = np.full(_N, 0.5)
+def test_what_is_rounded_by_as_much_anyway_folds(bias: float, weight: float, beside: float) -> None:
+    scale = np.full(_N, beside)
     scale[2] = _TINY
     model = _product(scale, bias, weight)
     large = np.full(_N, bias) if bias > 1 else np.zeros(_N)
