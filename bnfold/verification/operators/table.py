@@ -113,8 +113,8 @@ class Row:
             number of elements in its output.
         neutral: The constant that as its second operand gives back the first.
         commutes: Its two operands may change places.
-        changed_in: Opsets that declare it as before, and let it compute something else in some
-            cases.
+        changed_in: Opsets that let it compute something else in some cases, though what it is given
+            be said in the same way.
         choice: Which of its outputs holds the indices that it has chosen, if the margin of that
             choice can be computed.
         indexes: Which of its inputs holds places in which other one, along which axis.
@@ -262,10 +262,10 @@ def _pool(
     )  # fmt: skip
 
 
-def _normalization(lay: normalizing.Lay) -> Row:
+def _normalization(lay: normalizing.Lay, *, changed_in: tuple[int, ...] = ()) -> Row:
     return Row(
         Kind.COMBINATION, normalizing.magnitude_by(lay), normalizing.normalized_by(lay),
-        kept=("epsilon",),
+        kept=("epsilon",), changed_in=changed_in,
     )  # fmt: skip
 
 
@@ -362,7 +362,7 @@ TABLE: Mapping[str, Row] = {
     "Sigmoid": _NOT_NEGATIVE,
     "HardSigmoid": _NOT_NEGATIVE,
     "Exp": _NOT_NEGATIVE,
-    "Softmax": Row(never_negative=True),
+    "Softmax": Row(never_negative=True, changed_in=(13,)),
     "Sqrt": _NOT_NEGATIVE,
     "Pow": Row(Kind.ELEMENTWISE, decided_by=(1,)),
     "Where": Row(Kind.ELEMENTWISE),
@@ -399,7 +399,7 @@ TABLE: Mapping[str, Row] = {
     "MaxPool": _pool(_of_attributes(pooling.maximum), Window.SLIDING, changed_in=(22,)),
     "AveragePool": _pool(
         _of_attributes(pooling.mean), Window.SLIDING, linear_map=linear_rules.average,
-        changed_in=(11, 22),
+        changed_in=(7, 11, 22),
     ),
     "LpPool": _pool(_of_attributes(pooling.norm), Window.SLIDING, never_negative=True),
     "GlobalAveragePool": _pool(_of_data(pooling.global_mean)),
@@ -414,7 +414,7 @@ TABLE: Mapping[str, Row] = {
     "LayerNormalization": _normalization(normalizing.last_axes),
     "RMSNormalization": _normalization(normalizing.root_mean_square),
     "InstanceNormalization": _normalization(normalizing.spatial),
-    "GroupNormalization": _normalization(normalizing.groups),
+    "GroupNormalization": _normalization(normalizing.groups, changed_in=(21,)),
     "Resize": Row(
         Kind.COMBINATION, magnitude.interpolation, resizing.resize, decided_by=(1, 2),
         kept=("cubic_coeff_a",), changed_in=(19,), scales=resizing.scales_of_resize,
@@ -426,12 +426,20 @@ TABLE: Mapping[str, Row] = {
     # what sees shapes only
     "Shape": Row(Kind.SHAPE, kernel=elementwise.shape),
     "Size": Row(Kind.SHAPE, kernel=_of_data(lambda x: np.asarray(x.size, np.int64))),
+    # of which nothing is known but when it changed
+    "Attention": Row(changed_in=(24, 25)),
+    "DFT": Row(changed_in=(20,)),
+    "LogSoftmax": Row(changed_in=(13,)),
+    "Range": Row(changed_in=(27,)),
+    "RoiAlign": Row(changed_in=(16,)),
+    "Scan": Row(changed_in=(9,)),
     # what decides
     "ArgMax": Row(decides=True, choice=0),
     "ArgMin": Row(decides=True, choice=0),
     "TopK": Row(decides=True, choice=1),
+    "Hardmax": Row(decides=True, changed_in=(13,)),
     **dict.fromkeys(
-        ("Ceil", "DynamicQuantizeLinear", "Equal", "Floor", "Greater", "GreaterOrEqual", "Hardmax",
+        ("Ceil", "DynamicQuantizeLinear", "Equal", "Floor", "Greater", "GreaterOrEqual",
          "Less", "LessOrEqual", "NonMaxSuppression", "NonZero", "QuantizeLinear", "Round", "Sign",
          "Unique"),
         Row(decides=True),

@@ -7,9 +7,11 @@ tensors count by their bits, wherever they stand: in a field of their own, in a 
 import functools
 import hashlib
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 
 import numpy as np
 import onnx
+from onnx import helper
 
 from bnfold.files.opened import OpenedModel
 from bnfold.verification.dtypes import Array
@@ -20,6 +22,18 @@ from bnfold.verification.proof.scopes import Scope
 
 Key = tuple[object, ...]
 
+_Stated = dict[str, onnx.AttributeProto]
+_ALONG_AXES = {"Softmax", "LogSoftmax", "Hardmax"}
+_ALONG_ONE = 13
+"""From this version on they go along one axis, before along all from that one on."""
+_HALF_PIXEL = 16
+"""From this version on a RoiAlign may leave out half a pixel, and does so by default."""
+_LINEAR = 20
+"""From this version on GridSample calls interpolations by other names."""
+_OF_ONE_AXIS_MORE = {"OneHot"}
+"""Whose axes are those of an output that has one more than the first input."""
+_OF_OTHER_AXES = {"Unsqueeze", "ConcatFromSequence", "SplitToSequence", "Scan"}
+"""Whose axes are not those of the first input."""
 _SHORT = 64  # bytes that are kept as they are, instead of their digest
 
 
@@ -106,24 +120,97 @@ def _first_alike(op_type: str, domain: str, opset: int) -> object:
             before = onnx.defs.get_schema(op_type, schema.since_version - 1, domain)
         except onnx.defs.SchemaError:
             break
-        if _declared(before) != _declared(schema):
+        if not _only_adds(before, schema):
             break
         schema = before
     return int(schema.since_version)
 
 
-def _declared(schema: onnx.defs.OpSchema) -> Key:
-    """Return what a version declares, but for types and words."""
-    attributes = sorted(
-        (a.name, str(a.type), a.required, a.default_value.SerializeToString(deterministic=True))
-        for a in schema.attributes.values()
+def _only_adds(before: onnx.defs.OpSchema, after: onnx.defs.OpSchema) -> bool:
+    """Tell whether a version declares the same as the one before, but for types and words.
+
+    It may have more attributes: without them it does what it did.
+    """
+    had, has = _attributes(before), _attributes(after)
+    added = (after.attributes[name] for name in has.keys() - had.keys())
+    return (
+        _formal(before) == _formal(after)
+        and had.items() <= has.items()
+        and not any(attribute.required for attribute in added)
     )
+
+
+def _attributes(schema: onnx.defs.OpSchema) -> Mapping[str, Key]:
+    return {
+        a.name: (str(a.type), a.required, a.default_value.SerializeToString(deterministic=True))
+        for a in schema.attributes.values()
+    }
+
+
+def _formal(schema: onnx.defs.OpSchema) -> Key:
     formal = [
         tuple((p.name, str(p.option), p.is_homogeneous, p.min_arity) for p in parameters)
         for parameters in (schema.inputs, schema.outputs)
     ]
-    return (tuple(attributes), *formal, schema.min_input, schema.max_input,
-            schema.min_output, schema.max_output)  # fmt: skip
+    return (*formal, schema.min_input, schema.max_input, schema.min_output, schema.max_output)
+
+
+def settled(
+    node: onnx.NodeProto, opset: int | None, rank: int | None
+) -> tuple[list[onnx.AttributeProto], int | None]:
+    """Return a node's attributes in one of the ways to write them, and the version to read them by.
+
+    Axes are counted from the first one, where the rank of the first input is known; those that are
+    reduced are in order.
+    """
+    stated = {attribute.name: attribute for attribute in node.attribute}
+    if opset is None or not default_domain(node):
+        return [*stated.values()], opset
+    for name in ("axis", "mode"):
+        default = _defaults(node.op_type, "", opset).get(name)
+        if default is not None:
+            stated.setdefault(name, onnx.AttributeProto.FromString(default))
+    if rank is not None and node.op_type not in _OF_OTHER_AXES:
+        stated = _with_axes(node, stated, rank)
+    opset = _in_newer_words(node.op_type, stated, opset, rank)
+    return [*stated.values()], opset
+
+
+def _with_axes(node: onnx.NodeProto, stated: _Stated, rank: int) -> _Stated:
+    """Return attributes with axes as they are counted from the first one."""
+    is_reduction = node.op_type.startswith("Reduce") and "noop_with_empty_axes" not in stated
+    if rank and is_reduction and len(node.input) == 1:
+        stated = {"axes": helper.make_attribute("axes", range(rank)), **stated}
+    return {name: _counted(node.op_type, each, rank) for name, each in stated.items()}
+
+
+def _counted(op_type: str, attribute: onnx.AttributeProto, rank: int) -> onnx.AttributeProto:
+    if attribute.ref_attr_name or attribute.name not in {"axis", "axes"}:
+        return attribute
+    plain = onnx.AttributeProto()
+    plain.CopyFrom(attribute)
+    rank += op_type in _OF_ONE_AXIS_MORE
+    if attribute.type == onnx.AttributeProto.INT:
+        plain.i += rank if plain.i < 0 else 0
+        return plain
+    axes = [axis + rank if axis < 0 else axis for axis in attribute.ints]
+    plain.ints[:] = sorted(axes) if op_type.startswith("Reduce") else axes
+    return plain
+
+
+def _in_newer_words(op_type: str, stated: _Stated, opset: int, rank: int | None) -> int:
+    """Say in the words of a newer version what it can say, too; return the version."""
+    if op_type == "RoiAlign" and opset < _HALF_PIXEL:
+        half = helper.make_attribute("coordinate_transformation_mode", "output_half_pixel")
+        stated[half.name] = half
+        return _HALF_PIXEL
+    if op_type == "GridSample" and opset < _LINEAR:
+        stated["mode"] = mode = deepcopy(stated["mode"])
+        mode.s = {b"bilinear": b"linear", b"bicubic": b"cubic"}.get(mode.s, mode.s)
+        return _LINEAR
+    if op_type in _ALONG_AXES and rank is not None and stated["axis"].i == rank - 1:
+        return max(opset, _ALONG_ONE)
+    return opset
 
 
 def unchanged_operand(

@@ -36,6 +36,7 @@ from bnfold.verification.proof.identity import (
     attribute_content,
     content,
     says_nothing,
+    settled,
     unchanged_operand,
     version_of,
 )
@@ -252,7 +253,6 @@ class Matcher:
         return self._shapes.get(name)
 
     def _key(self, numbered: Numbered, node: onnx.NodeProto) -> Key:
-        scope = numbered.scope
         domain = "" if node.domain == "ai.onnx" else node.domain
         names = _without_empty_end(node.input)
         inputs = [self.of(numbered, name) if name else None for name in names]
@@ -260,15 +260,23 @@ class Matcher:
             # an invalid model; such a tensor equals nothing
             inputs.append(self.table.number(("undefined", id(node))))
         outputs = len(_without_empty_end(node.output))
-        opset = scope.opsets.get(domain)
         function = self._function(numbered, node, domain)
+        stated, opset = self.settled(numbered, node)
         what = function or version_of(node.op_type, domain, opset)
         attributes = tuple(
             self._attribute(numbered, node, attribute)
-            for attribute in sorted(node.attribute, key=lambda a: a.name)
+            for attribute in sorted(node.attribute if function else stated, key=lambda a: a.name)
             if function or not says_nothing(attribute, node.op_type, domain, opset)
         )
         return (node.op_type, domain, what, attributes, tuple(inputs), outputs)
+
+    def settled(
+        self, numbered: Numbered, node: onnx.NodeProto
+    ) -> tuple[list[onnx.AttributeProto], int | None]:
+        """Return what a node's attributes mean, and by which version; see `identity.settled`."""
+        shape = self._shape(numbered, node.input[0]) if node.input and node.input[0] else None
+        opset = numbered.scope.opsets.get("" if node.domain == "ai.onnx" else node.domain)
+        return settled(node, opset, None if shape is None else len(shape))
 
     def _attribute(
         self, numbered: Numbered, node: onnx.NodeProto, attribute: onnx.AttributeProto

@@ -8,22 +8,25 @@ outweigh that.
 
 import itertools
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import onnx
+from onnx import helper
 
+from bnfold.frozen import frozen
 from bnfold.onnx_model.computing import TooLargeError
 from bnfold.verification.difference import Difference
 from bnfold.verification.dtypes import Array
 from bnfold.verification.operators.node import EvaluationError
-from bnfold.verification.operators.table import row_named, row_of
+from bnfold.verification.operators.table import Row, row_named, row_of
 from bnfold.verification.proof.cone import cut
-from bnfold.verification.proof.identity import version_of
+from bnfold.verification.proof.identity import says_nothing, version_of
 from bnfold.verification.proof.matching import Matcher, Numbered
 from bnfold.verification.proof.scopes import Scope
 from bnfold.verification.proof.unlike import (
     is_alike,
+    schema_of,
     unlike_arrays,
     unlike_attributes,
     with_article,
@@ -31,7 +34,13 @@ from bnfold.verification.proof.unlike import (
 
 _ALL = 1 << 30
 """The most nodes of a cone: any number."""
-_Read = tuple[int | None, ...]
+_BROADCASTING = 7
+"""From this version on shapes are broadcast as in NumPy."""
+_ORDERING = {"Greater": True, "LessOrEqual": True, "Less": False, "GreaterOrEqual": False}
+"""What compares two numbers, and whether equal ones count as what is not greater."""
+_SHOWN_BY_SHAPES = {"keepdims"}
+"""Attributes of which nothing depends but the shape of the output, so that a run shows them."""
+_Read = tuple[int, ...]
 
 
 def stated_otherwise(matcher: Matcher) -> Iterator[Difference]:
@@ -52,7 +61,8 @@ def _otherwise(matcher: Matcher, new: Numbered, old: Numbered) -> Iterator[Diffe
         left[_read(matcher, old, node)].append(node)
     for node in _unmatched(new, {*old.numbers.values()}):
         read = _read(matcher, new, node)
-        found = (_how(old.scope, new.scope, mine, node) for mine in left.get(read, ()) if read)
+        there = left.get(read, ()) if read else ()
+        found = (_how(_Asked(matcher, old, mine), _Asked(matcher, new, node)) for mine in there)
         how = next(filter(None, found), "")
         if how:
             name = next(filter(None, node.output))
@@ -68,35 +78,125 @@ def _unmatched(numbered: Numbered, others: set[int]) -> Iterator[onnx.NodeProto]
 
 
 def _read(matcher: Matcher, numbered: Numbered, node: onnx.NodeProto) -> _Read:
-    """Return the numbers of what a node reads that varies; nothing where one has none."""
+    """Return the numbers of what a node reads that varies; nothing where one has none.
+
+    Two tensors may be compared in either order.
+    """
     scope = numbered.scope
     read = [matcher.of(numbered, n) for n in node.input if n and not scope.is_constant(n)]
-    return () if None in read else tuple(read)
+    known = [number for number in read if number is not None]
+    if len(known) < len(read):
+        return ()
+    return tuple(sorted(known) if node.op_type in _ORDERING else known)
 
 
-def _how(old: Scope, new: Scope, mine: onnx.NodeProto, theirs: onnx.NodeProto) -> str:
+@frozen
+class _Asked:
+    """A node, and where it stands."""
+
+    matcher: Matcher
+    numbered: Numbered
+    node: onnx.NodeProto
+
+    @property
+    def scope(self) -> Scope:
+        return self.numbered.scope
+
+    @property
+    def row(self) -> Row:
+        return row_of(self.node)
+
+    @property
+    def operands(self) -> list[int | None]:
+        """The numbers of the inputs; None for a constant."""
+        names = (n if n and not self.scope.is_constant(n) else "" for n in self.node.input)
+        return [self.matcher.of(self.numbered, name) if name else None for name in names]
+
+    def settled(self, other: "_Asked") -> tuple[onnx.NodeProto, int | None]:
+        """Return the node with its attributes in one of the ways to write them, and its version.
+
+        Defaults are left out of attributes that the other node's version does not have.
+        """
+        plain = onnx.NodeProto()
+        plain.CopyFrom(self.node)
+        plain.attribute.extend(self._constants_as_attributes(plain))
+        attributes, opset = self.matcher.settled(self.numbered, plain)
+        del plain.attribute[:]
+        schema = schema_of(other.scope, other.node)
+        plain.attribute.extend(
+            attribute for attribute in attributes
+            if attribute.name not in _SHOWN_BY_SHAPES and not (
+                schema is not None and attribute.name not in schema.attributes
+                and says_nothing(attribute, plain.op_type, plain.domain, opset)
+            )
+        )  # fmt: skip
+        return plain, opset
+
+    def _constants_as_attributes(self, node: onnx.NodeProto) -> Iterator[onnx.AttributeProto]:
+        """Yield what was an attribute in older versions; it is no input of the node any more."""
+        schema = schema_of(self.scope, node)
+        formal = () if schema is None else schema.inputs
+        for index, parameter in zip(range(len(node.input)), formal, strict=False):
+            name = parameter.name.lower()
+            is_one = name in {"axis", "axes"} or (name, node.op_type) == ("k", "TopK")
+            value = _constant(self.scope, node.input[index]) if is_one else None
+            if value is not None and value.size:
+                node.input[index] = ""
+                stated = value.tolist() if name == "axes" else int(value.reshape(-1)[0])
+                yield helper.make_attribute(name, stated)
+
+
+def _how(mine: _Asked, theirs: _Asked) -> str:
     """Say what a node states otherwise; nothing where it does not, or where a probe can tell."""
-    before, after = row_of(mine), row_of(theirs)
-    if not is_alike(mine, theirs):
-        other = before.decides and after.decides
-        return f"the original has {with_article(mine.op_type)} there" if other else ""
-    if (after.magnitude is not None and not after.casts) or row_named(theirs.op_type).is_linear:
+    if mine.node.op_type in _ORDERING and theirs.node.op_type in _ORDERING:
+        return _ordered_otherwise(mine, theirs)
+    if not is_alike(mine.node, theirs.node):
+        other = mine.row.decides and theirs.row.decides
+        return f"the original has {with_article(mine.node.op_type)} there" if other else ""
+    is_told = theirs.row.magnitude is not None and not theirs.row.casts
+    if is_told or row_named(theirs.node.op_type).is_linear:
         return ""
-    said = [*unlike_attributes(old, new, mine, theirs), *_unlike_constants(old, new, mine, theirs)]
-    versions = [
-        version_of(node.op_type, node.domain, scope.opsets.get(node.domain))
-        for node, scope in ((mine, old), (theirs, new))
+    (first, before), (second, after) = mine.settled(theirs), theirs.settled(mine)
+    said = [
+        *unlike_attributes(mine.scope, theirs.scope, first, second),
+        *_unlike_constants(mine.scope, theirs.scope, first.input, second.input),
     ]
-    if versions[0] != versions[1]:
-        said.append(f"it is of version {versions[1]} instead of {versions[0]}")
+    if _has_changed(theirs.node, before, after):
+        said.append(f"it is of version {after} instead of {before}")
     return "; ".join(said)
 
 
+def _ordered_otherwise(mine: _Asked, theirs: _Asked) -> str:
+    """Say how two of >, <, ≥ and ≤ differ where both are asked about the same two tensors.
+
+    a > b is b < a, and not a ≤ b.
+    """
+    turned = mine.operands != theirs.operands
+    second = theirs.node.input[::-1] if turned else theirs.node.input
+    said = [*_unlike_constants(mine.scope, theirs.scope, mine.node.input, second)]
+    equal, other = (_ORDERING[asked.node.op_type] for asked in (mine, theirs))
+    if (equal == other) is turned:
+        said.append(f"the original has {with_article(mine.node.op_type)} there")
+    return "; ".join(said)
+
+
+def _has_changed(node: onnx.NodeProto, before: int | None, after: int | None) -> bool:
+    """Tell whether an operator computes something else in one of two versions."""
+    if before is None or after is None:
+        return before != after
+    versions = [version_of(node.op_type, node.domain, opset) for opset in (before, after)]
+    if not all(isinstance(version, int) for version in versions):
+        return versions[0] != versions[1]
+    first, last = sorted((before, after))
+    changes = (_BROADCASTING, *row_named(node.op_type).changed_in)
+    return versions[0] != versions[1] and any(first < change <= last for change in changes)
+
+
 def _unlike_constants(
-    old: Scope, new: Scope, mine: onnx.NodeProto, theirs: onnx.NodeProto
+    old: Scope, new: Scope, mine: Sequence[str], theirs: Sequence[str]
 ) -> Iterator[str]:
     """Yield the constants that have other numbers; zeros may as well be left out."""
-    for first, second in itertools.zip_longest(mine.input, theirs.input, fillvalue=""):
+    for first, second in itertools.zip_longest(mine, theirs, fillvalue=""):
         one, other = _constant(old, first), _constant(new, second)
         if one is not None and other is not None and not _same_numbers(one, other):
             yield f"{second or first!r} {unlike_arrays(one, other) or 'is another one'}"
@@ -115,7 +215,9 @@ def _constant(scope: Scope, name: str) -> Array | None:
 def _same_numbers(one: Array, other: Array) -> bool:
     if not (one.size and other.size):
         return not (one.any() or other.any())
-    return np.array_equal(one.reshape(-1), other.reshape(-1))
+    if one.size == other.size:
+        return np.array_equal(one.reshape(-1), other.reshape(-1))
+    return bool((one == one.reshape(-1)[0]).all() and (other == one.reshape(-1)[0]).all())
 
 
 def _choices_gone(new: Numbered, old: Numbered) -> Iterator[Difference]:

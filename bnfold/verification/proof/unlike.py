@@ -175,14 +175,15 @@ def _default(scope: Scope, node: onnx.NodeProto, stated: onnx.AttributeProto) ->
     """Return what an attribute is where a node does not state it, in words; None if unknown."""
     if stated.name in _SAME_ALONG_AXES and not node.domain:
         return str([_SAME_ALONG_AXES[stated.name]] * len(stated.ints))
-    schema = _schema(scope, node)
+    schema = schema_of(scope, node)
     known = None if schema is None else schema.attributes.get(stated.name)
     if known is None or not known.default_value.name:
         return None
     return _said(known.default_value)
 
 
-def _schema(scope: Scope, node: onnx.NodeProto) -> onnx.defs.OpSchema | None:
+def schema_of(scope: Scope, node: onnx.NodeProto) -> onnx.defs.OpSchema | None:
+    """Return how an operator is declared in the version that a scope has; None if unknown."""
     domain = "" if node.domain == "ai.onnx" else node.domain
     try:
         return onnx.defs.get_schema(node.op_type, scope.opsets[domain], domain)
@@ -192,7 +193,7 @@ def _schema(scope: Scope, node: onnx.NodeProto) -> onnx.defs.OpSchema | None:
 
 def _formal(scope: Scope, node: onnx.NodeProto, index: int) -> str:
     """Return what an operator calls one of its inputs."""
-    schema = _schema(scope, node)
+    schema = schema_of(scope, node)
     if schema is None or index >= len(schema.inputs):
         return f"input {index}"
     parameter = schema.inputs[index]

@@ -177,9 +177,17 @@ def test_ones_of_any_shape_may_go_that_enlarge_nothing(
         ("ReduceSum", 12, 13, False),
         ("PRelu", 6, 7, False),
         ("Resize", 10, 13, False),
+        ("ArgMax", 11, 12, True),
+        ("TopK", 10, 11, True),
+        ("Cast", 13, 19, True),
+        ("QuantizeLinear", 10, 23, True),
+        ("LSTM", 7, 14, True),
+        ("RoiAlign", 10, 16, False),
+        ("GroupNormalization", 18, 21, False),
+        ("AveragePool", 1, 7, False),
     ],
 )
-def test_versions_that_differ_in_types_only_are_one(
+def test_versions_that_differ_in_types_or_by_more_attributes_are_one(
     op_type: str, one: int, other: int, *, alike: bool
 ) -> None:
     assert (version_of(op_type, "", one) == version_of(op_type, "", other)) is alike
