@@ -18,6 +18,7 @@ import onnx
 
 from bnfold.files.walk import OWN_DOMAINS, opset_of
 from bnfold.frozen import slotted
+from bnfold.onnx_model.order import names_from_outside
 from bnfold.onnx_model.ranks import Dims, input_shape, output_shape
 
 _INVENTED = "unk__"
@@ -69,7 +70,12 @@ def add_hints(model: onnx.ModelProto, remarks: Iterator[Remarks], *, all_remarks
     opset = opset_of(model.opset_import)
 
     def add(graph: onnx.GraphProto, shapes: Mapping[str, Dims], types: Mapping[str, int]) -> bool:
-        known = _Known(graph, dict(shapes), dict(types))
+        outside = {*names_from_outside(graph)}  # of many more, copies would take quadratic time
+        known = _Known(
+            graph,
+            {name: shapes[name] for name in outside if name in shapes},
+            {name: types[name] for name in outside if name in types},
+        )
         remarked = next(remarks)
         added = False
         if known.lacks_something():

@@ -51,10 +51,11 @@ def names_read(node: onnx.NodeProto) -> Iterator[str]:
     yield from node.input
     for attribute in node.attribute:
         if attribute.HasField("g"):
-            yield from _from_outside(attribute.g)
+            yield from names_from_outside(attribute.g)
 
 
-def _from_outside(graph: onnx.GraphProto) -> Iterator[str]:
+def names_from_outside(graph: onnx.GraphProto) -> Iterator[str]:
+    """Yield every name that a subgraph takes from around it."""
     own = {value.name for value in graph.input}
     own.update(tensor.name for tensor in graph.initializer)
     own.update(sparse.values.name for sparse in graph.sparse_initializer)

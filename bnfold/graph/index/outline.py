@@ -12,7 +12,9 @@ Container = onnx.GraphProto | onnx.FunctionProto
 
 
 def outline(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return the names and the nesting of a model, in the form that graphsurgeon reads.
+    """Return the names in a model, in the form that graphsurgeon reads.
+
+    Subgraphs are left out; each has an `outline_of_body`.
 
     Attributes and types are left out: graphsurgeon fails on some that are legal (strings that are
     not UTF-8, sparse tensors, newer element types), and none is looked at through it.
@@ -26,6 +28,13 @@ def outline(model: onnx.ModelProto) -> onnx.ModelProto:
         body.input.extend(function.input)
         body.output.extend(function.output)
         _outline_nodes(function.node, body)
+    return drawn
+
+
+def outline_of_body(body: onnx.GraphProto) -> onnx.GraphProto:
+    """Return the names in a subgraph, without those in its own subgraphs."""
+    drawn = onnx.GraphProto()
+    _outline_graph(body, drawn)
     return drawn
 
 
@@ -52,9 +61,5 @@ def _require_one_each(node: onnx.NodeProto) -> None:
 
 def _outline_nodes(nodes: Sequence[onnx.NodeProto], drawn: Container) -> None:
     for node in nodes:
-        copy = drawn.node.add(op_type=node.op_type, input=node.input, output=node.output)
+        drawn.node.add(op_type=node.op_type, input=node.input, output=node.output)
         _require_one_each(node)
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                body = copy.attribute.add(name=attribute.name, type=onnx.AttributeProto.GRAPH)
-                _outline_graph(attribute.g, body.g)

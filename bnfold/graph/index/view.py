@@ -10,18 +10,21 @@ Nodes and tensors are known by numbers, because names may be empty or repeated. 
 anything; `ModelProto` stays the record.
 """
 
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import field
 
 import onnx
 import onnx_graphsurgeon as gs
+from onnx_graphsurgeon.importers.onnx_importer import OnnxImporter
 from onnx_graphsurgeon.logger import G_LOGGER
 
 from bnfold.errors import ModelError, first_sentence
 from bnfold.files.walk import opset_of
 from bnfold.frozen import slotted
-from bnfold.graph.index.outline import Container, outline
-from bnfold.onnx_model.order import in_order
+from bnfold.graph.index.outline import Container, outline, outline_of_body
+from bnfold.onnx_model.order import in_order, names_from_outside
 from bnfold.region import ScopePath
 
 NONE = -1
@@ -140,17 +143,19 @@ class View:
         self._stored: dict[int, dict[str, onnx.TensorProto | onnx.SparseTensorProto]] = {}
         self._inputs: dict[int, set[str]] = {}
         self._kept_alive: list[object] = []
-        _require_made(model.graph, frozenset())
+        self._seen: dict[int, dict[str, gs.Tensor]] = {}
+        _require_made(model.graph, _nothing)
         for function in model.functions:
-            _require_made(function, frozenset())
-        imported = _import(outline(model))
+            _require_made(function, _nothing)
+        with _quietly():
+            imported = gs.import_onnx(outline(model))
         self._add_scope(model.graph, imported, NONE, (), opset_of(model.opset_import))
         default = opset_of(model.opset_import)
         for function, seen in zip(model.functions, imported.functions, strict=True):
             path = ((f"{function.domain}::{function.name}", ""),)
             opset = opset_of(function.opset_import) or default
             self._add_scope(function, seen, NONE, path, opset)
-        del self._kept_alive, self._numbers, self._stored, self._inputs
+        del self._kept_alive, self._numbers, self._stored, self._inputs, self._seen
 
     def readers(self, tensor: int) -> Sequence[tuple[int, int]]:
         """Return every (node, input index) that reads a tensor."""
@@ -181,13 +186,16 @@ class View:
         sparse = proto.sparse_initializer if isinstance(proto, onnx.GraphProto) else ()
         self._stored[scope.number] |= {tensor.values.name: tensor for tensor in sparse}
         self._inputs[scope.number] = {value.name for value in inputs}
+        ends = (*seen.inputs, *seen.outputs)
+        within = (tensor for node in seen.nodes for tensor in (*node.inputs, *node.outputs))
+        self._seen[scope.number] = {tensor.name: tensor for tensor in (*ends, *within)}
         for tensor in seen.inputs:
             if tensor.name:
                 self.tensors[self._number(tensor, scope)].is_input = True
         self._add_nodes(scope, proto, seen)
         self._add_outputs(scope, seen)
         for node in scope.nodes:
-            self._add_subgraphs(self.nodes[node], seen, scope)
+            self._add_subgraphs(self.nodes[node], scope)
         return scope.number
 
     def _add_nodes(self, scope: Scope, proto: Container, seen: gs.Graph | gs.Function) -> None:
@@ -233,19 +241,39 @@ class View:
             if outer.name == tensor.name and outer.scope != scope.number:
                 outer.outputs += 1
 
-    def _add_subgraphs(self, node: Node, seen: gs.Graph | gs.Function, scope: Scope) -> None:
+    def _add_subgraphs(self, node: Node, scope: Scope) -> None:
         attributes = [a for a in node.proto.attribute if a.HasField("g")]
         if not attributes:
             return
-        imported = seen.nodes[node.index]
         owner = next(iter(node.proto.output), "")
         for attribute in attributes:
             path = (*scope.path, (owner, attribute.name))
-            body = imported.attrs[attribute.name]
+            body = self._body(attribute.g, scope)
             number = self._add_scope(attribute.g, body, scope.number, path, scope.opset)
             self.scopes[number].owner = node.number
             self.scopes[number].attribute = attribute.name
             node.scopes.append(number)
+
+    def _body(self, body: onnx.GraphProto, scope: Scope) -> gs.Graph:
+        """Import a subgraph, with those tensors from outside that it reads and no others.
+
+        Where graphsurgeon goes into subgraphs by itself it copies the names around each, all of
+        them: many branches side by side would take time quadratic in their number.
+        """
+        read = (name for name in names_from_outside(body) if name)
+        outside = OrderedDict((name, self._tensor_outside(name, scope)) for name in read)
+        with _quietly():
+            return OnnxImporter.import_graph(outline_of_body(body), outside)
+
+    def _tensor_outside(self, name: str, scope: Scope) -> gs.Tensor:
+        """Return the tensor that a name means in a scope; what a subgraph reads first is new."""
+        home = scope
+        while name not in self._seen[home.number]:
+            if name in self._stored[home.number]:
+                self._seen[home.number][name] = gs.Variable(name)
+            else:
+                home = self.scopes[home.parent]
+        return self._seen[home.number][name]
 
     def _number(self, tensor: gs.Tensor, scope: Scope) -> int:
         if not tensor.name:
@@ -275,37 +303,47 @@ class View:
         return Tensor(number, name, home.number, initializer=stored, overridable=overridable)
 
 
-def _require_made(scope: Container, outside: frozenset[str]) -> None:
+def _nothing(name: str) -> bool:
+    """Whether a name stands for something around a model: it never does."""
+    del name
+    return False
+
+
+def _require_made(scope: Container, is_outside: Callable[[str], bool]) -> None:
     """Refuse a name that is read, and that nothing in its scope or around it stands for."""
-    known = set(outside)
+    own = {name for node in scope.node for name in node.output}
     if isinstance(scope, onnx.GraphProto):
-        known.update(value.name for value in scope.input)
-        known.update(tensor.name for tensor in scope.initializer)
-        known.update(sparse.values.name for sparse in scope.sparse_initializer)
+        own.update(value.name for value in scope.input)
+        own.update(tensor.name for tensor in scope.initializer)
+        own.update(sparse.values.name for sparse in scope.sparse_initializer)
         outputs = [value.name for value in scope.output]
     else:
-        known.update(scope.input)
+        own.update(scope.input)
         outputs = list(scope.output)
-    known.update(name for node in scope.node for name in node.output)
+
+    def is_known(name: str) -> bool:
+        return name in own or is_outside(name)
+
     for node in scope.node:
         for name in node.input:
-            if name and name not in known:
+            if name and not is_known(name):
                 label = node.name or next(iter(node.output), "")
                 raise ModelError(f"node '{label}' reads '{name}', which nothing makes")
         for attribute in node.attribute:
             if attribute.HasField("g"):
-                _require_made(attribute.g, frozenset(known))
+                _require_made(attribute.g, is_known)
     for name in outputs:
-        if name and name not in known:
+        if name and not is_known(name):
             raise ModelError(f"nothing makes the output '{name}'")
 
 
-def _import(outline: onnx.ModelProto) -> gs.Graph:
-    """Import the outline, quietly: graphsurgeon's logger belongs to the whole process."""
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Import an outline without a word: graphsurgeon's logger belongs to the whole process."""
     severity = G_LOGGER.severity
     G_LOGGER.severity = G_LOGGER.CRITICAL
     try:
-        return gs.import_onnx(outline)
+        yield
     except Exception as error:
         raise ModelError(f"the graph cannot be read: {first_sentence(error)}") from error
     finally:

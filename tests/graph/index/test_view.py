@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import onnx
 import pytest
 
@@ -117,3 +119,22 @@ def test_looking_changes_nothing() -> None:
     before = model.SerializeToString(deterministic=True)
     View(model)
     assert model.SerializeToString(deterministic=True) == before
+
+
+def test_a_subgraph_is_shown_only_what_it_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Copies of all names around each of many branches would take quadratic time."""
+    branches = """then_branch = t () => (float[2] t) { t = Relu (x) },
+        else_branch = e () => (float[2] e) { e = Add (x, w) }"""
+    ifs = "\n".join(f"y{i} = If (k) <{branches}>" for i in range(20))
+    shown: list[str] = []
+    real = vars(View)["_tensor_outside"]
+
+    def spied(view: View, name: str, scope: Any) -> Any:
+        shown.append(name)
+        return real(view, name, scope)
+
+    monkeypatch.setattr(View, "_tensor_outside", spied)
+    view = _view(f"""<ir_version: 8, opset_import: ["" : 17]>
+g (float[2] x, bool k) => (float[2] y0) <float[2] w = {{1, 2}}> {{ {ifs} }}""")
+    assert shown == ["x", "x", "w"] * 20
+    assert (len(_tensor(view, "x").readers), len(_tensor(view, "w").readers)) == (40, 20)
