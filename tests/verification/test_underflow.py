@@ -83,3 +83,52 @@ def test_a_fold_and_its_files_get_one_verdict(
         found = verify(*paths, regions=regions, options=options)
         assert (found.verdict is Verdict.PASSED) is passes, f"{bool(regions)}: {found}"
         assert found.ok is passes
+
+
+def _pooled(seed: int = 1) -> onnx.ModelProto:
+    """Return a Conv whose normalization stands behind a pool, with dead channels."""
+    dice = np.random.default_rng(seed)
+    stored = {
+        "w": dice.standard_normal((8, 12, 1, 1)) / 4,
+        "g": dice.uniform(0.5, 1.5, 8),
+        "b": dice.standard_normal(8),
+        "m": dice.standard_normal(8) / 8,
+        "v": dice.uniform(0.5, 1.5, 8),
+    }
+    stored["g"][[2, 5]] = 3e-6, -2e-5
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"]),
+        helper.make_node("AveragePool", ["c"], ["p"], kernel_shape=[2, 2], strides=[2, 2]),
+        helper.make_node("BatchNormalization", ["p", *"gbmv"], ["y"]),
+    ]
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        nodes,
+        "pooled",
+        [value("x", TensorProto.FLOAT16, [1, 12, 6, 6])],
+        [value("y", TensorProto.FLOAT16, [1, 8, 3, 3])],
+        [numpy_helper.from_array(v.astype(np.float16), k) for k, v in stored.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+@pytest.mark.parametrize(
+    ("channel", "times", "passes"), [(0, 1.0, True), (0, 1.01, False), (5, 1.2, False)]
+)
+def test_a_dead_channel_with_a_shift_shows_its_factor_where_it_has_most_digits(
+    tmp_path: Path, channel: int, times: float, *, passes: bool
+) -> None:
+    original = _pooled()
+    folding = bnfold.fold(original)
+    assert [node.op_type for node in folding.model.graph.node] == ["Conv", "AveragePool"]
+    (weight,) = (t for t in folding.model.graph.initializer if t.name == "w")
+    numbers = numpy_helper.to_array(weight).copy()
+    numbers[channel, 3] *= np.float16(times)
+    weight.CopyFrom(numpy_helper.from_array(numbers, weight.name))
+    paths = [tmp_path / name for name in ("original.onnx", "candidate.onnx")]
+    for path, model in zip(paths, (original, folding.model), strict=True):
+        path.write_bytes(model.SerializeToString())
+    options = VerifyOptions(("cpu",), time=0)
+    for regions in (folding.regions, ()):
+        found = verify(*paths, regions=regions, options=options)
+        assert found.ok is passes, f"{bool(regions)}: {found}"

@@ -117,11 +117,10 @@ class Sample:
         moved = (np.moveaxis(a, axis, 0) for a in (old, self.new, self.size, underflow))
         return Sample(*(a.reshape(old.shape[axis], -1) for a in moved))
 
-    def left(self, values: Array) -> Array:
-        """Return which share of its magnitude is left of each number, and of its digits."""
-        made = np.abs(self.new)
-        digits = np.where(self.underflow > 0, made / (made + self.underflow), 1.0)
-        return np.asarray(np.abs(values) / self.size * digits)
+    def digits(self, made: Array) -> Array:
+        """Return which share of its digits underflow leaves of each number of the candidate."""
+        sizes = np.abs(made)
+        return np.asarray(np.where(self.underflow > 0, sizes / (sizes + self.underflow), 1.0))
 
 
 @np.errstate(all="ignore")  # what is not finite is no factor
@@ -144,7 +143,7 @@ def factors_between(
     near = there = np.zeros((len(known[0].old), 1))
     if shifted:  # where nothing enters, nothing but the shift is seen
         near, there = _element(known, lambda sample: -sample.size)
-    far, beyond = _element(known, lambda sample: _score(sample, sample.old - near))
+    far, beyond = _element(known, lambda sample: _score(sample, near, there))
     values = np.where(far != near, (beyond - there) / (far - near), 1.0)[:, 0]
     shifts = there[:, 0] - values * near[:, 0]
     finite = np.isfinite(values) & np.isfinite(shifts)
@@ -152,15 +151,21 @@ def factors_between(
     return Factors(axis, values, shifts) if finite.all() and values.any() else None
 
 
-def _score(sample: Sample, values: Array) -> Array:
+def _score(sample: Sample, near: Array, there: Array) -> Array:
     """Return how well each number of a channel shows the channel's factor.
 
-    Where terms have cancelled one another, their roundings are large beside what is left of them;
-    so they are where a weight is below the smallest normal number. So the share that is left counts
-    first, in `_STEPS`, and then the size.
+    Where terms have cancelled one another, their roundings are large beside what is left of them.
+    So the share of the magnitude that is left counts first, in `_STEPS`, and then the size; and all
+    as much as underflow leaves of the digits.
+
+    Args:
+        sample: The numbers.
+        near: What the original makes of nothing.
+        there: What the candidate makes of it.
     """
-    steps, values = np.round(_STEPS * sample.left(values)), np.abs(values)
-    return np.asarray(np.where(values > 0, steps + values / (1 + values), -1.0))
+    values = np.abs(sample.old - near)
+    score = np.round(_STEPS * values / sample.size) + values / (1 + values)
+    return np.asarray(np.where(values > 0, score * sample.digits(sample.new - there), -1.0))
 
 
 def _element(samples: Sequence[Sample], score: Callable[[Sample], Array]) -> tuple[Array, Array]:
