@@ -222,13 +222,31 @@ def _gemm(net: Network, data: str, k: int, n: int, attributes: dict[str, Any]) -
     return Made(net.op("Gemm", *inputs, **attributes), weights=[weight])
 
 
+def _gemm_of_rows(net: Network, data: str, axis: int, m: int) -> Made:
+    """A matrix times the data, which is transposed where its channels lie on the second axis."""
+    shape, dice = net.shape(data), net.dice
+    k, n, transposed = shape[axis], shape[1 - axis], dice.chance(0.5)
+    weight = net.constant(dice.numbers([k, m] if transposed else [m, k]), "weight")
+    attributes: dict[str, Any] = {"transA": int(transposed), "transB": axis}
+    if dice.chance(0.3):
+        attributes |= {"alpha": dice.choose([0.5, 2.0]), "beta": dice.choose([0.5, 2.0])}
+    inputs = [weight, data]
+    if net.opset < _GEMM_BIAS_OPTIONAL or dice.chance(0.7):
+        shapes: list[Shape] = [(m, 1), (m, n), (n,), (1, n), (1,), ()]
+        inputs.append(net.constant(dice.numbers(dice.choose(shapes)), "bias"))
+    return Made(net.op("Gemm", *inputs, **attributes), weights=[weight])
+
+
 _GEMM_BIAS_OPTIONAL = 11
 
 
 def gemm_source(net: Network, shape: Shape, axis: int) -> Made:
-    _need(axis == 1 and len(shape) == 2)
+    _need(len(shape) == 2)
     k = net.dice.integer(1, 4)
     transposed = net.dice.chance(0.3)
+    if axis == 0:
+        data = net.feed((shape[1], k) if transposed else (k, shape[1]))
+        return _gemm_of_rows(net, data, int(transposed), shape[0])
     data = net.feed((k, shape[0]) if transposed else (shape[0], k))
     return _gemm(net, data, k, shape[1], {"transA": 1} if transposed else {})
 
@@ -236,6 +254,8 @@ def gemm_source(net: Network, shape: Shape, axis: int) -> Made:
 def gemm_reader(net: Network, tensor: str, axis: int) -> Made:
     shape = net.shape(tensor)
     _need(len(shape) == 2)
+    if net.dice.chance(0.4):
+        return _gemm_of_rows(net, tensor, axis, net.dice.integer(1, 4))
     attributes = {} if axis == 1 else {"transA": 1}
     return _gemm(net, tensor, shape[axis], net.dice.integer(1, 4), attributes)
 

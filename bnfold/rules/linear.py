@@ -2,8 +2,8 @@
 
 Every linear operator here is y = W x + b with a weight that can be looked at as
 
-    (g, Cout/g, Cin/g, k…)   "OI": Conv, Gemm with transB, MatMul with the weight first
-    (g, Cin/g, Cout/g, k…)   "IO": ConvTranspose, Gemm, MatMul with the weight second
+    (g, Cout/g, Cin/g, k…)   "OI": Conv, Gemm with transB, Gemm and MatMul with the weight first
+    (g, Cin/g, Cout/g, k…)   "IO": ConvTranspose, Gemm and MatMul with the weight second
 
 so one piece of algebra serves all of them. With (s, t) on the output and (q, r) on the input,
 
@@ -142,7 +142,8 @@ class Linear:
         A convolution's is [Cout]; a matrix product's broadcasts to the output.
         """
         if self.broadcasts_bias:
-            return not shape or shape[-1] in (1, self.out_channels)
+            place = max(-self.out_axis, 1)  # counted from the last axis
+            return len(shape) < place or shape[-place] in (1, self.out_channels)
         return shape == (self.out_channels,)
 
     def output_vectors(self, affine: Affine) -> tuple[F64, F64]:
@@ -253,21 +254,25 @@ def deformable_convolution(op: Operator) -> Linear:
 
 
 def general_product(op: Operator) -> Linear:
-    """Gemm: Y = alpha A B + beta C; the weight is B, [K, N], or [N, K] with transB."""
-    k, n = _weight(op, 1, rank=2)
-    transposed = bool(op.integer("transB", 0))
-    if transposed:
-        k, n = n, k
+    """Gemm: Y = alpha A B + beta C; the weight is B, or A where that alone is constant.
+
+    B is [K, N], or [N, K] with transB. A is [M, K], or [K, M] with transA; the channels of Y are
+    its rows then.
+    """
+    weight = 1 if op.required(1).is_constant or not op.required(0).is_constant else 0
+    first, second = _weight(op, weight, rank=2)
+    transposed = [bool(op.integer(name, 0)) for name in ("transA", "transB")]
+    outputs_first = transposed[weight] == bool(weight)
     return Linear(
-        weight=1,
-        data=0,
+        weight=weight,
+        data=1 - weight,
         bias=2,
         groups=1,
-        order="OI" if transposed else "IO",
-        out_axis=1,
-        in_axis=0 if op.integer("transA", 0) else 1,
-        out_channels=n,
-        in_channels=k,
+        order="OI" if outputs_first else "IO",
+        out_axis=1 if weight else -2,
+        in_axis=int(transposed[1 - weight] != bool(weight)),
+        out_channels=first if outputs_first else second,
+        in_channels=second if outputs_first else first,
         weight_gain=op.number("alpha", 1.0),
         bias_gain=op.number("beta", 1.0),
         broadcasts_bias=True,

@@ -44,8 +44,11 @@ def transposed_convolution(op: Operator) -> Term:
 
 
 def general_product(op: Operator) -> Term:
-    """Gemm: its matrix."""
-    return _of_layout(LINEAR["Gemm"](op), _POINT)
+    """Gemm: its matrix, where it is the second."""
+    layout = LINEAR["Gemm"](op)
+    if not layout.weight:
+        raise Refusal(Reason.OTHER_GEOMETRY, "the matrix comes first")
+    return _of_layout(layout, _POINT)
 
 
 def matrix_product(op: Operator) -> Term:

@@ -26,7 +26,7 @@ def _matrix(weight: Array, attributes: Attributes, index: int) -> Array | None:
     """The matrices of a product, (…, inputs, outputs), or the other way round."""
     if weight.ndim < 2:  # noqa: PLR2004 - the rank of a matrix
         return None
-    transposed = index == 0 or attributes.get("transB")
+    transposed = attributes.get("transB") if index else not attributes.get("transA")
     matrices = weight.reshape(-1, *weight.shape[-2:], 1)
     return matrices if transposed else matrices.swapaxes(1, 2)
 
