@@ -139,6 +139,12 @@ KINDS: Mapping[str, Kind] = {
         resized("twice", mode="linear", coordinate_transformation_mode="asymmetric"),
         {"twice": single(1, 1, 2, 2)},
     ),
+    "positions that are the same for the first elements": Kind(
+        resized("more", mode="nearest"),
+        resized("more", mode="nearest", coordinate_transformation_mode="asymmetric",
+                nearest_mode="floor"),
+        {"more": single(1, 1, 1.6, 1.6)},
+    ),
     "a scale that shows on large pictures alone": Kind(
         resized("twice", mode="nearest"), resized("more", mode="nearest"),
         {"twice": single(1, 1, 2, 2), "more": single(1, 1, 2, 2.001)}, shape=FREE,

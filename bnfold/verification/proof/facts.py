@@ -1,7 +1,7 @@
 """What a proof needs to know of a cone before anything is computed."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 import onnx
@@ -149,17 +149,21 @@ def scales(cone: Cone, constants: Mapping[str, Array]) -> "Counter[tuple[float, 
 
     Of short lengths 2 and 2.001 make the same.
     """
-    found: Counter[tuple[float, ...]] = Counter()
-    for node in cone.passing:
-        scales_input = row_of(node).scales
-        if scales_input is not None:
-            place = scales_input(cone.scope.opsets.get("", 0))
-            stated = [
-                constants[name] for name in node.input[place : place + 1] if name in constants
-            ]
-            stated += [np.array(a.floats) for a in node.attribute if a.name == "scales"]
-            found.update(tuple(map(float, array)) for array in stated if array.size)
-    return found
+    opset = cone.scope.opsets.get("", 0)
+    return Counter(found for node in cone.passing for found in scales_of(node, opset, constants))
+
+
+def scales_of(
+    node: onnx.NodeProto, opset: int, constants: Mapping[str, Array]
+) -> Iterator[tuple[float, ...]]:
+    """Yield the constant factors by which a node multiplies the lengths of axes, if it does."""
+    scales_input = row_of(node).scales
+    if scales_input is None:
+        return
+    place = scales_input(opset)
+    stated = [constants[name] for name in node.input[place : place + 1] if name in constants]
+    stated += [np.array(a.floats) for a in node.attribute if a.name == "scales"]
+    yield from (tuple(map(float, array)) for array in stated if array.size)
 
 
 _WHOLE = frozenset(

@@ -7,6 +7,7 @@ its weights but the middle one meet padding only, and whatever they are, a probe
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from bnfold.verification.operators.node import UnsupportedError, attributes_of
 from bnfold.verification.operators.table import Kind, Window, row_of
 from bnfold.verification.proof.computing import Weights
 from bnfold.verification.proof.cone import Cone
+from bnfold.verification.proof.facts import scales_of
 
 _STEPS = 32
 _FAR = 512
@@ -47,9 +49,21 @@ def reach(cone: Cone, weights: Weights) -> int:
             weight = weights.values.get(node.input[1]) if len(node.input) > 1 else None
             kernel = None if weight is None else weight.shape[2:]
             here = max([_LEAST, *_entering(node, attributes_of(node), kernel, here)])
+        for scales in scales_of(node, cone.scope.opsets.get("", 0), weights.values):
+            here = max(here, *map(_period, scales))
         for name in node.input:
             wanted[name] = max(wanted.get(name, 0), here)
     return max((wanted.get(leaf, _LEAST) for leaf in cone.leaves), default=_LEAST)
+
+
+def _period(scale: float) -> int:
+    """Return after how many elements an interpolation does the same again.
+
+    At 8/5 of the length that is five. Between fewer, rules that round positions otherwise agree.
+    """
+    if not (math.isfinite(scale) and scale > 0):
+        return _LEAST
+    return Fraction(scale).limit_denominator(_STEPS).denominator
 
 
 def _counted(node: onnx.NodeProto, weights: Weights) -> Iterator[int]:
