@@ -649,7 +649,7 @@ def interrupted(words: list[str], folder: Path, sign: str) -> set[str]:
         process.kill()
         out, err = process.communicate()
     assert process.returncode == 130
-    some = "" if not out else r"; \d of \d models were done"
+    some = "" if not out else r"; \d+ of \d+ models were done"
     assert re.fullmatch(f"bnfold: interrupted{some}\n", err.decode())
     # ONNX Runtime keeps a file of its own in the folder for temporary files.
     return files(folder) - {"temp", "temp/.ses"}

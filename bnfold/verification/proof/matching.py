@@ -129,6 +129,7 @@ class Matcher:
         self.in_use = in_use
         self.written = {} if written is None else written
         self._shapes = shapes or {}
+        self._shape_of: dict[int, Shape] = {}
         self._drawing = {False: Drawing(originals), True: Drawing(candidates)}
         self.candidates: dict[ScopePath, Numbered] = {}
         self.identical = 0
@@ -203,7 +204,8 @@ class Matcher:
         if numbered.twin is not None:
             self.candidates[scope.path] = numbered
         for name, key in zip(scope.inputs, inputs, strict=True):
-            numbered.numbers[name] = self.table.number(key)
+            numbered.numbers[name] = number = self.table.number(key)
+            self._note_shape(numbered, name, number)
         drawing = self._drawing[numbered.twin is not None]
         for node in scope.nodes:
             key = self._key(numbered, node)
@@ -216,6 +218,7 @@ class Matcher:
                     name = node.output[index]  # noqa: PLW2901 - it may have another name now
                     numbered.numbers[name] = number
                     numbered.names.setdefault(number, name)
+                    self._note_shape(numbered, name, number)
 
     def _output(self, numbered: Numbered, node: onnx.NodeProto, key: Key, name: str) -> int:
         if node.op_type == "Constant" and default_domain(node):
@@ -244,13 +247,20 @@ class Matcher:
         return None if name is None else self.of(numbered, name)
 
     def _shape(self, numbered: Numbered, name: str) -> Shape | None:
-        """Return what is known of the shape of a tensor of a main graph, or of its equal in it."""
-        if numbered.scope.path:
+        """Return what is known of the shape of a tensor of a main graph.
+
+        It goes by number: of equal tensors of both models the same is known, so that nodes that
+        read them have the same expression.
+        """
+        number = None if numbered.scope.path else self.of(numbered, name)
+        if number is None:
             return None
-        if numbered.twin is not None:
-            number = numbered.numbers.get(name)
-            name = "" if number is None else numbered.twin.names.get(number, "")
-        return self._shapes.get(name)
+        self._note_shape(numbered, name, number)
+        return self._shape_of.get(number)
+
+    def _note_shape(self, numbered: Numbered, name: str, number: int) -> None:
+        if numbered.twin is None and not numbered.scope.path and name in self._shapes:
+            self._shape_of.setdefault(number, self._shapes[name])
 
     def _key(self, numbered: Numbered, node: onnx.NodeProto) -> Key:
         domain = "" if node.domain == "ai.onnx" else node.domain
