@@ -3,7 +3,8 @@
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from halves import half_model
+from onnx import helper, numpy_helper
 
 import bnfold
 from bnfold.verification import Verdict, VerifyOptions, verify
@@ -38,15 +39,8 @@ def _network(seed: int, times: float) -> onnx.ModelProto:
         helper.make_node("Mul", ["s", "large"], ["l"]),
         helper.make_node("Mul", ["l", "three"], ["y"]),
     ]
-    value = helper.make_tensor_value_info
-    graph = helper.make_graph(
-        nodes,
-        "steep",
-        [value("x", TensorProto.FLOAT16, [1, _C, 3, 3])],
-        [value("y", TensorProto.FLOAT16, [1, _C, 3, 3])],
-        [numpy_helper.from_array(array.astype(np.float16), key) for key, array in stored.items()],
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    shape = [1, _C, 3, 3]
+    return half_model(nodes, {"x": shape}, {"y": shape}, stored)
 
 
 @pytest.mark.parametrize("times", [1.0, 30.0, 1000.0])
@@ -73,16 +67,8 @@ def test_a_wrong_fold_of_a_network_that_overflows_is_not(times: float) -> None:
 
 
 def test_a_candidate_that_alone_overflows_fails_in_plain_words() -> None:
-    original = helper.make_model(
-        helper.make_graph(
-            [helper.make_node("Relu", ["x"], ["r"]), helper.make_node("Neg", ["r"], ["y"])],
-            "g",
-            [helper.make_tensor_value_info("x", TensorProto.FLOAT16, [5])],
-            [helper.make_tensor_value_info("y", TensorProto.FLOAT16, [5])],
-        ),
-        opset_imports=[helper.make_opsetid("", 17)],
-        ir_version=8,
-    )
+    nodes = [helper.make_node("Relu", ["x"], ["r"]), helper.make_node("Neg", ["r"], ["y"])]
+    original = half_model(nodes, {"x": [5]}, {"y": [5]}, {})
     candidate = onnx.ModelProto()
     candidate.CopyFrom(original)
     added = numpy_helper.from_array(np.array([0, 0, np.inf, 0, 0], np.float16), "more")

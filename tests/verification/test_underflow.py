@@ -1,15 +1,16 @@
 """Weights of half precision below its smallest normal number: those rounded, and those wrong."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from halves import half_model
+from onnx import helper, numpy_helper
 
 import bnfold
-from bnfold.verification import Verdict, VerifyOptions, verify
+from bnfold.verification import Verdict, Verification, VerifyOptions, verify
 
 _K, _N = 96, 24
 _HALF = np.finfo(np.float16)
@@ -32,18 +33,19 @@ def _model() -> onnx.ModelProto:
         helper.make_node("Mul", ["s", "a"], ["m"]),
         helper.make_node("Add", ["m", "x2"], ["y"]),
     ]
-    value = helper.make_tensor_value_info
-    graph = helper.make_graph(
-        nodes,
-        "half",
-        [
-            value("x", TensorProto.FLOAT16, [1, 7, _K]),
-            value("x2", TensorProto.FLOAT16, [1, 7, _N]),
-        ],
-        [value("y", TensorProto.FLOAT16, [1, 7, _N])],
-        [numpy_helper.from_array(v.astype(np.float16), k) for k, v in stored.items()],
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    wide = [1, 7, _N]
+    return half_model(nodes, {"x": [1, 7, _K], "x2": wide}, {"y": wide}, stored)
+
+
+def _both_ways(
+    folder: Path, original: onnx.ModelProto, folding: bnfold.Folding
+) -> Iterator[Verification]:
+    """Yield the verdicts of a folded model with its folds named, and of both files alone."""
+    paths = [folder / name for name in ("original.onnx", "candidate.onnx")]
+    for path, model in zip(paths, (original, folding.model), strict=True):
+        path.write_bytes(model.SerializeToString())
+    for regions in (folding.regions, ()):
+        yield verify(*paths, regions=regions, options=VerifyOptions(("cpu",), time=0))
 
 
 def _right(weight: np.ndarray) -> None:
@@ -75,13 +77,8 @@ def test_a_fold_and_its_files_get_one_verdict(
     numbers = numpy_helper.to_array(weight).copy()
     change(numbers)
     weight.CopyFrom(numpy_helper.from_array(numbers, weight.name))
-    paths = [tmp_path / name for name in ("original.onnx", "candidate.onnx")]
-    for path, model in zip(paths, (original, folding.model), strict=True):
-        path.write_bytes(model.SerializeToString())
-    options = VerifyOptions(("cpu",), time=0)
-    for regions in (folding.regions, ()):
-        found = verify(*paths, regions=regions, options=options)
-        assert (found.verdict is Verdict.PASSED) is passes, f"{bool(regions)}: {found}"
+    for found in _both_ways(tmp_path, original, folding):
+        assert (found.verdict is Verdict.PASSED) is passes, found
         assert found.ok is passes
 
 
@@ -101,15 +98,7 @@ def _pooled(seed: int = 1) -> onnx.ModelProto:
         helper.make_node("AveragePool", ["c"], ["p"], kernel_shape=[2, 2], strides=[2, 2]),
         helper.make_node("BatchNormalization", ["p", *"gbmv"], ["y"]),
     ]
-    value = helper.make_tensor_value_info
-    graph = helper.make_graph(
-        nodes,
-        "pooled",
-        [value("x", TensorProto.FLOAT16, [1, 12, 6, 6])],
-        [value("y", TensorProto.FLOAT16, [1, 8, 3, 3])],
-        [numpy_helper.from_array(v.astype(np.float16), k) for k, v in stored.items()],
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return half_model(nodes, {"x": [1, 12, 6, 6]}, {"y": [1, 8, 3, 3]}, stored)
 
 
 @pytest.mark.parametrize(
@@ -125,10 +114,5 @@ def test_a_dead_channel_with_a_shift_shows_its_factor_where_it_has_most_digits(
     numbers = numpy_helper.to_array(weight).copy()
     numbers[channel, 3] *= np.float16(times)
     weight.CopyFrom(numpy_helper.from_array(numbers, weight.name))
-    paths = [tmp_path / name for name in ("original.onnx", "candidate.onnx")]
-    for path, model in zip(paths, (original, folding.model), strict=True):
-        path.write_bytes(model.SerializeToString())
-    options = VerifyOptions(("cpu",), time=0)
-    for regions in (folding.regions, ()):
-        found = verify(*paths, regions=regions, options=options)
-        assert found.ok is passes, f"{bool(regions)}: {found}"
+    for found in _both_ways(tmp_path, original, folding):
+        assert found.ok is passes, found

@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 import pytest
 from evaluation import assert_same
+from halves import half_model
 from onnx import TensorProto, helper, numpy_helper
 
 import bnfold
@@ -43,15 +44,7 @@ def _model(
         helper.make_node("Add", ["p", "b"], ["a"]),
         helper.make_node("Mul", ["a", "s"], ["y"]),
     ]
-    value = helper.make_tensor_value_info
-    graph = helper.make_graph(
-        nodes,
-        "scaled",
-        [value("x", TensorProto.FLOAT16, takes)],
-        [value("y", TensorProto.FLOAT16, makes)],
-        [numpy_helper.from_array(v.astype(np.float16), k) for k, v in stored.items()],
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return half_model(nodes, {"x": takes}, {"y": makes}, stored)
 
 
 @pytest.mark.parametrize("model", [_product, _convolution])
@@ -106,15 +99,7 @@ def test_many_that_underflow_keep_no_others() -> None:
             helper.make_node("Tanh", [f"m{i}"], [f"t{i}"]),
         ]
         last = f"t{i}"
-    value = helper.make_tensor_value_info
-    graph = helper.make_graph(
-        nodes,
-        "deep",
-        [value("x", TensorProto.FLOAT16, [2, _K])],
-        [value(last, TensorProto.FLOAT16, [2, _K])],
-        [numpy_helper.from_array(v.astype(np.float16), k) for k, v in stored.items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    model = half_model(nodes, {"x": [2, _K]}, {last: [2, _K]}, stored)
     folding = bnfold.fold(model)
     assert sum(node.op_type == "Mul" for node in folding.model.graph.node) == count
     assert {kept.above.reason for kept in folding.kept} == {Reason.UNDERFLOW.value}
