@@ -72,7 +72,6 @@ class Pair:
         new: The region in the candidate.
         old_weights: The constants of `old`, float64.
         new_weights: The constants of `new`, float64.
-        tight: Whether each weight may have been rounded once only.
         bound: How far they may be apart.
         never_negative: Names of the leaves that have no element below zero.
         multiplied: Which tensors of the candidate's region are the original's times factors.
@@ -91,7 +90,6 @@ class Pair:
         """Keep both regions, and the constants of the original and of the candidate."""
         self.old, self.new = old, new
         self.old_weights, self.new_weights = weights
-        self.tight = tight
         self.bound = Bound(old, new, weights, tight=tight)
         self.never_negative = never_negative
         self.multiplied = multiplied
@@ -256,7 +254,7 @@ class Pair:
         merged = branches_merged(self.old, self.new)
         # A fold that promises one rounding per weight is known to be a fold; elsewhere weights may
         # have changed in ways that are right and yet no multiples of the original's.
-        if not (self.tight or merged or weights_are_bound(self.old, self.new)):
+        if not (self.bound.tight or merged or weights_are_bound(self.old, self.new)):
             return None
         weights = self.old_weights, self.new_weights
         rounding = self.bound.of_weights(summed=merged)
@@ -264,7 +262,7 @@ class Pair:
         if merged:
             excess = sums_differ(
                 self.old, self.new, weights, rounding,
-                tight=self.tight, multiplied=entering, factors=held.factors,
+                tight=self.bound.tight, multiplied=entering, factors=held.factors,
             )  # fmt: skip
         else:
             excess = disproportion(self.old, self.new, weights, rounding, entering)
