@@ -18,6 +18,8 @@ FUSED: Final = (
 
 _NOTHING: Final = 2e-5
 """Seconds."""
+_PRECISE: Final = 0.02
+"""The part of a time by which the runs of a precise timing differ."""
 
 
 @sealed
@@ -75,6 +77,11 @@ class Timing(Plain):
         """The verdict for readers who see the times, and might take a few microseconds for more."""
         few = self._spread < self._difference < _NOTHING
         return "too few µs to tell" if few else self.verdict
+
+    @property
+    def is_precise(self) -> bool:
+        """Whether the runs of either model took so much the same time that more tell no more."""
+        return self._spread < _PRECISE * min(self.before.median, self.after.median)
 
     @property
     def _difference(self) -> float:

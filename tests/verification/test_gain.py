@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 import onnx
@@ -19,6 +20,7 @@ from bnfold.verification.runs.timing import confirmed, timed_in_turn
 from bnfold.verification.verdict import ProviderState
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 CPU = VerifyOptions(("cpu",))
@@ -151,11 +153,45 @@ def test_slower_is_said_only_where_a_second_timing_says_so(
     assert len(pending) == len(found) - timings
 
 
-def test_the_two_take_turns_and_which_begins_changes() -> None:
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Return a clock's time, which only those move on who run."""
+    now = [0.0]
+    monkeypatch.setattr("bnfold.verification.runs.timing.time.perf_counter", lambda: now[0])
+    return now
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "rounds"),
+    [
+        ((10,), (8,), 7),
+        ((10,), (10,), 7),
+        ((10,), (10, 13, 7, 9, 12), 15),
+        ((10, 13, 7, 9, 12), (10,), 15),
+    ],
+)
+def test_rounds_end_early_only_where_they_agree(
+    clock: list[float], before: tuple[int, ...], after: tuple[int, ...], rounds: int
+) -> None:
+    first, second = itertools.cycle(before), itertools.cycle(after)
+
+    def run(milliseconds: Iterator[int]) -> None:
+        clock[0] += next(milliseconds) / 1000
+
+    timing = timed_in_turn(lambda: run(first), lambda: run(second), 60, asked=False)
+    assert timing is not None
+    assert timing.runs == rounds
+
+
+def test_the_two_take_turns_and_which_begins_changes(clock: list[float]) -> None:
     ran: list[str] = []
-    timing = timed_in_turn(
-        lambda: ran.append("before"), lambda: ran.append("after"), 60, asked=False
-    )
+    durations = itertools.cycle((1, 2, 3, 4, 5))
+
+    def run(name: str) -> None:
+        ran.append(name)
+        clock[0] += next(durations) / 1000
+
+    timing = timed_in_turn(lambda: run("before"), lambda: run("after"), 60, asked=False)
     assert timing is not None
     rounds = [tuple(ran[i : i + 2]) for i in range(2, len(ran), 2)]
     assert len(rounds) == timing.runs == 15

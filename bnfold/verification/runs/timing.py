@@ -11,12 +11,16 @@ from bnfold.verification.gain import Times, Timing
 
 _FEWEST = 3
 """The fewest rounds from which a time is reported."""
+_ENOUGH = 7
+"""Rounds that are enough where they agree, and nobody asked for a time."""
 _MOST = 15
-"""Rounds that are enough, where nobody asked for a time."""
+"""Rounds that are enough however little they agree, where nobody asked for a time."""
 DEFAULT_BUDGET = 0.5
 """Seconds for all of it, where nobody asked for more."""
 
 Runner = Callable[[], object]
+Sides = tuple[list[float], list[float]]
+"""How long each run took, in seconds: the original's, and the candidate's."""
 
 
 def timed_in_turn(before: Runner, after: Runner, budget: float, *, asked: bool) -> Timing | None:
@@ -30,19 +34,29 @@ def timed_in_turn(before: Runner, after: Runner, budget: float, *, asked: bool) 
     """
     started = time.perf_counter()
     sides = (before, after)
-    seconds: tuple[list[float], list[float]] = ([], [])
+    seconds: Sides = ([], [])
     for side in sides:  # the first run of a session allocates
         side()
     if 2 * _FEWEST * (time.perf_counter() - started) / 2 > budget and not asked:
         return None
     while len(seconds[0]) < _FEWEST or time.perf_counter() - started < budget:
-        if not asked and len(seconds[0]) >= _MOST:
+        if not asked and _suffice(seconds):
             break
         order = (0, 1) if len(seconds[0]) % 2 == 0 else (1, 0)
         for which in order:
             begin = time.perf_counter()
             sides[which]()
             seconds[which].append(time.perf_counter() - begin)
+    return _timing(seconds)
+
+
+def _suffice(seconds: Sides) -> bool:
+    """Tell whether more rounds would say no more than these."""
+    rounds = len(seconds[0])
+    return rounds >= _MOST or (rounds >= _ENOUGH and _timing(seconds).is_precise)
+
+
+def _timing(seconds: Sides) -> Timing:
     return Timing(len(seconds[0]), Times.of(seconds[0]), Times.of(seconds[1]))
 
 
