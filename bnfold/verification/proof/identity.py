@@ -6,7 +6,7 @@ tensors count by their bits, wherever they stand: in a field of their own, in a 
 
 import functools
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 
 import numpy as np
@@ -34,6 +34,12 @@ _OF_ONE_AXIS_MORE = {"OneHot"}
 """Whose axes are those of an output that has one more than the first input."""
 _OF_OTHER_AXES = {"Unsqueeze", "ConcatFromSequence", "SplitToSequence", "Scan"}
 """Whose axes are not those of the first input."""
+_SCALED_ALONG = {"QuantizeLinear", "DequantizeLinear"}
+"""Whose axis is that of a scale for each channel."""
+_ACTIVATIONS = {
+    "RNN": [b"tanh"], "GRU": [b"sigmoid", b"tanh"], "LSTM": [b"sigmoid", b"tanh", b"tanh"]
+}  # fmt: skip
+"""The functions of a recurrent cell for each direction, where it states none."""
 _SHORT = 64  # bytes that are kept as they are, instead of their digest
 
 
@@ -156,16 +162,25 @@ def _formal(schema: onnx.defs.OpSchema) -> Key:
 
 
 def settled(
-    node: onnx.NodeProto, opset: int | None, rank: int | None
+    node: onnx.NodeProto, opset: int | None, shape_of: Callable[[str], Shape | None]
 ) -> tuple[list[onnx.AttributeProto], int | None]:
     """Return a node's attributes in one of the ways to write them, and the version to read them by.
 
     Axes are counted from the first one, where the rank of the first input is known; those that are
-    reduced are in order.
+    reduced are in order. What says nothing for such inputs is left out.
+
+    Args:
+        node: Any node.
+        opset: The version of its operator set.
+        shape_of: Tells what is known of the shape of a tensor.
     """
     stated = {attribute.name: attribute for attribute in node.attribute}
     if opset is None or not default_domain(node):
         return [*stated.values()], opset
+    for name in _moot(node, stated, shape_of):
+        del stated[name]
+    shape = shape_of(node.input[0]) if node.input and node.input[0] else None
+    rank = None if shape is None else len(shape)
     for name in ("axis", "mode"):
         default = _defaults(node.op_type, "", opset).get(name)
         if default is not None:
@@ -174,6 +189,32 @@ def settled(
         stated = _with_axes(node, stated, rank)
     opset = _in_newer_words(node.op_type, stated, opset, rank)
     return [*stated.values()], opset
+
+
+def _moot(
+    node: onnx.NodeProto, stated: _Stated, shape_of: Callable[[str], Shape | None]
+) -> Iterator[str]:
+    """Yield the attributes of which nothing depends for such inputs."""
+    if node.op_type in _SCALED_ALONG and "axis" in stated and len(node.input) > 1:
+        blocks = stated.get("block_size")
+        if shape_of(node.input[1]) in {(), (1,)} and not (blocks and blocks.i):
+            yield "axis"
+    if node.op_type in _ACTIVATIONS and not any(a.ref_attr_name for a in node.attribute):
+        yield from _moot_in_a_cell(node, stated, shape_of)
+
+
+def _moot_in_a_cell(
+    node: onnx.NodeProto, stated: _Stated, shape_of: Callable[[str], Shape | None]
+) -> Iterator[str]:
+    """Yield what a recurrent cell does anyway: its usual functions, as many states as it has."""
+    functions = stated["activations"].strings if "activations" in stated else ()
+    both = "direction" in stated and stated["direction"].s == b"bidirectional"
+    usual = _ACTIVATIONS[node.op_type] * (1 + both)
+    if not functions or [function.lower() for function in functions] == usual:
+        yield from stated.keys() & {"activations", "activation_alpha", "activation_beta"}
+    inner = shape_of(node.input[2]) if len(node.input) > 2 else None  # noqa: PLR2004
+    if "hidden_size" in stated and inner and inner[-1] == stated["hidden_size"].i:
+        yield "hidden_size"
 
 
 def _with_axes(node: onnx.NodeProto, stated: _Stated, rank: int) -> _Stated:

@@ -40,6 +40,7 @@ from bnfold.verification.proof.identity import (
     unchanged_operand,
     version_of,
 )
+from bnfold.verification.proof.operands import settled_operands
 from bnfold.verification.proof.scopes import Scope, function_scope, graph_scope
 
 _SMALL = 1 << 10  # elements
@@ -264,11 +265,18 @@ class Matcher:
 
     def _key(self, numbered: Numbered, node: onnx.NodeProto) -> Key:
         domain = "" if node.domain == "ai.onnx" else node.domain
-        names = _without_empty_end(node.input)
+        settled = settled_operands(node, numbered.scope, partial(self._shape, numbered))
+        left_out = {place for place, array in settled.items() if array is None}
+        names = _without_empty_end(
+            ["" if place in left_out else name for place, name in enumerate(node.input)]
+        )
         inputs = [self.of(numbered, name) if name else None for name in names]
         if any(name and number is None for name, number in zip(names, inputs, strict=True)):
             # an invalid model; such a tensor equals nothing
             inputs.append(self.table.number(("undefined", id(node))))
+        for place, array in settled.items():
+            if array is not None:
+                inputs[place] = self.table.number(("content", *content(array)))
         outputs = len(_without_empty_end(node.output))
         function = self._function(numbered, node, domain)
         stated, opset = self.settled(numbered, node)
@@ -284,9 +292,14 @@ class Matcher:
         self, numbered: Numbered, node: onnx.NodeProto
     ) -> tuple[list[onnx.AttributeProto], int | None]:
         """Return what a node's attributes mean, and by which version; see `identity.settled`."""
-        shape = self._shape(numbered, node.input[0]) if node.input and node.input[0] else None
         opset = numbered.scope.opsets.get("" if node.domain == "ai.onnx" else node.domain)
-        return settled(node, opset, None if shape is None else len(shape))
+        return settled(node, opset, partial(self._any_shape, numbered))
+
+    def _any_shape(self, numbered: Numbered, name: str) -> Shape | None:
+        """Return what is known of the shape of a tensor, be it a constant."""
+        home = numbered.home(name)
+        stored = None if home is None else home.scope.tensors.get(name)
+        return self._shape(numbered, name) if stored is None else tuple(stored.dims)
 
     def _attribute(
         self, numbered: Numbered, node: onnx.NodeProto, attribute: onnx.AttributeProto
