@@ -47,6 +47,21 @@ def test_ones_of_any_shape_are_dropped_that_enlarge_nothing() -> None:
         assert ("Mul" not in types) is gone, shape
 
 
+def test_a_one_of_the_type_of_what_it_multiplies_is_dropped(tmp_path: Path) -> None:
+    # PyTorch's exporter writes Elu so, unoptimized: both ones take their type from before the Elu.
+    net = Net(size=9)
+    x = net.bn(net.conv(net.feed()))
+    ones = [net.op("CastLike", net.number(np.ones(())), x) for _ in range(2)]
+    elu = net.op("Mul", net.op("Elu", net.op("Mul", x, ones[0])), ones[1])
+    net.output(net.op("Sigmoid", net.conv(net.bn(net.op("Cos", elu)), 1)))
+    (tmp_path / "net.onnx").write_bytes(net.model().SerializeToString())
+    done = run("net.onnx", cwd=tmp_path)
+    assert done.code == 0, done.text + done.err
+    folded = onnx.load(tmp_path / "net.folded.onnx")  # noqa: TID251 - the test's own file
+    types = [node.op_type for node in folded.graph.node]
+    assert types == ["Conv", "Elu", "Cos", "Conv", "Sigmoid"]
+
+
 def test_an_add_goes_at_once_when_what_is_folded_into_it_is_its_opposite(tmp_path: Path) -> None:
     net = Net(size=9)
     weight, bias = net.number(np.eye(9) + 0.5), net.number(np.arange(9.0))

@@ -172,6 +172,29 @@ def test_a_scale_computed_from_a_shape_is_rounded_as_the_model_says(tmp_path: Pa
     fold_and_check(tmp_path, made(nodes, [2, 5]), {"x": x})
 
 
+def test_a_variance_times_what_only_a_shape_decides(tmp_path: Path) -> None:
+    # As PyTorch's exporter writes a variance, unoptimized: its factor has the type of x, whose
+    # elements do not matter, and meets a number of a type that is stated.
+    nodes = [
+        constant("along", int64([2])),
+        constant("one", float32(1.0)),
+        node("ReduceMean", ["x", "along"], ["m"]),
+        node("Shape", ["x"], ["s"]),
+        node("Gather", ["s", "along"], ["length"]),
+        node("CastLike", ["length", "x"], ["count"]),
+        node("Mul", ["m", "count"], ["all"]),
+        node("Sub", ["count", "one"], ["fewer"]),
+        node("Div", ["all", "fewer"], ["v"]),
+        node("Tanh", ["v"], ["y"]),
+        node("Shape", ["v"], ["first"]),
+        node("Shape", ["v"], ["second"]),
+    ]
+    model = made(nodes, [2, 3, 64], opset=18)
+    for name in ("first", "second"):
+        model.graph.output.append(helper.make_tensor_value_info(name, TensorProto.INT64, [3]))
+    fold_and_check(tmp_path, model, {"x": DICE.normal(size=(2, 3, 64)).astype(np.float32)})
+
+
 @pytest.mark.parametrize("scalar", [0.3, -2.0, 0.0])
 def test_a_scalar_given_at_run_time(tmp_path: Path, scalar: float) -> None:
     nodes = [

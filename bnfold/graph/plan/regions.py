@@ -97,7 +97,7 @@ def _around_renamed(draft: Draft, fold: Fold, touched: Collection[int]) -> list[
     return [maker.number, *fold.taken, *readers] if readers else []
 
 
-def _region(draft: Draft, nodes: set[int], dropped: Collection[int]) -> Region:
+def _region(draft: Draft, nodes: set[int], dropped: set[int]) -> Region:
     view, constants = draft.view, draft.graph.constants
     made = {t for node in nodes for t in view.nodes[node].outputs if t != NONE}
     entering, leaving = [], []
@@ -109,8 +109,9 @@ def _region(draft: Draft, nodes: set[int], dropped: Collection[int]) -> Region:
             if tensor not in made and tensor not in entering:
                 entering.append(tensor)
     for tensor in sorted(made):
-        record = view.tensors[tensor]
-        if record.outputs or any(reader not in nodes for reader, _ in record.readers):
+        elsewhere = {reader for reader, _ in view.tensors[tensor].readers} - nodes
+        gone = {node for node in elsewhere & dropped if draft.data_of(node) != tensor}
+        if view.tensors[tensor].outputs or elsewhere - gone:
             leaving.append(tensor)
     scope = view.scopes[view.nodes[min(nodes)].scope].path
     names = [tuple(view.tensors[t].name for t in tensors) for tensors in (entering, leaving)]

@@ -279,7 +279,8 @@ def _from_shapes(
     """Compute a node that depends on shapes only, in the dtypes that the model states.
 
     Both models compute it alike, in integers or rounded in the same way, so float64 would be wrong.
-    `as_stated` has what such nodes before it have made, in those dtypes.
+    `as_stated` has what such nodes before it have made, in those dtypes; what has the type of a
+    tensor that varies is float64 there, and so is what meets it.
     """
     if row_of(node).sees_shape_only:
         return run_node(node, scope.opsets, values)
@@ -289,4 +290,6 @@ def _from_shapes(
         else value
         for name, value in zip(node.input, values, strict=True)
     ]  # fmt: skip
+    if len({array.dtype for array in inputs if array is not None and is_float(array)}) > 1:
+        inputs = [None if array is None else wide(array) for array in inputs]
     return constant_node(node, scope.opsets, inputs)

@@ -272,10 +272,16 @@ def unchanged_operand(
     if row.neutral is None or len(node.input) != 2 or node.attribute:  # noqa: PLR2004 - two operands
         return None
     for place in (1, 0) if row.commutes else (1,):
-        operand, other = node.input[place], node.input[1 - place]
+        operand, other = _untyped(scope, node.input[place]), node.input[1 - place]
         if scope.is_constant(operand) and _is_all(scope, operand, row.neutral, shape_of(other)):
             return str(other)
     return None
+
+
+def _untyped(scope: Scope, name: str) -> str:
+    """Return what a tensor is but for its type: 0 and 1 are themselves in any."""
+    node, _ = scope.producers.get(name, (None, 0))
+    return str(node.input[0]) if node is not None and node.op_type == "CastLike" else name
 
 
 def _is_all(scope: Scope, name: str, number: float, shape: Shape | None) -> bool:

@@ -168,7 +168,10 @@ def _bundle(cones: Sequence[Cones]) -> _Bundle | None:
     Raises:
         EvaluationError: A constant cannot be computed.
     """
-    before, after = (joined(side) for side in zip(*filter(_is_plain, cones), strict=True))
+    plain = [pair for pair in cones if _is_plain(pair)]
+    if len(plain) < 2:  # noqa: PLR2004 - nothing to do together
+        return None
+    before, after = (joined(side) for side in zip(*plain, strict=True))
     if before is None or after is None or not are_paired(before, after):
         return None
     if any(brings_numbers_in(cone) or parameters(cone) for cone in (before, after)):
@@ -184,7 +187,7 @@ def _bundle(cones: Sequence[Cones]) -> _Bundle | None:
     whole = pair_of(before, after)
     if kept_unlike(before, after, (whole.old_weights, whole.new_weights)) is not None:
         return None
-    pairs = (pair_of(old, new) for old, new in cones if _is_plain((old, new)))
+    pairs = (pair_of(old, new) for old, new in plain)
     held_alike = tuple(pair for pair in pairs if _held_to(pair.bound) == _held_to(whole.bound))
     return _Bundle(held_alike, whole) if len(held_alike) > 1 else None
 
