@@ -18,7 +18,7 @@ from bnfold.files.remote_models import Place, fetch_whole, local_copy, temporary
 from bnfold.files.scratch import scratch_folder
 from bnfold.job import Job, without_collection
 from bnfold.options import FileOptions, file_options
-from bnfold.paths import as_path, calling, default_target, errors_calling
+from bnfold.paths import as_path, calling, default_target, errors_calling, real_path
 from bnfold.region import Region
 from bnfold.reports.refused import ProviderError, TooManyKeptError, VerificationError
 from bnfold.reports.report import Report
@@ -253,7 +253,7 @@ def verify(
 
 def _tidy_around(*files: Path) -> None:
     """Remove temporary files that killed runs have left in the folders of these files."""
-    for folder in {parent for file in files for parent in (file.parent, file.resolve().parent)}:
+    for folder in {parent for file in files for parent in (file.parent, real_path(file).parent)}:
         tidy(folder)
 
 

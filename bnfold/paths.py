@@ -26,6 +26,14 @@ def as_path(given: str | os.PathLike[str]) -> Path:
     return Path(text)
 
 
+def real_path(path: Path) -> Path:
+    """Return where a path leads, links followed; where they go in a circle, as far as they do.
+
+    `Path.resolve` raises a RuntimeError of a circle, until Python 3.13.
+    """
+    return Path(os.path.realpath(path))
+
+
 def default_target(source: Path) -> Path:
     """Return where the folded model goes by default: `net.folded.onnx` for `net.onnx`.
 

@@ -67,9 +67,10 @@ def _let_go_of(stream: Any) -> None:  # noqa: ANN401
 
 @contextmanager
 def saying_what_was_written(results: "Sequence[Brief]") -> Iterator[None]:
-    """Add to errors after the work is done that the model was written."""
-    written = any(result.written for result in results)
-    added = "; the model was written" if written else ""
+    """Add to errors after the work is done how many models were written."""
+    written = sum(result.written for result in results)
+    what = "the model was" if len(results) == 1 else f"{written} of {len(results)} models were"
+    added = f"; {what} written" if written else ""
     try:
         yield
     except BrokenPipeError:

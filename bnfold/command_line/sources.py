@@ -13,7 +13,7 @@ from bnfold.files.objects import is_folder, listed
 from bnfold.files.remote import called, url_of
 from bnfold.frozen import frozen
 from bnfold.options import FileOptions
-from bnfold.paths import FOLDED, default_target
+from bnfold.paths import FOLDED, default_target, real_path
 
 PIPE = Path("-")
 """Stands for standard input or output."""
@@ -193,7 +193,7 @@ def _origins(file: Path, folder: Path, directory: Path | None) -> Iterator[Path]
 
 
 def _real(path: Path) -> Path:
-    return path if url_of(path) else path.resolve()
+    return path if url_of(path) else real_path(path)
 
 
 def for_pipes(sources: Sources, request: Request) -> Request:

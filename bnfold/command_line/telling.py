@@ -74,14 +74,12 @@ class Telling:
             click.echo(self._line(outcome, existing.before, existing.after, verdict))
 
     def tell_report(self, path: Path, outcomes: Sequence[Brief]) -> None:
-        """Print where the report of one model is, once it is whole, below the files written.
-
-        Of several models no file is listed.
-        """
-        if self.quiet or len(self.models) > 1:
+        """Print where the report is, once it is whole, below the files written or the sums."""
+        if self.quiet:
             return
-        err = self.to_stderr or any(map(_has_failed, outcomes))
-        click.echo(wrapped([INDENT + report_line(path)], width(err=err)), err=err)
+        alone = len(self.models) == 1
+        err = alone and (self.to_stderr or any(map(_has_failed, outcomes)))
+        click.echo(wrapped([INDENT * alone + report_line(path)], width(err=err)), err=err)
 
     def sum_up(self, outcomes: Sequence[Brief], passed_over: int) -> None:
         """Print what became of several models: which failed, which kept something, how many."""
@@ -149,8 +147,7 @@ class Accounts:
             OSError: Something could not be printed or written.
             RequestError: Likewise.
         """
-        if self._failure is None:
-            self._attempt(lambda: self._telling.sum_up(self.outcomes, passed_over))
+        self._attempt(lambda: self._telling.sum_up(self.outcomes, passed_over))
         if self._report is not None:
             self._attempt(self._report.close)
         if self._report is not None and self._failure is None:

@@ -20,6 +20,7 @@ from typing import Final, Self
 from bnfold.errors import RequestError
 from bnfold.files.leftovers import PARTIAL, folder_lock, hidden_name, lock
 from bnfold.frozen import slotted
+from bnfold.paths import real_path
 
 _NO_ANONYMOUS: Final = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOSYS})
 
@@ -44,11 +45,8 @@ def real_target(target: Path) -> Path:
     with os_errors_as_requests(target):
         if target.exists() and not target.is_file() and not target.is_dir():
             raise RequestError(f"{target}: this is not a regular file")
-        try:
-            real = target.resolve() if target.is_symlink() else target
-        except RuntimeError as error:  # Python 3.11 and 3.12 say so of links in a circle
-            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP)) from error
-        if real.is_symlink():  # Python 3.13 leaves them as they are
+        real = real_path(target) if target.is_symlink() else target
+        if real.is_symlink():  # in a circle
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
     if not real.parent.is_dir():
         if real.parent.exists():

@@ -25,6 +25,7 @@ from bnfold.files.remote import provide
 from bnfold.files.stores import FileStore, open_regular
 from bnfold.files.values import byte_count
 from bnfold.frozen import slotted
+from bnfold.paths import real_path
 
 
 @slotted
@@ -128,7 +129,7 @@ class DataFiles:
             reason = getattr(error, "strerror", None) or "its symbolic links go in a circle"
             raise ModelError(f"data file {location!r}: {reason}") from error
         blobs = _cache_blobs(self.folder)
-        if path.is_relative_to(self.folder.resolve()) or (blobs and path.parent == blobs):
+        if path.is_relative_to(real_path(self.folder)) or (blobs and path.parent == blobs):
             return path
         where = "the model's folder and its cache's blobs" if blobs else "the model's folder"
         raise ModelError(
@@ -140,10 +141,10 @@ class DataFiles:
 def _cache_blobs(folder: Path) -> Path | None:
     """Return where the Hugging Face cache that `folder` is a snapshot in keeps its files."""
     as_called = Path(os.path.abspath(folder))  # noqa: PTH100 - resolve() follows links
-    for parent in (*as_called.parents, *folder.resolve().parents):
+    for parent in (*as_called.parents, *real_path(folder).parents):
         blobs = parent.parent / "blobs"
         if parent.name == "snapshots" and blobs.is_dir() and not blobs.is_symlink():
-            return blobs.resolve()
+            return real_path(blobs)
     return None
 
 

@@ -33,7 +33,7 @@ from bnfold.files.pieces import Piece, Slice
 from bnfold.files.readers import readers, reads
 from bnfold.files.stores import FileStore, open_regular
 from bnfold.files.transfer import write_pieces
-from bnfold.paths import is_text
+from bnfold.paths import is_text, real_path
 from bnfold.processes.cleanup import removed_if_killed
 
 
@@ -223,7 +223,7 @@ def staged_with_data(
         with staged_alone(opened, layout.model, real, whole=not sharing) as staged:
             yield staged
         return
-    if real.parent.resolve() != target.parent.resolve():
+    if real_path(real.parent) != real_path(target.parent):
         raise RequestError(f"{target}: a data file cannot be put beside a symbolic link's target")
     _require_replaceable(opened, data, real, sharing=sharing)
     with (

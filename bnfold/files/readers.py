@@ -17,6 +17,7 @@ from bnfold.files.references import Reference, is_external
 from bnfold.files.skeleton import read_skeleton
 from bnfold.files.stores import FileStore, open_regular
 from bnfold.files.walk import tensors
+from bnfold.paths import real_path
 
 ABOVE: Final = 3
 """Folders above the data file's that are looked into."""
@@ -42,8 +43,8 @@ def reads(model: Path, data: Path) -> bool:
                     return False
                 return _mentions(store, os.fsencode(data.name))
         locations = _locations(skeleton)
-        return any((model.parent / location).resolve() == data.resolve() for location in locations)
-    except (ModelError, OSError, RuntimeError, ValueError):
+        return any(real_path(model.parent / location) == real_path(data) for location in locations)
+    except (ModelError, OSError, ValueError):
         return False  # what is no sane model is read by nobody
 
 
@@ -52,7 +53,7 @@ def data_files(model: Path) -> set[str]:
     try:
         with closing(FileStore(model, open_regular(model))) as store:
             return _locations(read_skeleton(store))
-    except (ModelError, OSError, RuntimeError, ValueError):
+    except (ModelError, OSError, ValueError):
         return set()
 
 

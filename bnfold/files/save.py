@@ -22,6 +22,7 @@ from bnfold.files.recipe import Recipe
 from bnfold.files.references import Reference, is_external
 from bnfold.files.walk import tensors
 from bnfold.files.wire import key
+from bnfold.paths import real_path
 
 LARGEST_FILE: Final = 2**31 - 17
 """Protobuf's limit for a message, 2**31 - 1, less the 16 bytes that its C++ parser, which ONNX
@@ -117,7 +118,7 @@ def copy_model(
     """
     real = real_target(target)
     require_apart(opened, real, target)
-    in_reach = opened.data is None or opened.data.folder.resolve() == real.parent.resolve()
+    in_reach = opened.data is None or real_path(opened.data.folder) == real_path(real.parent)
     tidy(real.parent)
     as_asked = external_data is None or (not external_data and not opened.locations)
     if opened.file is None or share_data or not as_asked or (opened.locations and not in_reach):
@@ -174,9 +175,9 @@ class _Sharing:
     def __init__(self, opened: OpenedModel, target: Path) -> None:
         if opened.data is None or not opened.data.by_location:
             raise RequestError("the model has no data file that could be shared")
-        self._from = opened.data.folder.resolve()
+        self._from = real_path(opened.data.folder)
         self._stores = opened.data.by_location
-        self._to = target.parent.resolve()
+        self._to = real_path(target.parent)
 
     def __call__(self, location: str) -> str:
         # onnx does not read through links, so the file itself is preferred, if it is below.

@@ -6,6 +6,7 @@ What is written are entries, one for each model: the values of `bnfold.reports.r
 import json
 import os
 from collections.abc import Iterable, Sequence
+from io import FileIO
 from pathlib import Path
 
 from bnfold.errors import RequestError
@@ -83,13 +84,17 @@ class ReportFile:
             path.write_text("", encoding="utf-8")
 
     def add(self, entry: Plain) -> None:
-        """Add an entry."""
+        """Add an entry.
+
+        Raises:
+            RequestError: It cannot be written; then no part of its line is.
+        """
         if not self._lines:
             self._entries.append(entry)
             return
         line = json.dumps(entry.to_dict(), ensure_ascii=False) + "\n"
-        with self.path.open("ab") as file:
-            file.write(line.encode("utf-8", "backslashreplace"))
+        with os_errors_as_requests(self.path), self.path.open("ab", buffering=0) as file:
+            _append(file, line.encode("utf-8", "backslashreplace"))
 
     def close(self) -> None:
         """Write what is still to be written.
@@ -99,6 +104,17 @@ class ReportFile:
         """
         if not self._lines:
             write_reports(self.path, self._entries, several=self._several)
+
+
+def _append(file: FileIO, data: bytes) -> None:
+    """Write at the end of a file all bytes, or none of them."""
+    whole, view = file.tell(), memoryview(data)
+    try:
+        while view:
+            view = view[file.write(view) :]
+    except OSError:
+        file.truncate(whole)
+        raise
 
 
 def write_reports(path: Path, entries: Sequence[Plain], *, several: bool = False) -> None:

@@ -65,6 +65,22 @@ def test_a_link_that_leads_nowhere_is_a_model_that_is_lost(tmp_path: Path) -> No
     assert done.err == "bnfold: gone.onnx: No such file or directory\n"
 
 
+def test_links_in_a_circle_hold_no_other_model_up(tmp_path: Path) -> None:
+    (tmp_path / "zoo").mkdir()
+    write(convolution(), tmp_path / "zoo" / "a.onnx")
+    (tmp_path / "zoo" / "circle.onnx").symlink_to("circle.onnx")
+    (tmp_path / "zoo" / "again").symlink_to(".")
+    done = run("zoo", "-d", "out", "--no-verify", cwd=tmp_path)
+    assert done.err == "bnfold: zoo/circle.onnx: Too many levels of symbolic links\n"
+    assert done.text.splitlines()[-1] == "2 models: 1 written, 1 failed"
+    for words in (["zoo/circle.onnx"], ["zoo/a.onnx", "-o", "zoo/circle.onnx"]):
+        alone = run(*words, "--no-verify", cwd=tmp_path)
+        assert (alone.code, alone.err) == (2, done.err)
+    for name in ("zoo/circle.onnx", "zoo/circle.onnx/a.onnx"):
+        with pytest.raises(bnfold.RequestError, match="Too many levels"):
+            bnfold.verify(tmp_path / name, tmp_path / name)
+
+
 def test_a_folder_is_folded_into_another(tmp_path: Path) -> None:
     for name in ("zoo/a.onnx", "zoo/deep/a.onnx"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -84,11 +100,12 @@ def test_several_are_a_line_each_and_a_sum(tmp_path: Path) -> None:
     lines = done.text.splitlines()
     assert lines[0].split()[:6] == ["digits.onnx", "BN", "8", "→", "0", "nodes"]
     assert lines[1].startswith("kept.onnx")
-    assert lines[2:] == [
+    assert lines[2:-1] == [
         "failed: broken.onnx",
         "batch normalizations kept: kept.onnx (4)",
         "3 models: 2 written, 1 failed",
     ]
+    assert lines[-1].startswith("report written: r.jsonl (")
     entries = [json.loads(line) for line in (tmp_path / "r.jsonl").read_text().splitlines()]
     assert [entry["source"]["path"] for entry in entries] == [
         "broken.onnx", "digits.onnx", "kept.onnx",

@@ -3,7 +3,9 @@
 import errno
 import json
 import os
-from collections.abc import Sequence
+import resource
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import onnx
@@ -15,7 +17,7 @@ import bnfold
 from bnfold.command_line.fold import fold
 from bnfold.files.publish import write_whole
 from bnfold.reports.report import Failure
-from bnfold.reports.report_file import check_report_path, write_reports
+from bnfold.reports.report_file import ReportFile, check_report_path, write_reports
 
 
 @pytest.mark.parametrize("name", ["r.txt", "r", "model.onnx", "r.json.bak"])
@@ -94,3 +96,40 @@ def test_a_report_that_cannot_be_written_at_the_end_says_what_was(
     assert "No space left on device; the model was written" in result.output
     assert path.read_text(encoding="utf-8") == "the old one"
     assert (tmp_path / "digits.folded.onnx").exists()
+
+
+@contextmanager
+def no_file_larger_than(size: int) -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_line_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    report = ReportFile(tmp_path / "r.jsonl", several=True)
+    with no_file_larger_than(1000):
+        report.add(Failure("a.onnx", "no"))
+        with pytest.raises(bnfold.RequestError, match=r"r\.jsonl: File too large"):
+            report.add(Failure("b.onnx", "x" * 2000))
+        report.add(Failure("c.onnx", "no"))
+    lines = (tmp_path / "r.jsonl").read_text().splitlines()
+    assert [json.loads(line)["source"]["path"] for line in lines] == ["a.onnx", "c.onnx"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_where_no_report_can_be_written_the_models_are_summed_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [model_in(tmp_path, as_name=name).name for name in ("a.onnx", "b.onnx")]
+    monkeypatch.chdir(tmp_path)
+    with monkeypatch.context() as full:
+        full.setattr(ReportFile, "add", lambda *_: Path("/dev/full").write_text("no"))
+        result = CliRunner().invoke(fold, [*names, "--no-verify", "--report", "r.json"])
+    assert result.exit_code == 2
+    assert "2 models: 2 written\n" in result.stdout
+    assert result.stderr == (
+        "bnfold: the output: No space left on device; 2 of 2 models were written\n"
+    )

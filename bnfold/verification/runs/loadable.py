@@ -15,6 +15,7 @@ from bnfold.files.opened import OpenedModel, open_model
 from bnfold.files.references import Reference, is_external
 from bnfold.files.stores import FileStore
 from bnfold.files.walk import tensors
+from bnfold.paths import real_path
 from bnfold.verification.runs.sessions import Target
 
 
@@ -76,7 +77,7 @@ def _refer_to_files(model: OpenedModel, proto: onnx.ModelProto) -> Path:
     external = [tensor for tensor in proto.graph.initializer if is_external(tensor)]
     slices = [model.slice_of(tensor) for tensor in external]
     stores = [numbers.store for numbers in slices if isinstance(numbers.store, FileStore)]
-    files = [store.path.resolve() for store in stores]
+    files = [real_path(store.path) for store in stores]
     folder = os.path.commonpath([file.parent for file in files]) if files else "."
     for tensor, numbers, file in zip(external, slices, files, strict=True):
         location = os.path.relpath(file, folder)
