@@ -58,6 +58,8 @@ class Sample:
 def run(command: Sequence[str | Path]) -> Sample:
     """Run a command and measure it."""
     environment = {**os.environ, "PYTHONPATH": str(HERE.parent)}
+    # An installed package is compiled, and does not compile itself each time.
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
         start = time.perf_counter()
         process = subprocess.Popen(

@@ -65,14 +65,19 @@ def evaluate(
 
 
 def _repeated(node: onnx.NodeProto, inputs: Sequence[Array | None]) -> Array | None:
-    """Return what a ConstantOfShape or Expand makes; None for any other node.
+    """Return what a ConstantOfShape, Expand or Unsqueeze makes; None for any other node.
 
     Some networks write all of their weights so.
     """
     given = [value for value in inputs if value is not None]
-    if node.domain not in OWN_DOMAINS or len(given) != len(_REPEATING.get(node.op_type, ())):
+    if node.domain not in OWN_DOMAINS or node.op_type not in _REPEATING:
+        return None
+    stated = [tuple(a.ints) for a in node.attribute if a.name == _AXES]  # before opset 13
+    if len(given) + len(stated) != len(_REPEATING[node.op_type]):
         return None
     try:
+        if node.op_type == "Unsqueeze":
+            return np.expand_dims(given[0], stated[0] if stated else tuple(map(int, given[1])))
         lengths = tuple(map(int, given[-1]))
         if node.op_type == "Expand":
             return np.broadcast_to(given[0], np.broadcast_shapes(given[0].shape, lengths))
@@ -82,8 +87,13 @@ def _repeated(node: onnx.NodeProto, inputs: Sequence[Array | None]) -> Array | N
         return None
 
 
-_REPEATING: Final = {"ConstantOfShape": ("input",), "Expand": ("input", "shape")}
-"""The inputs of operators that only repeat numbers."""
+_AXES: Final = "axes"
+_REPEATING: Final = {
+    "ConstantOfShape": ("input",),
+    "Expand": ("input", "shape"),
+    "Unsqueeze": ("data", _AXES),
+}
+"""What is given to operators that only repeat numbers."""
 
 
 def _anonymous(node: onnx.NodeProto, present: Sequence[int]) -> bytes:

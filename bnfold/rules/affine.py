@@ -14,8 +14,10 @@ Two affines compose in closed form, (s₂, t₂) ∘ (s₁, t₁) = (s₂ s₁, 
 to the storage type until a weight is written.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
-from math import prod
+from functools import lru_cache
+from math import isfinite, prod
 from typing import Any, Self
 
 import numpy as np
@@ -157,9 +159,9 @@ class Affine:
         if self is other:
             return True
         pairs = ((self.scale, other.scale), (self.shift, other.shift))
-        return _comparable(self.scale, other.scale) and all(
-            np.array_equal(a, b) or np.allclose(a, b, rtol=SAME_RTOL, atol=0.0) for a, b in pairs
-        )
+        if not all(itertools.starmap(_begin_alike, pairs)):
+            return False
+        return _comparable(self.scale, other.scale) and all(itertools.starmap(_alike, pairs))
 
     def vectors(self, axis: int, size: int) -> tuple[F64, F64]:
         """Return (s, t) as two vectors [size] along `axis`.
@@ -176,7 +178,7 @@ class Affine:
         scale, shift = self.scale.reshape(-1), self.shift.reshape(-1)
         if scale.size == size:
             return scale, shift
-        return np.broadcast_to(scale, (size,)), np.broadcast_to(shift, (size,))
+        return all_of(scale.item(), size), all_of(shift.item(), size)
 
     def take(self, axis: int, source: NDArray[np.intp]) -> "Affine":
         """Return the affine whose value at j along `axis` is this one's at `source[j]`.
@@ -219,6 +221,12 @@ class Affine:
         return Affine.of(function(self.scale), function(self.shift))
 
 
+@lru_cache(maxsize=1 << 10)
+def all_of(value: float, size: int) -> F64:
+    """Return a vector of one value, which takes no memory and cannot be written to."""
+    return np.broadcast_to(np.float64(value), (size,))
+
+
 def any_nonzero(values: NDArray[Any]) -> bool:
     """Whether any value is not zero. On a few values `numpy.any` takes four times as long."""
     return bool(np.count_nonzero(values))
@@ -243,6 +251,21 @@ def require_room(*shapes: tuple[int, ...]) -> None:
         raise Refusal(Reason.INVALID_NODE, f"shapes {told} do not fit") from None
     if count > AXIS:
         raise Refusal(Reason.TOO_LARGE, f"{count} values")
+
+
+def _begin_alike(a: F64, b: F64) -> bool:
+    """Whether the first elements of two arrays are `_alike`; most that differ differ there."""
+    if not (a.size and b.size):
+        return True
+    one, other = a.item(0), b.item(0)
+    return one == other or abs(one - other) <= SAME_RTOL * abs(other)
+
+
+def _alike(a: F64, b: F64) -> bool:
+    """Whether two arrays that broadcast together are the same but for float64 rounding."""
+    if a.size == b.size == 1 and isfinite(b.item(0)):
+        return True  # they begin alike
+    return np.array_equal(a, b) or np.allclose(a, b, rtol=SAME_RTOL, atol=0.0)
 
 
 def _comparable(a: F64, b: F64) -> bool:

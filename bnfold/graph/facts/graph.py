@@ -27,6 +27,7 @@ class Graph:
         self.constants = constants
         self._operators: dict[int, Operator] = {}
         self._values: dict[int, Value | None] = {NONE: None}
+        self._makes_constants: dict[int, bool] = {}
 
     def operator(self, number: int) -> Operator:
         """Return a node as the rules see it."""
@@ -106,8 +107,13 @@ class Graph:
         return shape is None or None in shape
 
     def makes_constants(self, number: int) -> bool:
-        """Whether a node makes constants, whatever the numbers that it reads are."""
-        return all(t == NONE or t in self.constants for t in self.view.nodes[number].outputs)
+        """Whether a node makes constants, whatever the numbers that it reads are, as Shape does."""
+        known = self._makes_constants.get(number)
+        if known is None:  # it is asked very often
+            made = self.view.nodes[number].outputs
+            known = all(t == NONE or t in self.constants for t in made)
+            self._makes_constants[number] = known
+        return known
 
     def is_arithmetic(self, number: int) -> bool:
         """Whether a node is arithmetic with constants that do not enlarge what it reads.

@@ -1,21 +1,14 @@
 """What a linear node absorbs: W' = s q W, b' = s (b + W r) + t; and the sum that W and b may be."""
 
 from dataclasses import replace
-from functools import lru_cache
 
 import numpy as np
 
 from bnfold.frozen import frozen
 from bnfold.reasons import Reason, Refusal
-from bnfold.rules.affine import F64, Affine, any_nonzero
+from bnfold.rules.affine import F64, Affine, all_of, any_nonzero
 from bnfold.rules.linear import Border, Linear
 from bnfold.rules.linear_maps import Term
-
-
-@lru_cache(maxsize=1 << 10)
-def all_of(value: float, size: int) -> F64:
-    """Return a vector of one value, which takes no memory and cannot be written to."""
-    return np.broadcast_to(np.float64(value), (size,))
 
 
 @frozen(eq=False)

@@ -43,7 +43,7 @@ def _edges(draft: Draft, number: int) -> tuple[Edge, ...]:
         for reader, index in view.tensors[tensor].readers:
             if view.nodes[reader].scope != node.scope:
                 raise Refusal(Reason.OTHER_SCOPE, at=draft.label(tensor))
-            if not draft.makes_constants(reader):
+            if not draft.graph.makes_constants(reader):
                 edges.append((reader, index))
                 continue
             fresh = [t for t in view.nodes[reader].outputs if t != NONE and t not in seen]

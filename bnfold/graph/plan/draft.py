@@ -98,13 +98,8 @@ class Draft:
         return [
             (node, index)
             for node, index in self.readers(tensor)
-            if self.view.nodes[node].scope != scope or not self.makes_constants(node)
+            if self.view.nodes[node].scope != scope or not self.graph.makes_constants(node)
         ]
-
-    def makes_constants(self, node: int) -> bool:
-        """Whether a node's outputs are constant whatever numbers it reads; those of Shape are."""
-        constants = self.graph.constants
-        return all(t == NONE or t in constants for t in self.view.nodes[node].outputs)
 
     def state(self, node: int) -> Absorbed:
         """Return what a linear node has absorbed."""

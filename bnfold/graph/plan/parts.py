@@ -9,12 +9,12 @@ import onnx
 from bnfold.frozen import frozen
 from bnfold.graph.facts.quantized import find_quantized
 from bnfold.graph.facts.roles import refusing_at
-from bnfold.graph.plan.absorbed import Absorbed, Summand, all_of
+from bnfold.graph.plan.absorbed import Absorbed, Summand
 from bnfold.graph.plan.branches import Branch, plain
 from bnfold.graph.plan.draft import Draft
 from bnfold.limits import AFFINES
 from bnfold.reasons import Reason, Refusal
-from bnfold.rules.affine import Affine
+from bnfold.rules.affine import Affine, all_of
 from bnfold.rules.linear_maps import Term, added
 from bnfold.rules.orders import TURNED
 

@@ -40,7 +40,7 @@ def _shape_readers(draft: Draft, nodes: set[int]) -> set[int]:
     readers = {reader for t in made for reader, _ in draft.view.tensors[t].readers}
     scope = draft.view.nodes[min(nodes)].scope
     here = (node for node in readers if draft.view.nodes[node].scope == scope)
-    return {node for node in here if draft.makes_constants(node)}
+    return {node for node in here if draft.graph.makes_constants(node)}
 
 
 def _dequantizers(draft: Draft, nodes: set[int]) -> set[int]:

@@ -1,6 +1,7 @@
 """A run: a chain of affine nodes that is folded as one, or as much of it as can be."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import field
 from functools import reduce
 
 import numpy as np
@@ -8,6 +9,9 @@ import numpy as np
 from bnfold.frozen import slotted
 from bnfold.reasons import Obstacle, Refusal
 from bnfold.rules.affine import Affine
+
+_SHORT = 8
+"""Nodes of a run of which it is kept what the first of them come to, for each number of them."""
 
 
 @slotted
@@ -37,6 +41,8 @@ class Run:
     above: Obstacle | None = None
     below: Obstacle | None = None
     respelled: bool = False
+    _made_of: tuple[Affine | None, ...] = field(default=(), init=False)
+    _prefixes: tuple[Affine, ...] = field(default=(), init=False)
 
     @property
     def is_merged(self) -> bool:
@@ -72,10 +78,20 @@ class Run:
 
     def prefix(self, count: int) -> Affine:
         """Return the affine of the first `count` nodes together."""
+        if count > 0 and len(self.steps) <= _SHORT:
+            return self.prefixes()[count - 1]
         return self._composed(self.before, self.steps[:count], self._after_if(count))
 
-    def prefixes(self) -> Iterator[Affine]:
-        """Yield the affine of the first node, of the first two together, and so on."""
+    def prefixes(self) -> Sequence[Affine]:
+        """Return the affine of the first node, of the first two together, and so on."""
+        if len(self.steps) > _SHORT:
+            return tuple(self._composed_in_turn())
+        made_of = (self.before, *self.steps, self.after)
+        if self._made_of != made_of:  # many searches ask without anything having changed
+            self._made_of, self._prefixes = made_of, tuple(self._composed_in_turn())
+        return self._prefixes
+
+    def _composed_in_turn(self) -> Iterator[Affine]:
         result = self.before
         for count, step in enumerate(self.steps, start=1):
             result = step if result is None else result.then(step)

@@ -91,7 +91,7 @@ class Spread:
     def check_not_captured(self, tensor: int) -> None:
         """Refuse to change or remove what a subgraph reads."""
         # A subgraph refers to a tensor from outside by its name and would read the changed numbers.
-        for node, _ in self._draft.number_readers(tensor):
+        for node, _ in self._draft.readers(tensor):
             if self._view.nodes[node].scope != self.scope:
                 raise Refusal(Reason.CAPTURED, at=self._draft.label(tensor))
 
@@ -247,7 +247,7 @@ class Spread:
     def _reach_readers(self, tensor: int, affine: Affine) -> None:
         """Ask the readers of a changed tensor; those with several inputs wait for the others."""
         for node, index in self._draft.readers(tensor):
-            if self._draft.makes_constants(node):
+            if self._draft.graph.makes_constants(node):
                 self._proposal.through.add(node)
                 self._tracer.step(node, Did.SHAPE_ONLY)
             elif not self._is_carrier(node, affine):
