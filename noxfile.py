@@ -8,12 +8,14 @@ from pathlib import Path
 
 import nox
 
+_QUICK = "not slow and not full"
 _OLDEST_PYTHON = "3.11"
 _NEWEST_PYTHON = "3.13"
-_WITH_OTHER_VERSIONS = (  # what depends most on what is installed beside
+_WITH_OTHER_VERSIONS = (  # what depends most on what is installed beside: the quick ones of these
     "tests/files", "tests/onnx_model", "tests/graph", "tests/rules", "tests/reports",
-    "tests/test_api.py", "tests/test_package.py", "tests/command_line/test_main.py",
+    "tests/test_package.py",
 )  # fmt: skip
+_SLOW_WITH_OTHER_VERSIONS = ("tests/test_api.py", "tests/command_line/test_main.py")
 
 nox.options.sessions = ["fast", "lint"]
 nox.options.reuse_existing_virtualenvs = True
@@ -23,7 +25,7 @@ nox.options.reuse_existing_virtualenvs = True
 def fast(session: nox.Session) -> None:
     """Run what answers within half a minute, while you work."""
     session.install("-e", ".[test]")
-    session.run("pytest", "-q", "-n", "2", "-m", "not slow and not full", *session.posargs)
+    session.run("pytest", "-q", "-n", "2", "-m", _QUICK, *session.posargs)
 
 
 @nox.session
@@ -81,8 +83,11 @@ def _lower_bounds() -> list[str]:
 def _test_with_other_versions(session: nox.Session) -> None:
     session.run("python", "--version")
     session.run("pip", "list", "--format=freeze", silent=False)
-    chosen = session.posargs or _WITH_OTHER_VERSIONS
-    session.run("pytest", "-q", "-n", "2", "-m", "not slow and not full", *chosen)
+    if session.posargs:
+        session.run("pytest", "-q", "-n", "2", *session.posargs)
+        return
+    session.run("pytest", "-q", "-n", "2", "-m", _QUICK, *_WITH_OTHER_VERSIONS)
+    session.run("pytest", "-q", "-n", "2", *_SLOW_WITH_OTHER_VERSIONS)
 
 
 @nox.session

@@ -23,6 +23,7 @@ def test_public_names_are_there() -> None:
         _ = bnfold.nothing_like_this
 
 
+@pytest.mark.slow
 def test_public_names_stay_when_modules_are_imported() -> None:
     script = (
         "import bnfold.api, bnfold.verification, bnfold.folding, bnfold.command_line.main, bnfold\n"

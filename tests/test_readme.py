@@ -33,6 +33,7 @@ def checkout(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words", [("models/digits.onnx", "-o", "digits.folded.onnx"), ("models/kept.onnx", "--check")]
 )

@@ -20,6 +20,7 @@ def test_a_folding_is_one_line() -> None:
     assert "<td style='text-align:left'>30 → 22</td>" in folding._repr_html_()
 
 
+@pytest.mark.slow
 def test_a_report_and_its_verification(tmp_path: Path) -> None:
     report = bnfold.fold_file(model_in(tmp_path))
     assert "batch normalizations 8 → 0; nodes 30 → 22" in repr(report)

@@ -10,7 +10,6 @@ from commandline import ROOT
 
 pytest.importorskip("mkdocs", reason="mkdocs is in the extra 'docs'")
 pytest.importorskip("material", reason="mkdocs-material is in the extra 'docs'")
-pytestmark = pytest.mark.slow
 
 _PARTS = ("docs", "website", "bnfold", "benchmarks", "models")
 

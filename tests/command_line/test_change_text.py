@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import onnx
-from commandline import MODELS, model_in, run
+from commandline import MODELS, model_in, run_here
 
 import bnfold
 from bnfold.command_line.change_text import change_lines
@@ -76,7 +76,7 @@ def test_a_data_file_that_both_read_was_there_before(tmp_path: Path) -> None:
 
 def test_the_command_line_names_the_data_file(tmp_path: Path) -> None:
     model_in(tmp_path, "visformer", "net.onnx")
-    done = run("net.onnx", "--external-data", "--no-verify", cwd=tmp_path)
+    done = run_here("net.onnx", "--external-data", "--no-verify", cwd=tmp_path)
     written = next(line for line in done.text.splitlines() if "written: " in line)
     for path in tmp_path.glob("net.folded.onnx*"):
         assert f"{path.name} (" in written

@@ -21,6 +21,7 @@ def model_with_data(folder: Path, data: str) -> bytes:
     return (folder / data).read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "folder", "data"),
     [

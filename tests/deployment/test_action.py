@@ -30,6 +30,7 @@ def _run(folder: Path, **variables: str) -> tuple[int, list[str], Path]:
     return done.returncode, lines, reports
 
 
+@pytest.mark.slow
 def test_what_could_be_folded_is_a_warning_and_what_stays_a_notice(tmp_path: Path) -> None:
     model_in(tmp_path, "kept", as_name="kept, 100%.onnx")
     code, lines, reports = _run(tmp_path, BNFOLD_MODELS="'kept, 100%.onnx'")
@@ -58,6 +59,7 @@ def test_models_are_folded_into_a_folder_that_is_made(tmp_path: Path) -> None:
     assert (report[0] if isinstance(report, list) else report)["verification"] is not None
 
 
+@pytest.mark.slow
 def test_what_is_refused_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "not.onnx").write_text("no model")
     code, lines, _ = _run(tmp_path, BNFOLD_MODELS="not.onnx")

@@ -53,6 +53,7 @@ def fold(source: Path, url: str) -> bnfold.Report:
     return bnfold.fold_file(source, url, verify=None)
 
 
+@pytest.mark.slow
 def test_data_come_before_the_model(
     memory: Any, with_data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -80,6 +81,7 @@ def put_noted(monkeypatch: pytest.MonkeyPatch, fails: str = "") -> list[str]:
     return came
 
 
+@pytest.mark.slow
 def test_data_that_a_reader_may_be_at_stay(memory: Any, with_data: Path, tmp_path: Path) -> None:
     """Whoever has read the old model finds the old data, until the version after the next."""
     names = []
@@ -116,6 +118,7 @@ def put_reader(store: Any, tmp_path: Path, model: str, data: str) -> None:
     store.put_file(f"{source}.data", data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reader", ["/m/other.onnx", "/other.onnx"])
 def test_data_that_another_model_reads_are_not_replaced(
     memory: Any, with_data: Path, tmp_path: Path, reader: str
@@ -160,6 +163,7 @@ def test_a_model_without_data_replaces_none(memory: Any, tmp_path: Path) -> None
     assert memory.store == {**before, "/m/net.onnx": memory.store["/m/net.onnx"]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("why", ["too many", "refused"])
 def test_data_whose_readers_are_not_known_are_not_replaced(
     memory: Any, with_data: Path, monkeypatch: pytest.MonkeyPatch, why: str
@@ -199,6 +203,7 @@ def test_what_fails_leaves_the_store_as_it_was(
     assert memory.store == before
 
 
+@pytest.mark.slow
 def test_a_model_that_the_store_took_keeps_its_data(
     memory: Any, with_data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,7 +5,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from commandline import MODELS, run
+from commandline import MODELS, run_here
 
 from bnfold.files.foreign import LONGEST, foreign
 
@@ -26,7 +26,7 @@ from bnfold.files.foreign import LONGEST, foreign
 )
 def test_it_is_told_in_one_line(content: bytes, told: str, tmp_path: Path) -> None:
     (tmp_path / "m.onnx").write_bytes(content)
-    done = run("m.onnx", cwd=tmp_path)
+    done = run_here("m.onnx", cwd=tmp_path)
     assert done.code == 2
     assert told in done.err
     assert done.err.count("\n") == 1

@@ -33,6 +33,7 @@ def test_a_path_that_is_there_is_no_url(tmp_path: Path, monkeypatch: pytest.Monk
     assert url_of(source.relative_to(tmp_path)) is None
 
 
+@pytest.mark.slow
 def test_from_a_store_into_it(memory: Any) -> None:
     memory.put_file(str(MODELS / "digits.onnx"), "/m/a.onnx")
     report = bnfold.fold_file("memory://m/a.onnx", verify=bnfold.VerifyOptions(time=0))
@@ -44,6 +45,7 @@ def test_from_a_store_into_it(memory: Any) -> None:
     assert sorted(memory.ls("/m", detail=False)) == ["/m/a.folded.onnx", "/m/a.onnx"]
 
 
+@pytest.mark.slow
 def test_out_of_a_store_and_in_place(memory: Any, tmp_path: Path) -> None:
     source = write(convolution(), tmp_path / "a.onnx")
     bnfold.fold_file(source, "memory://m/b.onnx", verify=None)
@@ -88,6 +90,7 @@ def web(tmp_path: Path) -> Iterator[str]:
         server.shutdown()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("default")
 def test_a_web_server_without_ranges(tmp_path: Path, web: str) -> None:
     source = large(tmp_path / "web", megabytes=2)

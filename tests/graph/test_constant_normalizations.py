@@ -54,6 +54,7 @@ def test_they_become_the_constant(*, training: bool) -> None:
     np.testing.assert_array_equal(new[0], old[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("training", [False, True])
 def test_the_command_line_proves_it(tmp_path: Path, *, training: bool) -> None:
     (tmp_path / "net.onnx").write_bytes(standardized(training=training, size=7).SerializeToString())

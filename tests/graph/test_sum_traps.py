@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
+import pytest
 from blocks import Net, repvgg
 from evaluation import assert_same, feeds_of
 from invariants import check_invariants
@@ -17,8 +18,6 @@ from bnfold.rules.orders import Order
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-
-    import pytest
 
 _SIZE = 9
 
@@ -360,6 +359,7 @@ def test_a_transpose_that_something_else_reads_stays() -> None:
     assert counted(folding.model) == {"Sigmoid": 1, "Transpose": 4, "Conv": 1, "Relu": 1}
 
 
+@pytest.mark.slow
 def test_a_chain_of_transposes_is_not_followed_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each of the branches that begin at its members would look at all those before."""
     asked, follow = [0], Order.then

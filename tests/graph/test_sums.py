@@ -49,6 +49,7 @@ def test_a_block_becomes_one_operator(name: str, elem_type: int) -> None:
     check_invariants(model, folding)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CHANNELS_LAST)
 @pytest.mark.parametrize("shared", [True, False], ids=["one Transpose", "one for each"])
 def test_transposes_around_branches_do_not_matter(name: str, *, shared: bool) -> None:
@@ -63,6 +64,7 @@ def test_transposes_around_branches_do_not_matter(name: str, *, shared: bool) ->
     assert_no_more_is_executed(model, folding.model)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shared", [True, False], ids=["one Transpose", "one for each"])
 def test_the_command_line_proves_transposed_blocks(tmp_path: Path, *, shared: bool) -> None:
     model = all_blocks(ChannelsLast, CHANNELS_LAST, size=_SIZE, shared=shared)
@@ -74,6 +76,7 @@ def test_the_command_line_proves_transposed_blocks(tmp_path: Path, *, shared: bo
     assert linear(folded) == sum(BLOCKS[name][1] for name in CHANNELS_LAST)
 
 
+@pytest.mark.slow
 def test_the_command_line_proves_all_blocks(tmp_path: Path) -> None:
     model = all_blocks(size=_SIZE)
     onnx.save(model, tmp_path / "blocks.onnx")  # noqa: TID251 - the test's own file
@@ -128,6 +131,7 @@ def test_affines_of_one_tensor_become_one(name: str, elem_type: int) -> None:
     check_invariants(model, folding)
 
 
+@pytest.mark.slow
 def test_the_command_line_proves_sums_of_affines(tmp_path: Path) -> None:
     net = Net(size=_SIZE)
     x = net.op("Sigmoid", net.feed())
@@ -254,6 +258,7 @@ def test_random_sums_are_proved(
         assert report.verification.verdict is Verdict.PASSED_BY_PROOF
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("turns", [False, True], ids=["plain", "Transposes"])
 def test_most_random_sums_are_merged(*, turns: bool) -> None:
     merged = 0

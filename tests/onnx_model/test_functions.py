@@ -126,6 +126,7 @@ def test_the_proof_knows_the_default_too(tmp_path: Path, case: str) -> None:
     assert not proved(tmp_path, model, other).structure.proved
 
 
+@pytest.mark.slow
 def test_a_model_that_no_runtime_runs_is_verified_with_the_default(tmp_path: Path) -> None:
     # ONNX Runtime has no Conv of float64, so that the proof alone decides.
     path, wrong = tmp_path / "m.onnx", tmp_path / "wrong.onnx"
@@ -162,6 +163,7 @@ def test_a_default_reaches_a_call_in_a_subgraph() -> None:
     assert [a.f for a in node.attribute] == [0.5]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("opset", [15, 17, 18])
 def test_nodes_of_a_function_in_no_order(tmp_path: Path, opset: int) -> None:
     """The function's opset declares the same Conv, BatchNormalization and Relu as the model's."""

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from commandline import run
+from commandline import run_here
 from onnx import TensorProto, helper, numpy_helper
 
 import bnfold
@@ -116,13 +116,14 @@ def test_the_command_line_exits_with_2_whatever_it_is_to_do(
     tmp_path: Path, mode: list[str]
 ) -> None:
     (tmp_path / "net.onnx").write_bytes(_net({"pads": [1]}).SerializeToString())
-    result = run("net.onnx", *mode, cwd=tmp_path)
+    result = run_here("net.onnx", *mode, cwd=tmp_path)
     assert result.code == 2
     (line,) = result.err.splitlines()
     assert line.startswith("bnfold: net.onnx: Conv 'conv' is not valid ONNX: ")
     assert [path.name for path in tmp_path.iterdir()] == ["net.onnx"]
 
 
+@pytest.mark.slow
 def test_an_original_that_is_not_valid_is_no_original(tmp_path: Path) -> None:
     original, candidate = tmp_path / "original.onnx", tmp_path / "candidate.onnx"
     original.write_bytes(_net({"strides": [-1, -1]}).SerializeToString())

@@ -43,6 +43,7 @@ def test_names_that_are_no_text_can_be_written(tmp_path: Path) -> None:
     assert data["error"] == "γ ≠ ε"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("victim", ["source", "link", "target"])
 def test_a_report_does_not_overwrite_a_model(tmp_path: Path, victim: str) -> None:
     source = model_in(tmp_path, as_name="net.json")
@@ -56,6 +57,7 @@ def test_a_report_does_not_overwrite_a_model(tmp_path: Path, victim: str) -> Non
     assert not (tmp_path / "out.json").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [("net.onnx",), ("verify", "net.onnx", "net.onnx")])
 def test_a_report_overwrites_nothing_that_is_read(words: Sequence[str], tmp_path: Path) -> None:
     model = onnx.load(MODELS / "digits.onnx")  # noqa: TID251 - to be saved in another form

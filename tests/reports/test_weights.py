@@ -89,6 +89,7 @@ def test_a_sum_of_weights_has_nothing_before() -> None:
     assert {w.node.output for w in report.weights if w.before is None} == summed
 
 
+@pytest.mark.slow
 def test_it_is_measured_where_it_is_asked_for_or_where_time_is_taken(tmp_path: Path) -> None:
     source = model_in(tmp_path)
 

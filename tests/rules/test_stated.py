@@ -117,6 +117,7 @@ def test_what_is_infinite_is_written_as_the_largest_number_for_a_bound_alone() -
     assert pad.numbers(operator("Pad", data(2), None, constant(-_LARGEST))) == (-_LARGEST,)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("opset", "clip", "parameters"),
     [

@@ -143,6 +143,7 @@ def _pair(dice: Dice) -> tuple[Term, Term]:
     return first, _like(dice, first, second)
 
 
+@pytest.mark.slow
 def test_a_sum_of_two_linear_maps_is_one() -> None:
     dice = Dice("terms")
     accepted = 0

@@ -27,6 +27,7 @@ CPU = VerifyOptions(("cpu",))
 LEVELS = ["ORT_DISABLE_ALL", "ORT_ENABLE_ALL"]
 
 
+@pytest.mark.slow
 def test_it_is_what_onnxruntime_executes(tmp_path: Path) -> None:
     source = realmodels.committed("visformer")
     report = bnfold.fold_file(source, tmp_path / "folded.onnx", verify=CPU)
@@ -54,6 +55,7 @@ def test_composites_are_named(tmp_path: Path) -> None:
     assert not within & kept
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("time", [0.0, None])
 def test_no_time_is_measured_where_none_is_given(tmp_path: Path, time: float | None) -> None:
     options = VerifyOptions(("cpu",), time=time)

@@ -120,6 +120,7 @@ def test_lifting_twice_changes_nothing() -> None:
     assert again.model == once
 
 
+@pytest.mark.slow
 def test_the_verifying_command_line(tmp_path: Path) -> None:
     source = model_in(tmp_path, "segmentation_raw")
     checked = run_here(source, "--check", "--lift-constants", "-q", cwd=tmp_path)
@@ -134,6 +135,7 @@ def test_the_verifying_command_line(tmp_path: Path) -> None:
     assert again.code == 0
 
 
+@pytest.mark.slow
 def test_where_nothing_is_folded(tmp_path: Path) -> None:
     source = write(onnx.parser.parse_model(_FORMS), tmp_path / "net.onnx")
     assert run_here(source, "--check", cwd=tmp_path).code == 0

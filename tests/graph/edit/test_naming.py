@@ -94,6 +94,7 @@ def test_a_quantized_weight_of_two_readers() -> None:
     assert "Q" in {tensor.name for tensor in folding.model.graph.initializer}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["unet_raw", "levit"])
 def test_the_verifying_command_line(tmp_path: Path, name: str) -> None:
     source = model_in(tmp_path, name)

@@ -50,6 +50,7 @@ def _normalizations(folding: bnfold.Folding) -> int:
     return folding.after.batch_normalizations
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "model",
     [

@@ -125,6 +125,7 @@ def test_an_output_that_an_operator_does_not_have_is_refused() -> None:
         bnfold.fold(model)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["initializer", "initializer by axes", "node"])
 def test_a_sparse_weight_is_folded(tmp_path: Path, place: str) -> None:
     dice = np.random.default_rng(0)

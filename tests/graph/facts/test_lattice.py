@@ -159,6 +159,7 @@ def test_a_step_on_another_branch_keeps_what_both_read() -> None:
     assert not folding.folds
 
 
+@pytest.mark.slow
 def test_the_verified_model_is_the_same_to_the_last_bit(tmp_path: Path) -> None:
     block = "{s} {c} p{i} = Round (q{i}) x{i} = Clip (p{i}, lo, hi)"
     nodes = "".join(

@@ -73,6 +73,7 @@ def test_what_repairs_a_spread_is_folded() -> None:
     assert bnfold.fold(model, for_quantization=True).folds
 
 
+@pytest.mark.slow
 def test_a_normalization_stays_and_the_command_line_says_why(tmp_path: Path) -> None:
     model_in(tmp_path, "perceptron")
     words = ("perceptron.onnx", "--for-quantization", "--report", "r.json")
@@ -90,6 +91,7 @@ def test_a_normalization_stays_and_the_command_line_says_why(tmp_path: Path) -> 
     assert gate.code == 5
 
 
+@pytest.mark.slow
 def test_several_models_say_it_each_in_the_report(tmp_path: Path) -> None:
     for name in ("perceptron", "digits"):
         model_in(tmp_path, name)
@@ -99,6 +101,7 @@ def test_several_models_say_it_each_in_the_report(tmp_path: Path) -> None:
     assert [len(report["kept"]) for report in both] == [1, 0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"take_apart": ("all",)}])
 @pytest.mark.parametrize("name", ["visformer", "perceptron"])
 def test_it_goes_with_composites(name: str, options: dict[str, object], tmp_path: Path) -> None:
@@ -164,6 +167,7 @@ def between_normalizations(seed: int) -> onnx.ModelProto:
 SPREADS = {"W": 1.5, "g": 1.0, "v": 2.0, "G": 1.0, "V": 0.5}
 
 
+@pytest.mark.slow
 def test_a_variance_that_was_made_up_tells_nothing() -> None:
     """Normalizations merged to one tell as much in the folded model as while they are merged."""
     stay = 0

@@ -64,6 +64,7 @@ def _trunk(blocks: int) -> onnx.ModelProto:
     return onnx.helper.make_model(graph, opset_imports=imports, ir_version=8)
 
 
+@pytest.mark.slow
 def test_heads_along_a_trunk_of_sums_do_not_each_climb_all_of_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -121,6 +122,7 @@ def test_planning_that_takes_too_many_steps_leaves_the_rest(
     assert_same(model, given_up.model, elem_type=onnx.TensorProto.FLOAT)
 
 
+@pytest.mark.slow
 def test_functions_in_a_row_are_not_inlined_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     opsets = [onnx.helper.make_opsetid("", 17), onnx.helper.make_opsetid("f", 1)]
     transpose = onnx.helper.make_node("Transpose", ["a"], ["r"], perm=[0, 1, 3, 2])

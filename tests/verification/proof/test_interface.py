@@ -55,6 +55,7 @@ def test_the_interface_is_compared(change: str) -> None:
     assert bool(by_name) is ("order" not in change)
 
 
+@pytest.mark.slow
 def test_another_order_is_a_failure_unless_it_is_asked_for() -> None:
     original, other = model(), clone(model())
     swapped(other.graph.output)

@@ -35,6 +35,7 @@ def test_inputs(before: Dims, after: Dims, text: str | None) -> None:
     assert found == (() if text is None else (text,))
 
 
+@pytest.mark.slow
 def test_a_batch_that_was_frozen_is_told() -> None:
     free = network(0)
     free.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "N"

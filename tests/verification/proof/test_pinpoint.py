@@ -89,6 +89,7 @@ def test_the_numbers_are_those_that_numpy_computes(tmp_path: Path) -> None:
     assert found.candidate is not None
 
 
+@pytest.mark.slow
 def test_several_wrong_layers_are_told_in_order(tmp_path: Path) -> None:
     model = network(2)
     folded, _ = fold(model)

@@ -158,7 +158,7 @@ def test_every_element_of_a_kernel_counts_however_far_it_reaches(
 
 
 @pytest.mark.parametrize("k", [1, 3])
-@pytest.mark.parametrize("channels", [6, 100, 700])
+@pytest.mark.parametrize("channels", [6, 100, pytest.param(700, marks=pytest.mark.slow)])
 def test_every_input_channel_counts(channels: int, k: int) -> None:
     """A fold into the input side has a factor for each."""
     model = pair(0, c_in=channels, c_out=4, k=k)

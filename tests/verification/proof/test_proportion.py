@@ -52,6 +52,7 @@ def fraction(before: F64, after: F64, dtype: np.dtype[Any]) -> float:
         return worst_of(before, after, Rounding(u, u * tiny, tiny))
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(folds() | folds(underflow=True))
 def test_a_weight_that_is_rounded_once_is_in_proportion(
@@ -60,6 +61,7 @@ def test_a_weight_that_is_rounded_once_is_in_proportion(
     assert fraction(*fold) <= 1
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(folds(), st.data())
 def test_a_single_wrong_weight_is_out_of_proportion(

@@ -62,6 +62,7 @@ def calls_to_prove(folder: Path, layers: int, *, named: bool) -> int:
     return count
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("named", [True, False])
 def test_four_times_the_layers_take_four_times_the_calls(tmp_path: Path, *, named: bool) -> None:
     few, many = (calls_to_prove(tmp_path, layers, named=named) for layers in (30, 120))

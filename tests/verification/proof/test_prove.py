@@ -70,6 +70,7 @@ def renamed_output(graph: onnx.GraphProto) -> None:
     graph.node[-1].output[0] = graph.output[0].name = "other"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [rewired, swapped, touched, reattributed, leaky, renamed_output])
 @pytest.mark.parametrize("named", [True, False])
 def test_a_change_outside_the_folds_is_not_proved(
@@ -363,6 +364,7 @@ def weights_behind_linear(graph: onnx.GraphProto) -> list[onnx.TensorProto]:
     return [tensor for tensor in graph.initializer if tensor.name in read]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("elem_type", [TensorProto.FLOAT, TensorProto.FLOAT16])
 @pytest.mark.parametrize("kind", ["plain", "residual", "depthwise"])
 def test_no_wider_region_explains_a_single_weight_away(
@@ -386,6 +388,7 @@ def test_no_wider_region_explains_a_single_weight_away(
         assert not proved(tmp_path, model, wrong).structure.proved, (tensor.name, place)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kernel", [1, 3, 5])
 @pytest.mark.parametrize("named", [True, False])
 def test_a_fold_behind_a_pad_of_zeros(tmp_path: Path, kernel: int, *, named: bool) -> None:

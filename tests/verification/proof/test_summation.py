@@ -140,6 +140,7 @@ def deployed(train: Net, blocks: int, fault: float = 0.0) -> onnx.ModelProto:
     return net.model()
 
 
+@pytest.mark.slow
 def test_an_author_s_own_merge_is_proved() -> None:
     blocks = 3
     train = Net(size=9)
