@@ -358,6 +358,34 @@ READERS: Mapping[str, Reader] = {
 }
 
 
+def _cell_reader(op_type: str, gates: int) -> Reader:
+    def read(net: Network, tensor: str, axis: int) -> Made:
+        shape, dice = net.shape(tensor), net.dice
+        _need(len(shape) == 3 and axis == 2)
+        direction = dice.choose(["forward", "reverse", "bidirectional"])
+        ways, hidden = 2 if direction == "bidirectional" else 1, dice.integer(1, 3)
+        attributes: dict[str, Any] = {"direction": direction, "hidden_size": hidden}
+        if op_type == "GRU" and dice.chance(0.5):
+            attributes["linear_before_reset"] = 1
+        if net.opset >= _LAYOUT and dice.chance(0.3):
+            attributes["layout"] = 1
+        weight = net.constant(dice.numbers([ways, gates * hidden, shape[2]]), "weight")
+        again = net.constant(dice.numbers([ways, gates * hidden, hidden]), "recurrence")
+        bias = dice.numbers([ways, 2 * gates * hidden])
+        inputs = [tensor, weight, again, net.constant(bias, "bias")][: dice.integer(3, 4)]
+        return Made(net.op(op_type, *inputs, **attributes), weights=[weight])
+
+    return read
+
+
+_LAYOUT = 14  # the opset from which on the batch may come first
+
+CELLS: Mapping[str, Reader] = {
+    op_type: _cell_reader(op_type, gates)
+    for op_type, gates in (("RNN", 1), ("GRU", 3), ("LSTM", 4))
+}
+
+
 def layer_norm_source(net: Network, shape: Shape, axis: int) -> Made:
     _need(axis == len(shape) - 1)
     written = net.dice.choose([-1, axis])

@@ -162,8 +162,10 @@ def linear_input(op_type: str, seed: int, elem_type: int) -> Case:
             raise Unsuited
         if op_type == "MatMul" and axis < len(shape) - 2:
             raise Unsuited
+        if op_type in linear_steps.CELLS and (axis, len(shape)) != (2, 3):
+            raise Unsuited
         data = affine_steps.any_affines(net, net.feed(shape), limits)
-        return linear_steps.READERS[op_type](net, data, axis)
+        return {**linear_steps.READERS, **linear_steps.CELLS}[op_type](net, data, axis)
 
     made, axis = _linear(net, build)
     known = axis > 0 or not net.batch

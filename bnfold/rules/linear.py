@@ -66,6 +66,8 @@ class Linear:
         stacked: How many matrices the weight has, along leading axes; 0 where its first axes are
             the channels.
         shared_by: How many channels of the output share one element of a diagonal weight.
+        directions: Of a recurrent cell, in how many directions it goes over its input: its bias
+            has as many rows, and behind the numbers of the output channels as many others.
     """
 
     weight: int
@@ -84,6 +86,7 @@ class Linear:
     broadcasts_bias: bool = False
     stacked: int = 0
     shared_by: int = 1
+    directions: int = 0
 
     @property
     def is_diagonal(self) -> bool:
@@ -144,15 +147,34 @@ class Linear:
         if self.broadcasts_bias:
             place = max(-self.out_axis, 1)  # counted from the last axis
             return len(shape) < place or shape[-place] in (1, self.out_channels)
+        if self.directions:
+            return shape == (self.directions, 2 * self.out_channels // self.directions)
         return shape == (self.out_channels,)
+
+    def as_bias(self, vector: F64, beside: float = 0.0) -> F64:
+        """Lay a vector [Cout] along the output channels of a bias.
+
+        A bias that is an operand of an Add has an axis for each that lies behind the channels, as
+        one behind W x; that of a convolution, whose channels are counted from the front, has none.
+
+        Args:
+            vector: The numbers.
+            beside: What stands for the numbers of a bias that belong to no output channel.
+        """
+        if self.directions:
+            rows = vector.reshape(self.directions, -1)
+            return np.concatenate([rows, np.full_like(rows, beside)], axis=1)
+        return vector.reshape(-1, *(1,) * max(-self.out_axis - 1, 0))
 
     def output_vectors(self, affine: Affine) -> tuple[F64, F64]:
         """Return an affine on the output as (s, t), [Cout] each.
 
         Raises:
             Refusal: It varies along another axis than the output channels, or between channels
-                that share their weight.
+                that share their weight, or the operator is a recurrent cell.
         """
+        if self.directions:
+            raise Refusal(Reason.NOT_LINEAR)
         axis, channels = self.out_axis % affine.rank, self.out_channels * self.shared_by
         s, t = affine.vectors(axis, channels)
         if self.shared_by == 1:
@@ -171,7 +193,7 @@ class Linear:
         """
         if self.is_diagonal:
             raise Refusal(Reason.NOT_LINEAR)
-        if self.stacked > 1 and affine.has_shift:
+        if self.stacked > 1 and affine.has_shift and not self.directions:
             raise Refusal(Reason.OTHER_AXIS, "each of several matrices would need its own bias")
         return affine.vectors(self.in_axis % affine.rank, self.in_channels)
 
@@ -330,6 +352,32 @@ def contraction(op: Operator) -> Linear:
     )
 
 
+# -- recurrent cells --------------------------------------------------------------------------
+
+
+def cell(op: Operator) -> Linear:
+    """It computes from x Wᵀ + b, which is linear in its input; on its input only.
+
+    W is [D, gates · hidden, Cin], one matrix a direction, and the bias [D, 2 · gates · hidden]: b,
+    and behind it what is added to the product of the hidden state. Channels lie on the last axis
+    whatever the layout is.
+    """
+    directions, outputs, inputs = _weight(op, 1, rank=3)
+    return Linear(
+        weight=1,
+        data=0,
+        bias=3,
+        groups=1,
+        order="OI",
+        out_axis=-1,
+        in_axis=-1,
+        out_channels=directions * outputs,
+        in_channels=inputs,
+        stacked=directions,
+        directions=directions,
+    )
+
+
 # -- normalizations ---------------------------------------------------------------------------
 
 
@@ -372,6 +420,9 @@ LINEAR: Mapping[str, LinearRow] = {
     "Gemm": general_product,
     "MatMul": matrix_product,
     "Einsum": contraction,
+    "RNN": cell,
+    "GRU": cell,
+    "LSTM": cell,
     "LayerNormalization": layer_normalization,
     "RMSNormalization": layer_normalization,
     "InstanceNormalization": instance_normalization,

@@ -65,12 +65,12 @@ def test_an_affine_is_hoisted_through(op_type: str) -> None:
     check(rowcases.carried_down, op_type, range(_SEEDS))
 
 
-@pytest.mark.parametrize("op_type", sorted(LINEAR))
+@pytest.mark.parametrize("op_type", sorted(LINEAR.keys() - linear_steps.CELLS.keys()))
 def test_an_affine_goes_into_the_output_of(op_type: str) -> None:
     check(rowcases.linear_output, op_type, range(3 * _SEEDS))
 
 
-@pytest.mark.parametrize("op_type", sorted(linear_steps.READERS))
+@pytest.mark.parametrize("op_type", sorted({*linear_steps.READERS, *linear_steps.CELLS}))
 def test_an_affine_goes_into_the_input_of(op_type: str) -> None:
     check(rowcases.linear_input, op_type, range(3 * _SEEDS))
 
@@ -145,5 +145,6 @@ def test_every_row_has_a_strategy() -> None:
     assert set(CARRY) == set(carry_steps.STRATEGIES) | _BLIND.keys()
     assert all(isinstance(CARRY[name], Blind) for name in _BLIND)
     assert set(linear_steps.SOURCES) == set(linear_steps.READERS)
-    assert set(LINEAR) == set(linear_steps.SOURCES) | set(linear_steps.NORMALIZATIONS)
+    steps = (linear_steps.SOURCES, linear_steps.NORMALIZATIONS, linear_steps.CELLS)
+    assert set(LINEAR) == {op_type for each in steps for op_type in each}
     assert set(AFFINE) == set(affine_steps.STRATEGIES)

@@ -25,6 +25,7 @@ from bnfold.rules.linear import LINEAR
 from bnfold.rules.passage import Blind
 from bnfold.verification import verifier
 from bnfold.verification.operators.table import TABLE, Kind
+from bnfold.verification.proof.cells import GATES
 from bnfold.verification.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ _BUILDS: list[tuple[Build, list[str]]] = [
     (rowcases.carried_up, _MOVED),
     (rowcases.carried_down, _MOVED),
     (rowcases.linear_output, sorted(linear_steps.SOURCES)),
-    (rowcases.linear_input, sorted(linear_steps.READERS)),
+    (rowcases.linear_input, sorted({*linear_steps.READERS, *linear_steps.CELLS})),
     (rowcases.affine_row, sorted(AFFINE)),
 ]
 _ROWS = [
@@ -51,7 +52,7 @@ _ROWS = [
 
 def test_every_operator_of_the_folder_has_a_row() -> None:
     passed = {name for name, row in TABLE.items() if row.magnitude or row.kind is Kind.SHAPE}
-    missing = {*AFFINE, *LINEAR, *CARRY} - passed
+    missing = {*AFFINE, *LINEAR, *CARRY} - passed - GATES.keys()  # cells are taken apart
     assert not missing, f"without a magnitude in the verifier's table: {sorted(missing)}"
     assert all(row.weight for row in TABLE.values() if row.is_linear)
     assert all(TABLE[name].is_affine for name in AFFINE)

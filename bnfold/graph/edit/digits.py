@@ -50,7 +50,7 @@ def digits_are_lost(
 def _by_channel(layout: Linear, weight: F64) -> F64:
     """Return the Euclidean norm of each output channel's weights, [Cout]."""
     squares = weight * weight
-    if layout.stacked:
+    if layout.stacked and not layout.directions:
         squares = squares.reshape(-1, *weight.shape[-2:]).sum(axis=0)
     sums = layout.weight_gain * layout.response(squares, np.ones(layout.in_channels))
     norms: F64 = np.sqrt(sums)

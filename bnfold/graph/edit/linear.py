@@ -14,7 +14,7 @@ from bnfold.files.scaled import Scaled
 from bnfold.graph.edit.digits import digits_are_lost
 from bnfold.graph.edit.editor import Editor
 from bnfold.graph.edit.quantized import QuantizedRewriter
-from bnfold.graph.edit.rewriter import Number, Rewriter, as_operand, set_attribute
+from bnfold.graph.edit.rewriter import Rewriter, as_operand, set_attribute
 from bnfold.graph.edit.summed import SummedRewriter
 from bnfold.graph.facts.graph import Graph
 from bnfold.graph.facts.quantized import find_quantized
@@ -129,18 +129,18 @@ class LinearRewriter(Rewriter):
     def _new_bias(self, edit: Absorbed, old: NDArray[np.generic] | None) -> F64:
         """Return s (gain b + W r) + t, laid along the output channels."""
         if edit.summed is not None:
-            return _laid(edit, self._summed.bias(edit))
+            return edit.layout.as_bias(self._summed.bias(edit))
         shift = edit.out_shift
         if any_nonzero(edit.in_shift):
             weight = self._view.nodes[edit.node].inputs[edit.layout.weight]
             numbers = self._constants.value(weight)
             self._require_finite(edit.node, weight, numbers)
             shift = edit.out_scale * edit.layout.response(numbers, edit.in_shift) + shift
-        laid = _laid(edit, shift)
+        laid = edit.layout.as_bias(shift)
         if old is None:
             return laid
         own: F64 = edit.layout.bias_gain * old.astype(np.float64)
-        return _laid(edit, edit.out_scale) * own + laid
+        return edit.layout.as_bias(edit.out_scale, beside=1.0) * own + laid
 
     def part(self, parted: Parted) -> None:
         """Give an Add that was a bias what it adds now, along other axes than the channels."""
@@ -258,15 +258,6 @@ class LinearRewriter(Rewriter):
         self._editor.insert(pad, edit.node, behind=False)
         self._editor.input_names[edit.node, edit.layout.data] = padded
         set_attribute(proto, onnx.helper.make_attribute("pads", [0] * len(pads)))
-
-
-def _laid(edit: Absorbed, vector: NDArray[Number]) -> NDArray[Number]:
-    """Lay a vector [Cout] along the output channels of a bias.
-
-    A bias that is an operand of an Add has an axis for each that lies behind the channels, as one
-    behind W x; a bias of a convolution, whose channels are counted from the front, has none.
-    """
-    return vector.reshape(-1, *(1,) * max(-edit.layout.out_axis - 1, 0))
 
 
 def _behind(name: str) -> str:

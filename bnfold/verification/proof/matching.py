@@ -30,6 +30,7 @@ from bnfold.region import ScopePath
 from bnfold.verification.dtypes import Array
 from bnfold.verification.operators.demands import Shape
 from bnfold.verification.operators.node import EvaluationError, default_domain
+from bnfold.verification.proof.cells import with_products
 from bnfold.verification.proof.drawing import Drawing
 from bnfold.verification.proof.identity import (
     Key,
@@ -270,6 +271,7 @@ class Matcher:
         names = _without_empty_end(
             ["" if place in left_out else name for place, name in enumerate(node.input)]
         )
+        names[:1] = [numbered.scope.products.get(id(node), name) for name in names[:1]]
         inputs = [self.of(numbered, name) if name else None for name in names]
         if any(name and number is None for name, number in zip(names, inputs, strict=True)):
             # an invalid model; such a tensor equals nothing
@@ -315,7 +317,7 @@ class Matcher:
     ) -> Key:
         first = next((name for name in node.output if name), "")
         path = (*numbered.scope.path, (first, attribute.name))
-        scope = graph_scope(numbered.scope.model, attribute.g, path, numbered.scope)
+        scope = with_products(graph_scope(numbered.scope.model, attribute.g, path, numbered.scope))
         twin = None
         if numbered.twin is not None:
             twin = numbered.twin.bodies.get(path)
@@ -340,7 +342,7 @@ class Matcher:
             twin = self._numbered.get((False, name)) if is_candidate else None
             if is_candidate and twin is None:
                 return ("foreign function", name)
-            scope = function_scope(numbered.scope.model, function)
+            scope = with_products(function_scope(numbered.scope.model, function))
             inputs: list[Key] = [("parameter", i) for i in range(len(scope.inputs))]
             if twin is not None and len(twin.scope.inputs) != len(scope.inputs):
                 return ("foreign function", name)

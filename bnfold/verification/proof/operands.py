@@ -4,12 +4,11 @@ from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import onnx
-from onnx import helper
 
-from bnfold.onnx_model.computing import TooLargeError
 from bnfold.verification.dtypes import Array
 from bnfold.verification.operators.demands import Shape
-from bnfold.verification.operators.node import EvaluationError, default_domain
+from bnfold.verification.operators.node import default_domain
+from bnfold.verification.proof.cells import BIAS, WEIGHT, biases, constant, is_cell, stated
 from bnfold.verification.proof.scopes import Scope
 
 ShapeOf = Callable[[str], Shape | None]
@@ -22,9 +21,7 @@ _ALONG_AN_AXIS = {"Gather": 0, "GatherElements": 0, "ScatterElements": 0}
 """What reads places along one axis from its second input, and the axis where it states none."""
 _OF_ELEMENTS = {"GatherND", "ScatterND"}
 """What reads places along several axes from its second input."""
-_GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
-_BIAS = 3
-_NOTHING_IF_ZERO = (_BIAS, 5, 6, 7)
+_NOTHING_IF_ZERO = (BIAS, 5, 6, 7)
 """Inputs of a recurrent cell that may be left out if they are zero: biases, states, peepholes."""
 
 
@@ -38,7 +35,7 @@ def settled_operands(
     """
     if not default_domain(node):
         return {}
-    if node.op_type in _GATES:
+    if is_cell(node):
         return dict(_of_a_cell(node, scope))
     if node.op_type in _AXES:
         return _axis(node, scope, shape_of)
@@ -61,9 +58,9 @@ def _lengths(node: onnx.NodeProto, shape: Shape, places: Array) -> Array | int |
     """Return what is added to places that are counted from the end; None if it is not known."""
     along = _ALONG_AN_AXIS.get(node.op_type)
     if along is not None:
-        axis = _stated(node, "axis", along)
+        axis = stated(node, "axis", along)
         return shape[axis] if -len(shape) <= axis < len(shape) else None
-    first = _stated(node, "batch_dims", 0)
+    first = stated(node, "batch_dims", 0)
     axes = shape[first : first + places.shape[-1]] if places.ndim else ()
     known = [length for length in axes if length is not None]
     return np.array(known) if places.ndim and len(known) == places.shape[-1] else None
@@ -83,34 +80,11 @@ def _of_a_cell(node: onnx.NodeProto, scope: Scope) -> Iterator[tuple[int, Array 
         given = constant(scope, node, place)
         if given is not None and not given.any():
             yield place, None
-        elif given is not None and place == _BIAS and given.ndim == 2:  # noqa: PLR2004
-            yield place, _one_bias(node, given)
-
-
-def _one_bias(node: onnx.NodeProto, both: Array) -> Array:
-    """Return a cell's two biases, of shape [directions, 2 · gates · hidden], added up in the first.
-
-    Where a GRU multiplies the second one of its last gate by what it resets, that one stays.
-    """
-    first, second = np.split(both.astype(np.float64), 2, axis=1)
-    added = np.ones(first.shape[1], bool)
-    if node.op_type == "GRU" and _stated(node, "linear_before_reset", 0):
-        added[-(added.size // _GATES["GRU"]) :] = False
-    total = first + np.where(added, second, 0.0)
-    return np.concatenate([total, np.where(added, 0.0, second)], axis=1).astype(both.dtype) + 0
-
-
-def constant(scope: Scope, node: onnx.NodeProto, place: int) -> Array | None:
-    """Return a constant that a node reads; None where it is left out, varies or is unknown."""
-    name = node.input[place] if place < len(node.input) else ""
-    if not name or not scope.is_constant(name):
-        return None
-    try:
-        return scope.constant(name)
-    except (EvaluationError, TooLargeError):
-        return None
-
-
-def _stated(node: onnx.NodeProto, name: str, default: int) -> int:
-    stated = (a for a in node.attribute if a.name == name and not a.ref_attr_name)
-    return next((int(helper.get_attribute_value(a)) for a in stated), default)
+        elif given is not None and place == BIAS and given.ndim == 2:  # noqa: PLR2004
+            added, left = biases(node, given)
+            if id(node) in scope.products:
+                added = np.zeros_like(added)  # the product has it
+            both = np.concatenate([added, left], axis=1).astype(given.dtype) + 0
+            yield place, both if both.any() else None
+    if id(node) in scope.products:
+        yield WEIGHT, None

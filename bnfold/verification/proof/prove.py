@@ -18,6 +18,7 @@ from bnfold.region import Region, ScopePath
 from bnfold.verification.difference import Difference
 from bnfold.verification.operators.demands import Shape
 from bnfold.verification.options import VerifyOptions
+from bnfold.verification.proof.cells import with_products
 from bnfold.verification.proof.cone import Cone, cut
 from bnfold.verification.proof.facts import linear_depth
 from bnfold.verification.proof.finding import Finding
@@ -37,7 +38,7 @@ from bnfold.verification.proof.known import (
 from bnfold.verification.proof.matching import Matcher, Numbered, equal_constants
 from bnfold.verification.proof.otherwise import stated_otherwise
 from bnfold.verification.proof.pinpoint import Failure
-from bnfold.verification.proof.scopes import all_names, function_name, graph_scope
+from bnfold.verification.proof.scopes import Scope, all_names, function_name, graph_scope
 from bnfold.verification.proof.seek import Prober, Seeker
 from bnfold.verification.verdict import Probe, ProbeVerdict, Structure
 
@@ -240,8 +241,8 @@ class _Prover:
         )
         self.seeker.begin(self.matcher)
         old_scope, new_scope = (
-            graph_scope(self.first, self.first.proto.graph),
-            graph_scope(self.second, self.second.proto.graph),
+            with_products(graph_scope(self.first, self.first.proto.graph)),
+            with_products(graph_scope(self.second, self.second.proto.graph)),
         )
         old = self.matcher.number(old_scope, None, _inputs(self.first.proto, old_scope.inputs))
         new = self.matcher.number(new_scope, old, _inputs(self.second.proto, new_scope.inputs))
@@ -302,9 +303,10 @@ class _Prover:
     def _explain(self, new: Numbered, old: Numbered, name: str) -> str | None:
         """Return the original's tensor that the candidate's equals but for rounding."""
         explained: str | None = name
-        region = self.by_output.get((new.scope.path, name))
+        end = self._end(new.scope, name)
+        region = self.by_output.get((new.scope.path, end))
         if region is not None:
-            explained = name if self._explain_named(new, old, region, name) else None
+            explained = name if self._explain_named(new, old, region, name, end) else None
         elif name in self.assumed:
             explained = self.assumed[name]
         elif not equal_constants(new.scope, old.scope, name):
@@ -324,14 +326,24 @@ class _Prover:
             self.findings.get(place, ""), self.cones.get(place),
         )  # fmt: skip
 
-    def _explain_named(self, new: Numbered, old: Numbered, region: Region, name: str) -> bool:
+    def _end(self, scope: Scope, name: str) -> str:
+        """Return the output of a region at which a tensor stands: of a cell, for its product."""
+        if name not in scope.products.values():
+            return name
+        cells = (node for node in scope.nodes if scope.products.get(id(node)) == name)
+        made = (output for cell in cells for output in cell.output)
+        return next((each for each in made if (scope.path, each) in self.by_output), name)
+
+    def _explain_named(
+        self, new: Numbered, old: Numbered, region: Region, name: str, end: str
+    ) -> bool:
         if region.outputs[1:] and id(region) not in self.probed:
             self._probe_together(new, old, region)
         for old_cone, new_cone in self._named_cones(new, old, region, name):
             self.step(f"proving in float64: {len(self.probed)} of {len(self.regions)} regions")
             finding = self._named_finding(old_cone, new_cone)
-            self.findings[region.scope, name] = finding
-            self.cones[region.scope, name] = old_cone, new_cone
+            self.findings[region.scope, end] = finding
+            self.cones[region.scope, end] = old_cone, new_cone
             self.probed.add(id(region))
             if isinstance(finding, Finding) and finding.held:
                 leaves = (*old_cone.leaves, *new_cone.leaves)

@@ -54,6 +54,7 @@ class Scope:
         places: Where a node is in `nodes`, by its `id`.
         owners: The nodes that have subgraphs.
         types: The element types of a model's inputs by name; empty but for the main graph.
+        products: What recurrent cells make of their inputs, by the `id` of each; see `cells`.
     """
 
     model: OpenedModel
@@ -69,6 +70,7 @@ class Scope:
     places: dict[int, int] = field(default_factory=dict)
     owners: list[onnx.NodeProto] = field(default_factory=list)
     types: dict[str, int] = field(default_factory=dict)
+    products: dict[int, str] = field(default_factory=dict)
     _entering: frozenset[str] = frozenset()
     _computed: dict[str, Array] = field(default_factory=dict)
     _constant: dict[str, bool] = field(default_factory=dict)
