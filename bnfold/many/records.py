@@ -108,7 +108,7 @@ class Making:
                 "target": _marks(self.target, [file.location for file in beside]),
                 "report": report.to_dict(),
             }
-            _write(self.record, json.dumps(record, ensure_ascii=False).encode("utf-8"))
+            _write(self.record, json.dumps(record).encode("ascii"))
 
     def forget(self) -> None:
         """Remove the record, and the folder if it was the last one."""

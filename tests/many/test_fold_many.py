@@ -294,6 +294,15 @@ def test_what_was_replaced_in_place_is_not_done_again(tmp_path: Path) -> None:
         assert outcome.ok
 
 
+@pytest.mark.skipif(os.name != "posix", reason="where names are bytes")
+def test_names_that_are_no_text_have_records(tmp_path: Path) -> None:
+    source = write(convolution(), tmp_path / os.fsdecode(b"d\xff.onnx"))
+    for written in (True, False):
+        words: Any = {"skip_existing": True, "jobs": 1, **QUICK}
+        (outcome,) = bnfold.fold_many([(source, None)], **words)
+        assert (outcome.ok, outcome.error, outcome.written) == (True, "", written)
+
+
 @pytest.mark.parametrize("record", ["", "[]", "{}", '{"run": 1, "how": "x"}', "\0", "{" * 9999])
 def test_a_record_that_says_nothing_is_none(tmp_path: Path, record: str) -> None:
     pairs = zoo(tmp_path, "a")
