@@ -15,6 +15,7 @@ import onnx
 from bnfold.frozen import frozen
 from bnfold.verification.dtypes import Array
 from bnfold.verification.operators import (
+    chunks,
     contraction,
     deformable,
     demands,
@@ -119,6 +120,7 @@ class Row:
             choice can be computed.
         indexes: Which of its inputs holds places in which other one, along which axis.
         scales: Says which of its inputs multiplies lengths, if one does.
+        in_chunks: How its output is computed chunk by chunk; see `chunk_rule`.
     """
 
     kind: Kind = Kind.UNKNOWN
@@ -148,6 +150,7 @@ class Row:
     choice: int | None = None
     indexes: Indexes | None = None
     scales: Callable[[int], int] | None = None
+    in_chunks: chunks.Rule | None = None
 
     @property
     def is_linear(self) -> bool:
@@ -163,6 +166,13 @@ class Row:
     def is_elementwise(self) -> bool:
         """Whether it computes each element of its output from those in the same place."""
         return self.kind in {Kind.AFFINE, Kind.ELEMENTWISE}
+
+    @property
+    def chunk_rule(self) -> chunks.Rule | None:
+        """How its output is computed chunk by chunk; None where all of it is at once."""
+        if self.in_chunks is None and self.is_elementwise and self.of_type_alone is None:
+            return chunks.elementwise
+        return self.in_chunks
 
     @property
     def keeps_numbers(self) -> bool:
@@ -216,10 +226,11 @@ def _linear(
     linear_map: linear_rules.Rule,
     demand: Demand | None = None,
     window: Window | None = None,
+    in_chunks: chunks.Rule | None = None,
 ) -> Row:
     return Row(
         Kind.LINEAR, magnitude.linear, kernel, weight, linear_map, demand, window,
-        separates_channels=True,
+        separates_channels=True, in_chunks=in_chunks,
     )  # fmt: skip
 
 
@@ -283,7 +294,7 @@ TABLE: Mapping[str, Row] = {
     # linear maps
     "Conv": _linear(
         _of_attributes(kernels.conv), KERNEL, linear_rules.convolution, demands.of_conv,
-        Window.SLIDING,
+        Window.SLIDING, chunks.convolution,
     ),
     "ConvTranspose": _linear(
         _of_attributes(kernels.conv_transpose), TRANSPOSED_KERNEL,
@@ -305,7 +316,7 @@ TABLE: Mapping[str, Row] = {
     "BatchNormalization": Row(
         Kind.AFFINE, magnitude.normalization, elementwise.batch_normalization,
         linear_map=linear_rules.normalization, demand=demands.of_normalization,
-        separates_channels=True, normalizes=True,
+        separates_channels=True, normalizes=True, in_chunks=chunks.per_channel,
     ),
     "Add": _sum(np.add, magnitude.alike, linear_rules.total, commutes=True),
     "Sub": _sum(np.subtract, magnitude.as_by("Add"), linear_rules.difference),
@@ -369,15 +380,17 @@ TABLE: Mapping[str, Row] = {
     # what moves elements
     "Transpose": Row(
         Kind.MOVEMENT, magnitude.alike, linear_map=linear_rules.turned,
-        demand=demands.of_permutation, separates_channels=True,
+        demand=demands.of_permutation, separates_channels=True, in_chunks=chunks.turned,
     ),
-    "Reshape": _REARRANGED,
+    "Reshape": Row(
+        Kind.MOVEMENT, magnitude.alike, separates_channels=True, in_chunks=chunks.rearranged
+    ),
     "Flatten": _REARRANGED,
     "Squeeze": _REARRANGED,
     "Unsqueeze": _REARRANGED,
     "Concat": Row(
         Kind.MOVEMENT, magnitude.alike, _of_attributes(elementwise.concatenated),
-        separates_channels=True, keeps_axes=True,
+        separates_channels=True, keeps_axes=True, in_chunks=chunks.concatenation,
     ),
     "Pad": Row(
         Kind.MOVEMENT, magnitude.alike, elementwise.pad, linear_map=linear_rules.zeros_around,

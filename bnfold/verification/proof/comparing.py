@@ -3,6 +3,7 @@
 See `probe` for the bound.
 """
 
+import hashlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -12,17 +13,20 @@ import numpy as np
 
 from bnfold.verification.difference import times_the_bound
 from bnfold.verification.dtypes import Array
+from bnfold.verification.operators.chunks import in_step
 from bnfold.verification.operators.magnitude import Tracked
 from bnfold.verification.operators.node import EvaluationError
 from bnfold.verification.proof.bound import Bound
 from bnfold.verification.proof.channels import channel_axis
 from bnfold.verification.proof.computing import (
     Weights,
+    tracked_in_chunks,
     tracked_of,
+    value_in_chunks,
     value_of,
 )
 from bnfold.verification.proof.cone import Cone
-from bnfold.verification.proof.evidence import Evidence, nothing_in
+from bnfold.verification.proof.evidence import Evidence, digest_of, nothing_in
 from bnfold.verification.proof.facts import (
     brings_numbers_in,
     integer_inputs,
@@ -54,6 +58,8 @@ from bnfold.verification.proof.scaling import (
 )
 from bnfold.verification.proof.summation import sums_differ
 
+_MAY_GROW = 1 << 15
+"""The fewest elements of a sample from which large tensors may be computed."""
 _KEPT = 1 << 20
 """The most elements of constants whose magnitudes are kept from one sample to the next."""
 _NOISE = 1e-9
@@ -114,9 +120,12 @@ class Pair:
         """
         worst: Finding | None = None
         many = together > PAIR and all(shape[:1] == (1,) for shape in sizes.values())
+        large = sum(map(math.prod, sizes.values())) >= _MAY_GROW and self.multiplied.along is None
         for each in range(seed, seed + rounds):
-            drawn = self.inputs(sizes, each, together=together)
-            finding = self.compare(drawn, stacked=many)
+            draw = partial(self.inputs, sizes, each, together=together)
+            finding = self._held_in_chunks(draw()) if large else None
+            if finding is None:
+                finding = self.compare(draw(), stacked=many)
             if worst is None or finding.fraction > worst.fraction:
                 worst = finding
             if not finding.held:
@@ -186,6 +195,49 @@ class Pair:
             evident=evidence.suffices(),
         )  # fmt: skip
 
+    def _held_in_chunks(self, inputs: Iterable[Mapping[str, Array]]) -> Finding | None:
+        """Return the finding for samples of which large tensors may be made, in little room.
+
+        The outputs are computed and compared chunk by chunk. None where the bound does not hold, or
+        the output may depend on nothing that enters: to find out more is for `compare`.
+        """
+        allowed = self.bound.allowed()
+        worst, zero, seen = 0.0, True, set[bytes]()
+        try:
+            for batch in inputs:
+                if count_of(batch) > 1 and not keeps_samples_apart(self.old):
+                    return None
+                digest = hashlib.sha256()
+                for made in self._chunks(batch, allowed.slack):
+                    worst = max(worst, allowed.fraction(made).fraction)
+                    if worst > allowed.limit or not made[0].size:
+                        return None
+                    zero &= not made[0].any()
+                    digest.update(digest_of(made[0]))
+                seen.add(digest.digest())
+        except EvaluationError:
+            return None
+        shows = self.is_general or len(seen) > 1
+        return Finding(worst, limit=allowed.limit, zero=zero) if shows else None
+
+    def _chunks(self, batch: Mapping[str, Array], slack: float) -> Iterator[Made]:
+        """Yield what both regions make of an input, chunk by chunk."""
+        bound, underflow, given = self.bound, self.bound.underflow(), self._multiplied(batch)
+        sizes = bound.sizes(bound.parts())
+        before = tracked_in_chunks(self.old, self.old_weights, batch, sizes, slack)
+        if underflow is None and not self._pads:
+            value = value_in_chunks(self.new, self.new_weights, given)
+            for mine, theirs in in_step(before, value):
+                yield mine.value, theirs, mine.magnitude, 0.0
+            return
+        lifts = [] if underflow is None else [underflow]
+        after = (
+            tracked_in_chunks(self.new, self.new_weights, given, some)
+            for some in (bound.sizes_of_candidate(), *lifts)
+        )
+        for mine, theirs, *lifted in in_step(before, *after):
+            yield mine.value, *self._judged(mine.magnitude, theirs, *lifted)
+
     def _located(self, broken: Finding, nothing: Mapping[str, Array]) -> Finding:
         """Add where a difference is: its channel, and in words."""
         if broken.place is None:
@@ -209,7 +261,7 @@ class Pair:
         """
         if not batch or keeps_samples_apart(self.old):
             return False
-        count = len(next(iter(batch.values())))
+        count = count_of(batch)
         if count == 1:  # it is alone: to compute it again would take as much room as before
             return not stands_alone(value, value, count)
         try:
@@ -304,23 +356,38 @@ class Pair:
 
         The magnitude is the original's, or the candidate's own where it is larger and it pads.
         """
-        padding = brings_numbers_in(self.new) and self.bound.is_like_a_fold()
-        if not padding and underflow is None:
+        if not self._pads and underflow is None:
             return value_of(self.new, self.new_weights, batch), magnitude, 0.0
         after = tracked_of(self.new, self.new_weights, batch, self.bound.sizes_of_candidate())
-        extra: Array | float = 0.0
-        if underflow is not None:
-            extra = growth(after, tracked_of(self.new, self.new_weights, batch, underflow))
-        if padding:
+        if underflow is None:
+            return self._judged(magnitude, after)
+        lifted = tracked_of(self.new, self.new_weights, batch, underflow)
+        return self._judged(magnitude, after, lifted)
+
+    def _judged(
+        self, magnitude: Array, after: Tracked, lifted: Tracked | None = None
+    ) -> tuple[Array, Array, Array | float]:
+        extra = growth(after, lifted) if lifted else 0.0
+        if self._pads:
             alike = after.magnitude.shape == magnitude.shape
             magnitude = np.maximum(magnitude, after.magnitude) if alike else after.magnitude
         return after.value, magnitude, extra
+
+    @cached_property
+    def _pads(self) -> bool:
+        """Whether the candidate's own magnitude counts where it is larger than the original's."""
+        return brings_numbers_in(self.new) and self.bound.is_like_a_fold()
 
 
 def growth(made: Tracked, lifted: Tracked) -> Array:
     """Return by how much a magnitude is larger where constants were lifted."""
     more = lifted.magnitude - made.magnitude
     return np.where(lifted.magnitude > made.magnitude, more, 0.0)
+
+
+def count_of(batch: Mapping[str, Array]) -> int:
+    """Return how many samples are stacked, where they are."""
+    return next((len(array) for array in batch.values() if array.ndim), 1)
 
 
 def first_of(batch: Mapping[str, Array]) -> dict[str, Array]:

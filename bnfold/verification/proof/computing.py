@@ -2,6 +2,7 @@
 
 from collections import ChainMap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -9,9 +10,10 @@ import onnx
 
 from bnfold.frozen import frozen
 from bnfold.verification.dtypes import Array, is_float, wide
+from bnfold.verification.operators.chunks import Chunked, Form, Node
 from bnfold.verification.operators.evaluate import constant_node, run_node, track
 from bnfold.verification.operators.magnitude import Tracked, exact
-from bnfold.verification.operators.node import EvaluationError, Opsets
+from bnfold.verification.operators.node import EvaluationError, Opsets, attributes_of
 from bnfold.verification.operators.table import row_of
 from bnfold.verification.proof.cone import Cone
 from bnfold.verification.proof.scopes import Scope
@@ -131,7 +133,7 @@ _T = TypeVar("_T")
 
 @frozen
 class _Way(Generic[_T]):
-    """How a cone is computed: with plain values, or with values and magnitudes.
+    """How a cone is computed: with plain values, or with values and magnitudes; or chunk by chunk.
 
     Attributes:
         step: Computes the outputs of a node from its inputs.
@@ -146,6 +148,55 @@ class _Way(Generic[_T]):
 
 _VALUES: _Way[Array] = _Way(run_node, lambda value: value, lambda value: value)
 _TRACKED: _Way[Tracked] = _Way(track, lambda tracked: tracked.value, exact)
+
+
+def _in_chunks(way: _Way[_T], form: Form[_T]) -> _Way[Chunked[_T]]:
+    """Return the way in which what is large is computed chunk by chunk."""
+
+    def step(
+        node: onnx.NodeProto, opsets: Opsets, inputs: Sequence[Chunked[_T] | None]
+    ) -> list[Chunked[_T]]:
+        rule = None if any(node.output[1:]) else row_of(node).chunk_rule
+        if rule is not None:
+
+            def compute(given: Sequence[_T | None]) -> _T:
+                return way.step(node, opsets, given)[0]
+
+            with suppress(ValueError, IndexError):  # shapes that do not fit; the step says how
+                made = rule(Node(form, attributes_of(node), inputs, compute))
+                if made is not None:
+                    return [made]
+        wholes = [None if each is None else each.joined() for each in inputs]
+        return [*map(form.in_one, way.step(node, opsets, wholes))]
+
+    return _Way(
+        step, lambda tensor: way.bare(tensor.joined()), lambda array: form.in_one(way.exact(array))
+    )
+
+
+def _cut(array: Array, axis: int, begin: int, end: int) -> Array:
+    return array[(slice(None),) * axis + (slice(begin, end),)]
+
+
+def _cut_tracked(tensor: Tracked, axis: int, begin: int, end: int) -> Tracked:
+    size = None if tensor.size is None else _cut(tensor.size, axis, begin, end)
+    return Tracked(_cut(tensor.value, axis, begin, end), size, tensor.constant, tensor.slack)
+
+
+def _join_tracked(tensors: Sequence[Tracked], axis: int) -> Tracked:
+    sizes = [tensor.size for tensor in tensors if tensor.size is not None]
+    return Tracked(
+        np.concatenate([tensor.value for tensor in tensors], axis),
+        np.concatenate(sizes, axis) if sizes else None,
+        all(tensor.constant for tensor in tensors),
+        max(tensor.slack for tensor in tensors),
+    )
+
+
+_ARRAYS: Form[Array] = Form(_VALUES.bare, _VALUES.exact, _cut, np.concatenate)
+_WITH_SIZES: Form[Tracked] = Form(_TRACKED.bare, _TRACKED.exact, _cut_tracked, _join_tracked)
+_VALUES_IN_CHUNKS = _in_chunks(_VALUES, _ARRAYS)
+_TRACKED_IN_CHUNKS = _in_chunks(_TRACKED, _WITH_SIZES)
 
 
 class Computation(Generic[_T]):
@@ -238,9 +289,18 @@ def all_tracked(
     slack: float = 0.0,
 ) -> Computation[Tracked]:
     """Return what computes the outputs of cones and their magnitudes; see `tracked_of`."""
+    return Computation(cones, _given(weights, leaves, sizes, slack), _TRACKED)
+
+
+def _given(
+    weights: Weights,
+    leaves: Mapping[str, Array],
+    sizes: Mapping[str, Tracked] | None,
+    slack: float,
+) -> dict[str, Tracked]:
+    """Return the constants and leaves of a cone with their magnitudes."""
     varying = {name: Tracked(value, np.abs(value), slack=slack) for name, value in leaves.items()}
-    constants = weights.tracked() if sizes is None else sizes
-    return Computation(cones, {**constants, **varying}, _TRACKED)
+    return {**(weights.tracked() if sizes is None else sizes), **varying}
 
 
 def tracked_of(
@@ -263,6 +323,33 @@ def tracked_of(
         EvaluationError: A node cannot be computed.
     """
     return all_tracked((cone,), weights, leaves, sizes, slack).output(cone)
+
+
+def value_in_chunks(cone: Cone, weights: Weights, leaves: Mapping[str, Array]) -> Chunked[Array]:
+    """Compute a cone's output as `value_of` does, but chunk by chunk where it is large.
+
+    Raises:
+        EvaluationError: A node cannot be computed; also when a chunk is asked for.
+    """
+    given = {name: _ARRAYS.in_one(array) for name, array in (weights.values | dict(leaves)).items()}
+    return Computation((cone,), given, _VALUES_IN_CHUNKS).output(cone)
+
+
+def tracked_in_chunks(
+    cone: Cone,
+    weights: Weights,
+    leaves: Mapping[str, Array],
+    sizes: Mapping[str, Tracked] | None = None,
+    slack: float = 0.0,
+) -> Chunked[Tracked]:
+    """Compute a cone's output as `tracked_of` does, but chunk by chunk where it is large.
+
+    Raises:
+        EvaluationError: A node cannot be computed; also when a chunk is asked for.
+    """
+    given = _given(weights, leaves, sizes, slack)
+    chunked = {name: _WITH_SIZES.in_one(tensor) for name, tensor in given.items()}
+    return Computation((cone,), chunked, _TRACKED_IN_CHUNKS).output(cone)
 
 
 def _is_stored(scope: Scope, name: str, value: Array | None) -> bool:

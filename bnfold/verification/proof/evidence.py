@@ -52,14 +52,14 @@ class Evidence:
         if self.certain or self.reacts:
             return
         if self.first is not None:
-            self.reacts = self.first != _digest(value)
+            self.reacts = self.first != digest_of(value)
             return
         rows = value.ndim > 0 and value.shape[0] > 1
         self.reacts = rows and bool((value[:1] != value[1:]).any()) and all(
             array.ndim and array.shape[0] == value.shape[0] for array in batch.values()
         )  # fmt: skip
         if not self.reacts:
-            self.first = _digest(value)
+            self.first = digest_of(value)
             self.zeros = nothing_in(batch)
 
     def suffices(self) -> bool:
@@ -68,7 +68,7 @@ class Evidence:
             return not self.empty
         nothing = {name: np.zeros_like(array) for name, array in self.zeros.items()}
         at_nothing = value_of(self._region, self._weights, nothing)
-        return self.first != _digest(at_nothing) or self._would_react(self.zeros)
+        return self.first != digest_of(at_nothing) or self._would_react(self.zeros)
 
     def _would_react(self, batch: Mapping[str, Array]) -> bool:
         """Tell whether the original's output would depend on the inputs if no weight were zero.
@@ -92,7 +92,7 @@ class Evidence:
         return not np.array_equal(once, twice)
 
 
-def _digest(value: Array) -> bytes:
+def digest_of(value: Array) -> bytes:
     """Return a hash of a tensor's shape and numbers, kept instead of the large tensor itself."""
     digest = hashlib.blake2b(repr(value.shape).encode())
     flat = value.reshape(-1)

@@ -18,6 +18,7 @@ from bnfold.verification.operators.node import EvaluationError
 from bnfold.verification.proof.bound import Bound
 from bnfold.verification.proof.comparing import (
     Pair,
+    count_of,
     first_of,
     growth,
     stands_alone,
@@ -116,7 +117,7 @@ class _Bundle:
             made = self._made(batch, underflow, allowed.slack)
             alone = self._alone(batch) if stacked and not number else None
             for look, each in zip(looks, made, strict=True):
-                if alone is not None and not stands_alone(next(alone), each[0], _count(batch)):
+                if alone is not None and not stands_alone(next(alone), each[0], count_of(batch)):
                     raise EvaluationError("samples that are stacked meet")
                 look.at(batch, each, allowed)
         if whole.weight_by_weight(Finding(0.0, limit=allowed.limit)) is not None:
@@ -156,10 +157,6 @@ class _Bundle:
     @property
     def _cones(self) -> tuple[list[Cone], list[Cone]]:
         return [pair.old for pair in self.pairs], [pair.new for pair in self.pairs]
-
-
-def _count(batch: Mapping[str, Array]) -> int:
-    return len(next(iter(batch.values())))
 
 
 def _bundle(cones: Sequence[Cones]) -> _Bundle | None:

@@ -127,8 +127,8 @@ def test_a_lost_normalization_is_missed(tmp_path: Path) -> None:
     node(wrong, "c1_node").output[0] = lost.output[0]
     wrong.graph.node.remove(lost)
     (found,) = differences(tmp_path, model, wrong)
-    # The original's r1 may be the other's times positive factors, where the bias does not show; then
-    # what reads it is the first that certainly differs.
+    # The original's r1 may be the other's times positive factors, where the bias does not show;
+    # then what reads it is the first that certainly differs.
     assert (found.tensor, found.name) in {("r1", "r1_node"), ("c2", "c2_node")}
     assert found.what == "the original's BatchNormalization 'c1_bn_node' is missing"
 
