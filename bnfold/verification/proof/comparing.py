@@ -120,7 +120,7 @@ class Pair:
         """
         worst: Finding | None = None
         many = together > PAIR and all(shape[:1] == (1,) for shape in sizes.values())
-        large = sum(map(math.prod, sizes.values())) >= _MAY_GROW and self.multiplied.along is None
+        large = sum(map(math.prod, sizes.values())) >= _MAY_GROW and self._has_few_constants
         for each in range(seed, seed + rounds):
             draw = partial(self.inputs, sizes, each, together=together)
             finding = self._held_in_chunks(draw()) if large else None
@@ -153,8 +153,7 @@ class Pair:
         """
         bound, allowed = self.bound, self.bound.allowed()
         underflow, parts = bound.underflow(), bound.parts()
-        few = sum(array.size for array in self.old_weights.values.values()) <= _KEPT
-        kept = bound.sizes(parts) if few else None
+        kept = bound.sizes(parts) if self._has_few_constants else None
         worst, zero = Finding(0.0), True
         held_back: list[Made] = []
         evidence = Evidence(self.old, self.old_weights, certain=self.is_general)
@@ -201,14 +200,17 @@ class Pair:
         The outputs are computed and compared chunk by chunk. None where the bound does not hold, or
         the output may depend on nothing that enters: to find out more is for `compare`.
         """
-        allowed = self.bound.allowed()
+        if self.multiplied.along is not None:
+            return None
+        bound, allowed = self.bound, self.bound.allowed()
+        underflow, sizes = bound.underflow(), bound.sizes(bound.parts())
         worst, zero, seen = 0.0, True, set[bytes]()
         try:
             for batch in inputs:
                 if count_of(batch) > 1 and not keeps_samples_apart(self.old):
                     return None
                 digest = hashlib.sha256()
-                for made in self._chunks(batch, allowed.slack):
+                for made in self._chunks(batch, underflow, sizes, allowed.slack):
                     worst = max(worst, allowed.fraction(made).fraction)
                     if worst > allowed.limit or not made[0].size:
                         return None
@@ -220,10 +222,15 @@ class Pair:
         shows = self.is_general or len(seen) > 1
         return Finding(worst, limit=allowed.limit, zero=zero) if shows else None
 
-    def _chunks(self, batch: Mapping[str, Array], slack: float) -> Iterator[Made]:
+    def _chunks(
+        self,
+        batch: Mapping[str, Array],
+        underflow: Mapping[str, Tracked] | None,
+        sizes: Mapping[str, Tracked],
+        slack: float,
+    ) -> Iterator[Made]:
         """Yield what both regions make of an input, chunk by chunk."""
-        bound, underflow, given = self.bound, self.bound.underflow(), self._multiplied(batch)
-        sizes = bound.sizes(bound.parts())
+        given = self._multiplied(batch)
         before = tracked_in_chunks(self.old, self.old_weights, batch, sizes, slack)
         if underflow is None and not self._pads:
             value = value_in_chunks(self.new, self.new_weights, given)
@@ -233,7 +240,7 @@ class Pair:
         lifts = [] if underflow is None else [underflow]
         after = (
             tracked_in_chunks(self.new, self.new_weights, given, some)
-            for some in (bound.sizes_of_candidate(), *lifts)
+            for some in (self.bound.sizes_of_candidate(), *lifts)
         )
         for mine, theirs, *lifted in in_step(before, *after):
             yield mine.value, *self._judged(mine.magnitude, theirs, *lifted)
@@ -372,6 +379,11 @@ class Pair:
             alike = after.magnitude.shape == magnitude.shape
             magnitude = np.maximum(magnitude, after.magnitude) if alike else after.magnitude
         return after.value, magnitude, extra
+
+    @cached_property
+    def _has_few_constants(self) -> bool:
+        """Whether there is room to keep the magnitudes of its constants."""
+        return sum(array.size for array in self.old_weights.values.values()) <= _KEPT
 
     @cached_property
     def _pads(self) -> bool:
