@@ -8,7 +8,8 @@ kernel, each a matrix product over a strided view.
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -18,8 +19,8 @@ from bnfold.verification.operators.node import Attributes, Inputs, needed, optio
 
 _LARGE_KERNEL = 49
 """Elements from which it is worth looking for those that are zero in all channels."""
-_LARGE_WEIGHT = 1 << 18
-"""Elements from which it pays to pick those that a sample meets."""
+_LARGE_PRODUCT = 3 << 18
+"""Multiplications from which it pays to pick the weights that a sample meets."""
 _WINDOWS = 1 << 23
 """Elements of the input's windows that are in memory at a time."""
 
@@ -30,17 +31,23 @@ def padded_by(X: Array, heads: Sequence[int], tails: Sequence[int], value: float
     Raises:
         ValueError: It would be larger than any picture that a probe looks at.
     """
-    sizes = [d + h + t for d, h, t in zip(X.shape[2:], heads, tails, strict=True)]
-    require_room((*X.shape[:2], *sizes))
+    sizes = _padded_sizes(X, heads, tails)
     if not (any(heads) or any(tails)):
         return X
-    if min((*heads, *tails), default=0) < 0:
-        raise ValueError(f"{[*heads, *tails]} would take elements away")
     # Much quicker than np.pad, where little is padded.
     padded = np.full((*X.shape[:2], *sizes), value, X.dtype)
     inside = (slice(h, h + d) for h, d in zip(heads, X.shape[2:], strict=True))
     padded[(slice(None), slice(None), *inside)] = X
     return padded
+
+
+def _padded_sizes(X: Array, heads: Sequence[int], tails: Sequence[int]) -> list[int]:
+    """Return how long the spatial axes of X (N, C, d…) are when they are padded."""
+    sizes = [d + h + t for d, h, t in zip(X.shape[2:], heads, tails, strict=True)]
+    require_room((*X.shape[:2], *sizes))
+    if min((*heads, *tails), default=0) < 0:
+        raise ValueError(f"{[*heads, *tails]} would take elements away")
+    return sizes
 
 
 def require_room(shape: Sequence[int]) -> None:
@@ -87,73 +94,102 @@ def conv(inputs: Inputs, attributes: Attributes) -> Array:
         reached = [(o - 1) * s + e for o, s, e in zip(out, strides, extents, strict=True)]
         total = [r - d for r, d in zip(reached, X.shape[2:], strict=True)]
         pads = _same_pads(total, upper=auto == "SAME_UPPER")
-    padded = padded_by(X, pads[:n], pads[n:])
-    out = [(d - e) // s + 1 for d, e, s in zip(padded.shape[2:], extents, strides, strict=True)]
+    padded = _samples_last(X, pads[:n], pads[n:])
+    out = [(d - e) // s + 1 for d, e, s in zip(padded.shape[1:], extents, strides, strict=False)]
     if min(out) < 1:
         raise ValueError(f"X {X.shape} is smaller than the kernel of W {W.shape}")
-    samples, channels = X.shape[0], W.shape[1]
+    channels = W.shape[1]
     grouped = W.reshape(g, W.shape[0] // g, channels, -1)
-    spread = padded.reshape(samples, g, channels, *padded.shape[2:])
-    spread = spread.transpose(1, 2, 0, *range(3, 3 + n))
-    positions = [*itertools.product(*map(range, W.shape[2:]))]
-    if len(positions) > _LARGE_KERNEL:  # perhaps a dilated one that was written out
+    spread = padded.reshape(g, channels, *padded.shape[1:])
+    views = _windows(W.shape[2:], tuple(dilations), tuple(strides), tuple(out))
+    if len(views) > _LARGE_KERNEL:  # perhaps a dilated one that was written out
         kept = np.flatnonzero(grouped.any(axis=(0, 1, 2)))
-        grouped, positions = grouped[..., kept], [positions[k] for k in kept]
-    views = [_window(p, dilations, strides, out) for p in positions]
-    Y = _summed(grouped, spread, views, out, sparse=W.size >= _LARGE_WEIGHT)
-    Y = Y.reshape(W.shape[0], samples, -1).swapaxes(0, 1)
-    return _with_bias(Y.reshape(samples, W.shape[0], *out), b)
+        grouped, views = grouped[..., kept], tuple(views[k] for k in kept)
+    Y = _summed(grouped, spread, views, out).reshape(W.shape[0], *out, X.shape[0])
+    return _with_bias(np.moveaxis(Y, -1, 0), b)
+
+
+def _samples_last(X: Array, heads: Sequence[int], tails: Sequence[int]) -> Array:
+    """Return X (N, C, d…) padded with zeros, as (C, d…, N).
+
+    Side by side are the samples, of which there are often more than elements along any axis.
+    """
+    sizes = _padded_sizes(X, heads, tails)
+    last = np.moveaxis(X, 0, -1)
+    if not (any(heads) or any(tails)):
+        return np.ascontiguousarray(last)
+    padded = np.zeros((X.shape[1], *sizes, X.shape[0]), X.dtype)
+    inside = (slice(h, h + d) for h, d in zip(heads, X.shape[2:], strict=True))
+    padded[(slice(None), *inside)] = last
+    return padded
 
 
 def _summed(
-    grouped: Array, spread: Array, views: Sequence[tuple[slice, ...]], out: Sequence[int],
-    *, sparse: bool,
-) -> Array:  # fmt: skip
-    """Return the weights times the windows; of `sparse` samples, what is not zero."""
-    if not sparse:
+    grouped: Array, spread: Array, views: Sequence[tuple[slice, ...]], out: Sequence[int]
+) -> Array:
+    """Return the weights times the windows, as (g, Cout/g, out…, N); of zeros only what is met."""
+    pays = grouped.size * math.prod(out) >= _LARGE_PRODUCT
+    if not pays or not np.isfinite(grouped.sum()):  # infinity times zero is no number
         return _product(grouped, spread, views, out)
-    g, samples = spread.shape[0], spread.shape[2]
-    Y = np.zeros((g, grouped.shape[1], samples, math.prod(out)))
-    for some, met in _alike(spread):
-        Y[:, :, some] = _product(grouped[:, :, met], spread[:, met, some], views, out)
-    return Y
-
-
-def _alike(spread: Array) -> Iterator[tuple[slice | Array, slice]]:
-    """Yield samples that can be computed together, and the channels in which they are not zero.
-
-    Most samples of a probe have elements in a few channels only, and need few of a large weight.
-    """
-    alive = np.asarray(spread.any(axis=(0, *range(3, spread.ndim))))
+    alive = np.asarray(spread.any(axis=(0, *range(2, spread.ndim - 1))))
     first, last = np.argmax(alive, axis=0), alive.shape[0] - np.argmax(alive[::-1], axis=0)
-    wide = (last - first) * 2 > alive.shape[0]
+    count = np.where(alive.any(axis=0), last - first, 0)
+    wide = count * 2 > alive.shape[0]
+    if wide.all():
+        return _product(grouped, spread, views, out)
+    Y = np.zeros((*grouped.shape[:2], math.prod(out), spread.shape[-1]))
     if wide.any():
-        yield np.flatnonzero(wide), slice(None)
-    for sample in np.flatnonzero(~wide):
-        yield slice(sample, sample + 1), slice(first[sample], last[sample])
+        part = _product(grouped, spread[..., wide], views, out)
+        Y[..., wide] = part.reshape(*Y.shape[:3], -1)
+    # Most samples of a probe have elements in a few channels only, and need few of a large weight.
+    for sample in np.flatnonzero(~wide & (count > 0)):
+        met = slice(first[sample], last[sample])
+        part = _product(grouped[:, :, met], spread[:, met, ..., sample, None], views, out)
+        Y[..., sample] = part.reshape(Y.shape[:3])
+    return Y
 
 
 def _product(
     grouped: Array, spread: Array, views: Sequence[tuple[slice, ...]], out: Sequence[int]
 ) -> Array:
-    """Return weights (g, Cout/g, Cin/g, positions) times windows of (g, Cin/g, samples, d…).
+    """Return weights (g, Cout/g, Cin/g, positions) times windows of (g, Cin/g, d…, samples).
 
     It is one product per group: the samples lie side by side in its columns.
     """
-    g, channels, samples = spread.shape[:3]
-    columns = samples * math.prod(out)
+    g, channels, samples = *spread.shape[:2], spread.shape[-1]
+    columns = math.prod(out) * samples
     step = max(_WINDOWS // max(g * channels * columns, 1), 1)
     Y: Array | None = None
     for first in range(0, len(views), step):
-        some = slice(first, first + step)
-        windows = [spread[(slice(None),) * 3 + view] for view in views[some]]
-        stacked = np.stack(windows, axis=2) if len(windows) > 1 else windows[0]
-        weights = grouped[..., some].reshape(*grouped.shape[:2], -1)
-        part = weights @ stacked.reshape(g, -1, columns)
+        some = views[first : first + step]
+        windows = _stacked([spread[(slice(None), slice(None), *view)] for view in some])
+        weights = grouped[..., first : first + step].reshape(*grouped.shape[:2], -1)
+        part = weights @ windows.reshape(g, -1, columns)
         Y = part if Y is None else np.add(Y, part, out=Y)
     if Y is None:  # a large kernel of zeros
         Y = np.zeros((g, grouped.shape[1], columns))
-    return Y.reshape(g, grouped.shape[1], samples, -1)
+    return Y
+
+
+def _stacked(views: Sequence[Array]) -> Array:
+    """Return arrays beside one another, along a new axis 2; a single one as it is."""
+    if len(views) == 1:
+        return views[0]
+    g, channels, *rest = views[0].shape
+    stacked = np.empty((g, channels, len(views), *rest))
+    for number, view in enumerate(views):  # np.stack takes twice as long
+        stacked[:, :, number] = view
+    return stacked
+
+
+@lru_cache(maxsize=1 << 8)
+def _windows(
+    kernel: tuple[int, ...], dilations: tuple[int, ...], strides: tuple[int, ...],
+    out: tuple[int, ...],
+) -> tuple[tuple[slice, ...], ...]:  # fmt: skip
+    """Return the elements that each position of a kernel meets."""
+    positions = itertools.product(*map(range, kernel))
+    return tuple(_window(position, dilations, strides, out) for position in positions)
 
 
 def _window(
