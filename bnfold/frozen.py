@@ -25,9 +25,7 @@ def frozen(*, eq: bool) -> Callable[[_Class], _Class]: ...
 def frozen(cls: Any = None, *, eq: bool = True) -> Any:
     """Make a class with slots whose instances are values, as `dataclass(frozen=True)` does.
 
-    Args:
-        cls: The class.
-        eq: Instances with equal fields are equal; otherwise each only equals itself.
+    Without `eq` an instance only equals itself.
     """
 
     def decorate(cls: type) -> type:

@@ -39,12 +39,7 @@ def completion(shell: str) -> None:
 
 
 def answer(main: click.Command, commands: Mapping[str, click.Command]) -> NoReturn:
-    """Print what a shell may offer for the word at the cursor, and exit.
-
-    Args:
-        main: The command where the first word is no command's name.
-        commands: The others, by their names.
-    """
+    """Print what a shell may offer for the word at the cursor, and exit."""
     from click.shell_completion import CompletionItem
 
     shell = os.environ[VARIABLE].partition("_")[0]

@@ -13,12 +13,7 @@ _SHORT = 3
 
 
 def difference_lines(found: "Verification", *, verbose: bool) -> Iterator[str]:
-    """Yield where the candidate differs, and which regions around each place hold.
-
-    Args:
-        found: What a verification found.
-        verbose: Tell every place, and every region by name.
-    """
+    """Yield where the candidate differs, and which regions around each place hold."""
     shown = found.differences if verbose else found.differences[: _SHORT + 1]
     for place, difference in enumerate(shown):
         if place or not difference.how or difference.how not in found.reason:

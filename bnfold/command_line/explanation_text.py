@@ -36,12 +36,7 @@ _DEEDS = {
 
 
 def explanation_lines(explained: Sequence[ExplainedRecord], *, verbose: bool) -> Iterator[str]:
-    """Tell what was tried for nodes.
-
-    Args:
-        explained: The nodes.
-        verbose: Tell every step.
-    """
+    """Tell what was tried for nodes."""
     for record in explained:
         yield f"{_named(record.node)}: {_role(record)}"
         yield from (INDENT + line for line in _lines(record, verbose=verbose))

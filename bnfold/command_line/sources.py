@@ -137,12 +137,7 @@ def _leads_nowhere(file: Path) -> bool:
 
 
 def _locked(named: Path, folder: Path) -> Iterator[Source]:
-    """Yield the folders in which models are meant that cannot be looked into.
-
-    Args:
-        named: The folder, or the pattern.
-        folder: The folder, or where the pattern begins.
-    """
+    """Yield the folders in which models are meant that cannot be looked into."""
     errors: list[OSError] = []
     for _ in os.walk(folder, onerror=errors.append):
         if named != folder and "**" not in named.parts:

@@ -63,10 +63,6 @@ class OpenedModel:
     def read_start(self, tensor: onnx.TensorProto, count: int) -> NDArray[np.generic]:
         """Return the first numbers of a tensor of this model, or all of them, in its own dtype.
 
-        Args:
-            tensor: The tensor.
-            count: How many are enough.
-
         Raises:
             ModelError: The numbers are not there or not as many as the shape says.
         """

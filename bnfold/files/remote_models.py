@@ -94,10 +94,6 @@ class Place:
         A data file of another model is refused there as it is where a folder of this machine is
         written to, for the models around it are there, as copies that fill when they are looked
         into.
-
-        Args:
-            url: What the model is called in the store.
-            folder: A new folder.
         """
         around = self.around or {}
         own = url.rpartition("/")[0]

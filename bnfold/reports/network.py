@@ -51,13 +51,7 @@ class Network:
 
 
 def network_of(graph: Graph, plan: Plan, dropped: Container[int] = frozenset()) -> Network:
-    """Return what a page draws of a model and of the plan for it.
-
-    Args:
-        graph: What is known of the model.
-        plan: The folds.
-        dropped: Nodes that turned out to be needed by nothing any more.
-    """
+    """Return what a page draws of a model and its plan; nobody needs the `dropped` nodes any more."""
     kept = [entry.nodes for entry in staying(plan, dropped)]
     named = {node for nodes in kept for node in nodes}
     named.update(n for fold in plan.folds for n in (*fold.taken, *fold.into, *fold.through))

@@ -78,11 +78,6 @@ def weight_records(graph: Graph, plan: Plan, rewritten: Rewritten) -> tuple[Weig
     Every such weight is read whole, one after the other. Weights that are stored as
     integers, and those of more than 2²⁶ elements, are left out.
 
-    Args:
-        graph: What is known of the original.
-        plan: The folds.
-        rewritten: The folded model.
-
     Raises:
         UnfitNumbers: The new numbers of a weight are none.
         ModelError: A weight cannot be read.

@@ -53,12 +53,7 @@ BOUNDED = frozenset({"Abs", "Clip", "Max", "Min"})
 
 
 def is_step(op: Operator, domain: str) -> bool:
-    """Whether an operator makes steps.
-
-    Args:
-        op: The operator, as its node states it.
-        domain: The domain that defines it.
-    """
+    """Whether an operator makes steps."""
     own = domain in ("", "ai.onnx")
     if op.op_type not in STEP or own is (op.op_type in _OF_QONNX):
         return domain == "com.microsoft" and op.op_type == "QuantizeLinear"

@@ -176,9 +176,5 @@ def enough_time(size: int, nodes: int) -> float:
     """Return how many seconds a step may take, unless somebody says otherwise.
 
     Networks that run at all run much faster; a few kilobytes that keep a runtime busy do not.
-
-    Args:
-        size: How many bytes the model has, with its data.
-        nodes: How many nodes it has.
     """
     return round(_SECONDS + size / _BYTES_PER_SECOND + nodes / _NODES_PER_SECOND)

@@ -48,12 +48,6 @@ class Rewritten:
 def rewrite(opened: OpenedModel, graph: Graph, plan: Plan, *, lift: bool = False) -> Rewritten:
     """Carry a plan out on a copy of the model.
 
-    Args:
-        opened: The model that the numbers are read from.
-        graph: What is known of it.
-        plan: The folds.
-        lift: Write constants as initializers.
-
     Raises:
         UnfitNumbers: Values do not fit into their element type.
     """

@@ -16,13 +16,7 @@ _RIGHT_ALIGNED_OPSET = 7  # before, Mul and Add say whether and where their cons
 
 
 class Rewriter:
-    """Rewrites nodes of one kind through the editor.
-
-    Args:
-        opened: The model that the numbers are read from.
-        graph: What is known of it.
-        editor: Edits the copy.
-    """
+    """Rewrites nodes of one kind through the editor."""
 
     def __init__(self, opened: OpenedModel, graph: Graph, editor: Editor) -> None:
         self._opened = opened

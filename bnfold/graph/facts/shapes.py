@@ -41,13 +41,7 @@ class Shapes:
         inferred: onnx.ModelProto,
         computed: Mapping[str, NDArray[np.generic]] | None = None,
     ) -> None:
-        """Gather what is known.
-
-        Args:
-            view: The model.
-            inferred: What `inference` has found.
-            computed: What it was told.
-        """
+        """Gather what is known."""
         self.shapes: dict[int, Shape] = {}
         self.elem_types: dict[int, int] = {}
         for tensor in view.tensors:

@@ -80,9 +80,6 @@ SILENT = Tracer()
 class Recorder(Tracer):
     """Keeps the attempts for the runs that hold one node.
 
-    Args:
-        node: The node.
-
     Attributes:
         attempts: They, in order.
     """

@@ -64,12 +64,6 @@ def merged_sum(
 ) -> MergedSum:
     """Return what becomes of a sum.
 
-    Args:
-        draft: The draft.
-        tree: The sum.
-        clusters: What becomes one.
-        row: Tells the signs with which a node adds up.
-
     Raises:
         Refusal: What is left cannot be said with the nodes of the sum.
     """
@@ -101,10 +95,7 @@ def _holder(draft: Draft, cluster: Cluster) -> Part:
 def _left(draft: Draft, tree: Tree, leaves: Mapping[Edge, int]) -> Signs | None:
     """Return the signs with which each node of a sum still adds up, or None if there are none.
 
-    Args:
-        draft: The draft.
-        tree: The sum.
-        leaves: The sign of each leaf in the result, 0 for one that is gone.
+    Of `leaves` that are gone the sign is 0.
     """
     found: dict[int, tuple[int, ...]] = {}
     results: dict[int, int] = {}  # the sign that each node's result has in the sum's

@@ -32,10 +32,6 @@ _TRIED = 8
 class Sums:
     """See the module.
 
-    Args:
-        draft: The draft.
-        bn_only: Merge only branches of which one has a BatchNormalization.
-
     Attributes:
         kept: Why branches stay apart, by the nodes of each.
     """

@@ -6,11 +6,7 @@ from bnfold.reports.page.numbers import Data
 
 
 def chosen(data: Data) -> list[tuple[str, str]]:
-    """Return the options of a run, each with its value; a flag has none.
-
-    Args:
-        data: What `to_dict` says.
-    """
+    """Return the options of a run, each with its value; a flag has none."""
     return list(_chosen(data.get("options") or {}))
 
 

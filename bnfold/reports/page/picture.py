@@ -116,12 +116,7 @@ class Picture:
 
 
 class Drawer:
-    """Draws a network, as a whole and around each fold.
-
-    Args:
-        network: The network.
-        prefix: What the anchors on the page begin with.
-    """
+    """Draws a network, as a whole and around each fold."""
 
     def __init__(self, network: Network, prefix: str) -> None:
         self._network = network

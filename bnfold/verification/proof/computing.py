@@ -43,10 +43,6 @@ Read = Callable[[str], tuple[Array, np.dtype[np.generic]]]
 def weights_of(cone: Cone, read: Read | None = None) -> Weights:
     """Read the constants of a cone.
 
-    Args:
-        cone: The cone.
-        read: Reads one, where its graph is not asked.
-
     Raises:
         EvaluationError: One of them cannot be computed.
     """

@@ -28,13 +28,7 @@ class Evidence:
     """
 
     def __init__(self, region: Cone, weights: Weights, *, certain: bool) -> None:
-        """Look at a region of the original.
-
-        Args:
-            region: The region.
-            weights: Its constants.
-            certain: Whether it tells something in any case.
-        """
+        """Look at a region of the original, which is `certain` to tell something, or may not."""
         self._region, self._weights = region, weights
         self.certain = certain or not region.passed
         self.empty, self.reacts = False, False
@@ -42,12 +36,7 @@ class Evidence:
         self.zeros: Mapping[str, Array] = {}
 
     def look_at(self, batch: Mapping[str, Array], value: Array) -> None:
-        """Take in the original's output for one input.
-
-        Args:
-            batch: The arrays of all leaves by name.
-            value: The output.
-        """
+        """Take in the original's output for one input."""
         self.empty |= not value.size
         if self.certain or self.reacts:
             return

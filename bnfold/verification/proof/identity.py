@@ -257,13 +257,7 @@ def _in_newer_words(op_type: str, stated: _Stated, opset: int, rank: int | None)
 def unchanged_operand(
     node: onnx.NodeProto, scope: Scope, shape_of: Callable[[str], Shape | None]
 ) -> str | None:
-    """Return the input that a node gives back as it is; None if it does something to it.
-
-    Args:
-        node: Any node.
-        scope: Where it stands.
-        shape_of: Tells what is known of the shape of a tensor.
-    """
+    """Return the input that a node gives back as it is; None if it does something to it."""
     if not default_domain(node) or not node.input:
         return None
     if node.op_type == "Identity":

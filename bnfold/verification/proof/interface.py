@@ -14,11 +14,6 @@ def unlike_interface(
     """Return in a sentence how the inputs or outputs of two models differ; nothing if they do not.
 
     Inputs that have a default value count for nothing: who folds a weight takes its input away.
-
-    Args:
-        original: The original's graph.
-        candidate: The candidate's.
-        by_name: Another order is no difference.
     """
     pairs = (
         ("input", _fed(original), _fed(candidate)),

@@ -18,10 +18,6 @@ _MATRIX = 2  # axes
 def results(cone: Cone, constants: Mapping[str, Array]) -> list[tuple[str, Map]]:
     """Return linear maps that a cone consists of: up to each operator that is none, and from there.
 
-    Args:
-        cone: The cone.
-        constants: Its constants, in float64.
-
     Returns:
         For each operator that is no linear map, and for the output, which operator that is and
         what enters it. What it makes is a tensor `cut n` of its own from then on.

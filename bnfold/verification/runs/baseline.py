@@ -299,12 +299,7 @@ def _described(feeds: Sequence[Feed]) -> str:
 def stacked(
     runs: Sequence[Mapping[str, Array]], labels: Sequence[str] | None = None
 ) -> dict[str, Array]:
-    """Join the outputs of several feeds, so that noise and difference are of all of them.
-
-    Args:
-        runs: The outputs for each feed.
-        labels: What to add to the names of each feed's outputs, which are not joined then.
-    """
+    """Join the outputs of several feeds, so that noise and difference are of all of them."""
     if labels is not None:
         return {
             f"{name}{label}": array

@@ -379,12 +379,7 @@ def compare_all(
 def without_evidence(
     results: Sequence[OutputComparison], random: Collection[str]
 ) -> list[OutputComparison]:
-    """Return comparisons, of which those that random numbers touch say nothing.
-
-    Args:
-        results: The comparisons.
-        random: The outputs that depend on numbers which the models draw.
-    """
+    """Return comparisons, of which those that random numbers touch say nothing."""
     return [
         replace(
             result, verdict=OutputVerdict.INCONCLUSIVE, difference=0.0, noise=0.0,
