@@ -51,7 +51,7 @@ class Network:
 
 
 def network_of(graph: Graph, plan: Plan, dropped: Container[int] = frozenset()) -> Network:
-    """Return what a page draws of a model and its plan; nobody needs the `dropped` nodes any more."""
+    """Return what a page draws of a model and its plan; nobody needs the `dropped` nodes."""
     kept = [entry.nodes for entry in staying(plan, dropped)]
     named = {node for nodes in kept for node in nodes}
     named.update(n for fold in plan.folds for n in (*fold.taken, *fold.into, *fold.through))
