@@ -102,6 +102,10 @@ class Verifier:
             providers, fed = self._provider_reports(self._worker)
             if any(report.outputs for report in providers):
                 proof = self._surer(self._worker, candidate, regions, proof)
+            if all(
+                report.verdict is OutputVerdict.AGREES for report in providers if report.outputs
+            ):
+                proof = self._shown(self._worker, candidate, proof)
         except ChildDiedError as died:
             crash = f"the ONNX Runtime process {died}"
             blameless = self._awaiting_original
@@ -174,6 +178,22 @@ class Verifier:
             if _held(proof) <= _held(before):
                 break
         return proof
+
+    def _shown(self, worker: Worker, candidate: Path, proof: Proof) -> Proof:
+        """Hold against a candidate what it bounds or chooses otherwise, and no run has shown."""
+        if proof.structure.proved or proof.broken or not proof.unshown:
+            return proof
+        points = [
+            (each.of_candidate, *each.point) for each in proof.unshown if each.point is not None
+        ]
+        worker.send("crossed", path=str(candidate.absolute()), points=points)
+        crossed = iter(worker.answer()["crossed"])
+        doubtful = [
+            each.difference for each in proof.unshown if each.point is None or not next(crossed)
+        ]
+        if not doubtful:
+            return proof
+        return replace(proof, broken=str(doubtful[0]), differences=(*proof.differences, *doubtful))
 
     def _layers(
         self,

@@ -27,7 +27,12 @@ def opened(op_type: str, bound: str, otherwise: str, names: str = "much y") -> N
 
 
 def bent(op_type: str, alpha: float, made: str = "bent") -> Nodes:
-    return [step("Relu", "d", "r"), step(op_type, "r", made, alpha=alpha), step("Abs", made)]
+    return [
+        step("Softplus", "d", "s"),
+        step("Sub", "s tiny", "r"),
+        step(op_type, "r", made, alpha=alpha),
+        step("Abs", made),
+    ]
 
 
 def suppressed(overlap: str, score: str) -> Nodes:
@@ -62,7 +67,7 @@ STORED: Weights = {
     "less": single(-1e8).reshape(1), "row": whole(C * 16, 1, 16), "L": W, "V": W * 1.0001,
     "R": DICE.standard_normal((1, 16, 4)), "three": whole(3), "three64": np.array([3], np.int64),
     "nought": np.array(0), "minus": np.array(-3), "one": np.array(1),
-    "k2.0": np.full((1, C, 1, 1), 2.0), "k3.0": np.full((1, C, 1, 1), 3.0),
+    "tiny": single(1e-7), "k2.0": np.full((1, C, 1, 1), 2.0), "k3.0": np.full((1, C, 1, 1), 3.0),
 }  # fmt: skip
 OTHERWISE: Mapping[str, tuple[Nodes, Nodes, str]] = {
     "a number that is never chosen": (
@@ -95,7 +100,9 @@ OTHERWISE: Mapping[str, tuple[Nodes, Nodes, str]] = {
     "another axis": (
         [step("CumSum", "d nought")], [step("CumSum", "d minus")], "axis"
     ),
-    "an alpha of what is never negative": (bent("Elu", 1.0), bent("Elu", 1.2), "alpha is 1.2"),
+    "an alpha of what is hardly ever negative": (
+        bent("Elu", 1.0), bent("Elu", 1.2), "alpha is 1.2"
+    ),
     "an alpha under another name": (
         bent("Elu", 1.0), bent("Elu", 1.2, "other"), "alpha is 1.2"
     ),

@@ -18,6 +18,7 @@ from bnfold.verification.dtypes import Array
 from bnfold.verification.operators.demands import Shape
 from bnfold.verification.operators.node import EvaluationError, default_domain
 from bnfold.verification.operators.table import row_named, row_of
+from bnfold.verification.proof.ranges import bounded_anyway
 from bnfold.verification.proof.scopes import Scope
 
 Key = tuple[object, ...]
@@ -262,6 +263,11 @@ def unchanged_operand(
         return None
     if node.op_type == "Identity":
         return str(node.input[0])
+    bounded = bounded_anyway(node, scope)
+    if bounded is not None:
+        operand, bound = bounded
+        fits = bound is None or _enlarges_nothing(bound, shape_of(operand))
+        return operand if fits else None
     row = row_of(node)
     if row.neutral is None or len(node.input) != 2 or node.attribute:  # noqa: PLR2004 - two operands
         return None
@@ -284,10 +290,15 @@ def _is_all(scope: Scope, name: str, number: float, shape: Shape | None) -> bool
         value = scope.constant(name)
     except EvaluationError:
         return False
-    if value.ndim:
-        if shape is None or value.ndim > len(shape):
-            return False
-        sizes = shape[len(shape) - value.ndim :]
-        if any(own not in (1, size) for own, size in zip(value.shape, sizes, strict=True)):
-            return False
-    return value.dtype.kind != "O" and bool(np.all(value == number))
+    is_number = value.dtype.kind != "O" and bool(np.all(value == number))
+    return is_number and _enlarges_nothing(value, shape)
+
+
+def _enlarges_nothing(value: Array, shape: Shape | None) -> bool:
+    """Tell whether an array that is broadcast to a shape fits into it."""
+    if not value.ndim:
+        return True
+    if shape is None or value.ndim > len(shape):
+        return False
+    sizes = shape[len(shape) - value.ndim :]
+    return all(own in (1, size) for own, size in zip(value.shape, sizes, strict=True))

@@ -41,7 +41,7 @@ from bnfold.verification.proof.identity import (
     unchanged_operand,
     version_of,
 )
-from bnfold.verification.proof.operands import settled_operands
+from bnfold.verification.proof.operands import TURNED_ROUND, settled_operands
 from bnfold.verification.proof.scopes import Scope, function_scope, graph_scope
 
 _SMALL = 1 << 10  # elements
@@ -282,13 +282,16 @@ class Matcher:
         outputs = len(_without_empty_end(node.output))
         function = self._function(numbered, node, domain)
         stated, opset = self.settled(numbered, node)
-        what = function or version_of(node.op_type, domain, opset)
+        op_type = node.op_type
+        if not (domain or function) and op_type in TURNED_ROUND:
+            op_type, inputs = TURNED_ROUND[op_type], inputs[::-1]
+        what = function or version_of(op_type, domain, opset)
         attributes = tuple(
             self._attribute(numbered, node, attribute)
             for attribute in sorted(node.attribute if function else stated, key=lambda a: a.name)
             if function or not says_nothing(attribute, node.op_type, domain, opset)
         )
-        return (node.op_type, domain, what, attributes, tuple(inputs), outputs)
+        return (op_type, domain, what, attributes, tuple(inputs), outputs)
 
     def settled(
         self, numbered: Numbered, node: onnx.NodeProto

@@ -13,6 +13,8 @@ from bnfold.verification.proof.scopes import Scope
 
 ShapeOf = Callable[[str], Shape | None]
 """Tells what is known of the shape of a tensor."""
+TURNED_ROUND = {"Less": "Greater", "LessOrEqual": "GreaterOrEqual"}
+"""What says the same of two numbers that change places."""
 _MOST = 1 << 20
 """Places beyond so many are left as they are written."""
 _AXES = {"CumSum": 1}

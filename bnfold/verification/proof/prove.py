@@ -18,6 +18,7 @@ from bnfold.region import Region, ScopePath
 from bnfold.verification.difference import Difference
 from bnfold.verification.operators.demands import Shape
 from bnfold.verification.options import VerifyOptions
+from bnfold.verification.proof.bends import Unshown, only_in_one
 from bnfold.verification.proof.cells import with_products
 from bnfold.verification.proof.cone import Cone, cut
 from bnfold.verification.proof.facts import linear_depth
@@ -71,6 +72,7 @@ class Proof:
         broken: Why a probe failed whose inputs are the same in both models, or what a node states
             otherwise that no probe looks into; empty if there is no such thing.
         differences: Where the two models are known to differ, the first first.
+        unshown: Bounds and choices that one model alone has, which a run must have shown.
         free: Whether the inputs may have several shapes.
         seen_shapes_only: Whether it was found with the shapes that tensors had when the original
             ran; of others it says nothing then.
@@ -87,6 +89,7 @@ class Proof:
     free: bool = False
     seen_shapes_only: bool = False
     differences: tuple[Difference, ...] = ()
+    unshown: tuple[Unshown, ...] = ()
 
 
 @np.errstate(all="ignore")  # comparisons deal with what is not finite
@@ -189,7 +192,9 @@ class _Prover:
         held = (*named, *self.seeker.found) if blamed else proof.probes
         told = tuple(self._differences(blamed or failures, held))
         accused = {failure.written for failure in broken.values()}
+        unshown: tuple[Unshown, ...] = ()
         if not structure.proved and not self.regions:
+            unshown = tuple(only_in_one(self.matcher))
             otherwise = tuple(stated_otherwise(self.matcher))
             accused |= {difference.tensor for difference in otherwise}
             told += tuple(d for d in otherwise if d.tensor not in {each.tensor for each in told})
@@ -201,6 +206,7 @@ class _Prover:
             contradiction=_contradiction(told) if _accuse(blamed.values()) else None,
             broken=next((str(d) for d in told if d.tensor in accused), ""),
             differences=told,
+            unshown=unshown,
         )
 
     def _differences(

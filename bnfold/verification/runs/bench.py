@@ -37,7 +37,7 @@ from bnfold.verification.runs.compare import (
 from bnfold.verification.runs.decisions import judge_flips
 from bnfold.verification.runs.float64 import true_outputs
 from bnfold.verification.runs.inputs import shape_of
-from bnfold.verification.runs.layers import compare_layers, shapes_inside
+from bnfold.verification.runs.layers import compare_layers, is_crossed, shapes_inside
 from bnfold.verification.runs.loadable import runnable
 from bnfold.verification.runs.providers import caught_stderr, resolve, short_name
 from bnfold.verification.runs.sessions import (
@@ -280,6 +280,26 @@ class Bench:
             with contextlib.suppress(CannotRunError):
                 found[-1] |= shapes_inside(self.path, rest, provider, feed)
         return {"shapes": found}
+
+    def crossed(
+        self, candidate: Path, points: Sequence[tuple[bool, str, str | float]]
+    ) -> dict[str, Any]:
+        """Tell of tensors whether they are somewhere less and somewhere more than something.
+
+        Args:
+            candidate: The other model.
+            points: Whether it is the candidate's, the tensor, and another one or a number.
+        """
+        provider = next(base.provider for base in self.originals.baselines if base.runs)
+        self.announce("looking whether bounds are reached")
+        found = []
+        for is_candidate, tensor, other in points:
+            path = candidate if is_candidate else self.path
+            try:
+                found.append(is_crossed(path, tensor, other, provider, self.originals.feeds))
+            except CannotRunError:
+                found.append(False)
+        return {"crossed": found}
 
     def layers(
         self, candidate: Path, names: Sequence[str], provider: str, *, everything: bool

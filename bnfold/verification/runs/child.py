@@ -49,6 +49,10 @@ class Service:
         """Return the shapes of the original's tensors."""
         return self._started.shapes(names)
 
+    def crossed(self, path: str, points: list[tuple[bool, str, str | float]]) -> dict[str, Any]:
+        """Tell of tensors of either model whether they are on both sides of something."""
+        return self._started.crossed(Path(path), points)
+
     def layers(
         self, path: str, names: list[str], provider: str, *, everything: bool
     ) -> dict[str, Any]:

@@ -30,11 +30,8 @@ def runnable(path: Path) -> Target:
     return with_outputs(path, ()) if _is_ragged(path, state) else Target(path)
 
 
-def with_outputs(path: Path, names: Sequence[str], *, shapes: bool = False) -> Target:
-    """Return the model with tensors inside it, or their `shapes`, as further outputs.
-
-    The shape of a tensor is called as in `shape_of`.
-    """
+def with_outputs(path: Path, names: Sequence[str], nodes: Sequence[onnx.NodeProto] = ()) -> Target:
+    """Return the model with tensors inside it as further outputs, or what more `nodes` make."""
     with open_model(path) as model:
         proto = onnx.ModelProto()
         proto.CopyFrom(model.proto)
@@ -42,10 +39,7 @@ def with_outputs(path: Path, names: Sequence[str], *, shapes: bool = False) -> T
     for node in _normalizations(proto):
         while node.output and not node.output[-1]:
             node.output.pop()
-    if shapes:
-        nodes = (onnx.helper.make_node("Shape", [name], [shape_of(name)]) for name in names)
-        proto.graph.node.extend(nodes)
-        names = [shape_of(name) for name in names]
+    proto.graph.node.extend(nodes)
     proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
     return Target(proto.SerializeToString(), folder)
 
@@ -54,11 +48,6 @@ def as_target(model: OpenedModel, proto: onnx.ModelProto) -> Target:
     """Return an edited copy of an opened model's record as what ONNX Runtime loads."""
     folder = _refer_to_files(model, proto)
     return Target(proto.SerializeToString(), folder)
-
-
-def shape_of(name: str) -> str:
-    """Return the name that the shape of a tensor has as an output."""
-    return f"the shape of {name}"
 
 
 @functools.lru_cache(maxsize=8)
