@@ -70,7 +70,7 @@ def _product(node: onnx.NodeProto, scope: Scope) -> Iterator[onnx.NodeProto | on
         return
     columns = np.array([0, -1], np.int64)  # Cin, and all outputs of all directions
     yield numpy_helper.from_array(columns, f"{name} columns")
-    turned, matrix = f"{name} turned", f"{name} matrix"
+    turned, matrix = f"{name} turned", f"{name} matrix of {weight!r}"
     yield helper.make_node("Transpose", [weight], [turned], perm=[2, 0, 1])
     yield helper.make_node("Reshape", [turned, f"{name} columns"], [matrix])
     bias = _added(node, scope)
