@@ -5,11 +5,13 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING
 
+import numpy as np
 import onnx
 import pytest
 import realmodels
 import transformer
 from executed import assert_no_more_is_executed
+from halves import half_model
 from transformer import Kind
 
 import bnfold
@@ -88,3 +90,22 @@ def test_a_normalization_behind_a_product_without_a_bias(
     del model.graph.output[0].type.tensor_type.shape.dim[:]
     model.graph.output[0].type.tensor_type.ClearField("shape")
     assert check(model)
+
+
+@pytest.mark.parametrize("batch", [2, "batch"])
+def test_a_layer_scale_in_half_precision(batch: int | str) -> None:
+    """A Gemm between Reshapes, as ONNX Runtime makes of a product and a vector, is cast around."""
+    dice, node = np.random.default_rng(0), onnx.helper.make_node
+    nodes = [
+        node("Relu", ["x"], ["r"]),
+        node("MatMul", ["r", "W"], ["m"]),
+        node("Add", ["m", "b"], ["a"]),
+        node("Mul", ["a", "g"], ["s"]),
+        node("Transpose", ["s"], ["t"], perm=[0, 3, 1, 2]),
+        node("Conv", ["z", "K"], ["c"]),
+        node("Add", ["c", "t"], ["y"]),
+    ]
+    shapes = {"W": (6, 5), "b": (5,), "g": (5,), "K": (5, 3, 1, 1)}
+    stored = {name: dice.normal(size=shape) for name, shape in shapes.items()}
+    takes = {"x": (batch, 4, 4, 6), "z": (batch, 3, 4, 4)}
+    assert check(half_model(nodes, takes, {"y": (batch, 5, 4, 4)}, stored))

@@ -41,13 +41,18 @@ def _times(timing: "Timing") -> str:
     return f"{before * factor:.3g} → {after * factor:.3g} {unit} (± {spread:.0%}: {claim})"
 
 
+_REORDERING = frozenset({"ReorderInput", "ReorderOutput"})
+
+
 def _warnings(executed: "Executed") -> Iterator[str]:
     before, after = executed.nodes
     level = executed.level.removeprefix("ORT_")
     found = []
     if executed.grown:
         found.append(f"more is executed after than before, {before} → {after} nodes")
-        found.append(_pairs(executed.grown))
+        reorders = executed.grown.keys() <= _REORDERING
+        why = ", for convolutions in a layout of ONNX Runtime's own" if reorders else ""
+        found.append(f"{_pairs(executed.grown)}{why}")
     if executed.lost:
         found.append(f"fused operators were lost: {_pairs(executed.lost)}")
     if found:

@@ -88,6 +88,11 @@ def test_what_was_lost_is_a_warning() -> None:
     assert "fused operators were lost: Gelu 5 → 0" in warning
 
 
+def test_a_warning_says_what_tensors_are_reordered_for() -> None:
+    _, warning = told(level({"Conv": 3, "Mul": 1}, {"Conv": 3, "ReorderInput": 2}))
+    assert "ReorderInput 0 → 2, for convolutions in a layout of ONNX Runtime's own" in warning
+
+
 @pytest.mark.parametrize(
     ("before", "after"),
     [

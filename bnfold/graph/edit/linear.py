@@ -14,7 +14,7 @@ from bnfold.files.scaled import Scaled
 from bnfold.graph.edit.digits import digits_are_lost
 from bnfold.graph.edit.editor import Editor
 from bnfold.graph.edit.quantized import QuantizedRewriter
-from bnfold.graph.edit.rewriter import Rewriter, as_operand, set_attribute
+from bnfold.graph.edit.rewriter import Number, Rewriter, as_operand, set_attribute
 from bnfold.graph.edit.summed import SummedRewriter
 from bnfold.graph.facts.graph import Graph
 from bnfold.graph.facts.quantized import find_quantized
@@ -118,8 +118,20 @@ class LinearRewriter(Rewriter):
         ):
             return
         dtype = self._dtype(weight) if old is None else old.dtype
-        recipe = Literal(self._rounded(edit.node, self._new_bias(edit, old), dtype))
-        self._place_bias(edit, edge, recipe)
+        new = self._rounded(edit.node, self._new_bias(edit, old), dtype)
+        if edit.bias_node is not None and dtype == np.float16 and self._is_fixed_stack(edit.node):
+            new = self._with_all_axes(edit, new)
+        self._place_bias(edit, edge, Literal(new))
+
+    def _with_all_axes(self, edit: Absorbed, bias: NDArray[Number]) -> NDArray[Number]:
+        """Return a bias with as many axes as the product has to which it is added.
+
+        Of a vector behind a product of a fixed shape that is no matrix, ONNX Runtime makes a Gemm
+        between two Reshapes, three nodes for what were two; on a processor it casts around these in
+        float16, which costs more than the affine did that is folded.
+        """
+        lead = (1,) * (len(self._output_shape(edit.node)) - bias.ndim)
+        return bias.reshape(lead + bias.shape)
 
     def _bias_to_be(self, edit: Absorbed) -> F64:
         """Return what the bias will be, zeros where there will be none."""
@@ -205,15 +217,13 @@ class LinearRewriter(Rewriter):
     def _add_behind(self, edit: Absorbed, recipe: Literal, wish: str) -> None:
         """Insert an Add with the bias behind an operator that takes none.
 
-        Of a vector behind a product of a fixed shape that is no matrix, ONNX Runtime makes a Gemm
-        between two Reshapes, three nodes for what were two; not of a bias of the product's rank.
+        Where the product is no matrix and has a fixed shape, it has the product's rank.
         """
         self._editor.adds += 1
         proto = self._editor.proto(edit.node)
         output = self._editor.name(self._view.nodes[edit.node].outputs[0])
         product = self._editor.names.fresh(f"{output}_product")
-        lead = (1,) * (len(self._output_shape(edit.node)) - recipe.values.ndim)
-        laid = recipe.values.reshape(lead + recipe.values.shape)
+        laid = self._with_all_axes(edit, recipe.values)
         bias, attributes = as_operand(laid, self._opset(edit.node))
         if not attributes and self._is_fixed_stack(edit.node):
             bias = laid
