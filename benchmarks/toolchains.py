@@ -94,6 +94,14 @@ TOOLCHAINS: Final = {
         ("onnx2tf", "ai-edge-litert"),
         interpreter="python3.12",
     ),
+    "tvm": Toolchain("TVM", "tvm_relax", ("apache-tvm", "onnx"), ("apache-tvm",)),
+    "iree": Toolchain(
+        "IREE",
+        "iree_cpu",
+        ("iree-base-compiler[onnx]", "iree-base-runtime"),
+        ("iree-base-compiler",),
+    ),
+    "emx": Toolchain("C by emx-onnx-cgen", "emx_c", ("emx-onnx-cgen",), ("emx-onnx-cgen",)),
 }
 
 
