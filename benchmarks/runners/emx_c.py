@@ -2,6 +2,7 @@
 
 import ctypes
 import re
+import shutil
 import subprocess
 
 import numpy as np
@@ -18,7 +19,8 @@ def run(job: Job) -> Array:
     words = ("--model-name", "net", "--large-weight-threshold", "0", *_sizes(job))
     convert(job, "emx-onnx-cgen", "compile", job.model, source, *words)
     options = ("-O2", "-march=native", "-w", "-shared", "-fPIC", "-lm")
-    subprocess.run(["cc", str(source), "-o", str(library), *options], check=True)
+    compiler = shutil.which("cc") or "cc"
+    subprocess.run([compiler, str(source), "-o", str(library), *options], check=True)
     inputs = [np.ascontiguousarray(array) for array in job.feeds.values()]
     outputs = [_empty(*each) for each in _parameters(source.read_text())[len(inputs) :]]
     compute = ctypes.CDLL(str(library)).net
