@@ -45,7 +45,7 @@ from bnfold.verification.proof.operands import TURNED_ROUND, settled_operands
 from bnfold.verification.proof.scopes import Scope, function_scope, graph_scope
 
 _SMALL = 1 << 10  # elements
-Explain = Callable[["Numbered", "Numbered", str], str | None]
+Explain = Callable[["Numbered", str], str | None]
 
 
 @dataclass(slots=True)
@@ -80,6 +80,12 @@ class Numbered:
     bodies: dict[ScopePath, "Numbered"] = field(default_factory=dict)
     twin: "Numbered | None" = None
     drawn: Counter[Key] = field(default_factory=Counter)
+
+    @property
+    def original(self) -> "Numbered":
+        """The twin of a scope of the candidate."""
+        assert self.twin is not None  # noqa: S101 - it is one of the candidate
+        return self.twin
 
     def home(self, name: str) -> "Numbered | None":
         """Return the numbered scope that defines `name`: this one or one around it."""
@@ -117,9 +123,9 @@ class Matcher:
         Args:
             originals: The original's local functions, by `domain::name`.
             candidates: The candidate's.
-            explain: Called with the candidate's scope, the original's and the name of a candidate's
-                tensor; returns the original's tensor that it equals but for rounding, having
-                renamed it so, or None.
+            explain: Called with a scope of the candidate and the name of a tensor in it; returns
+                the original's tensor that it equals but for rounding, having renamed it so, or
+                None.
             in_use: All names in the candidate, whose tensors may be renamed; None if they may not.
             shapes: Known shapes of tensors of the original's main graph, by name.
             written: What tensors of other names are called in the candidate's file.
@@ -239,7 +245,7 @@ class Matcher:
             if renamed or name not in twin.numbers:
                 self.identical += 1
                 return number
-        explained = self._explain(numbered, twin, name)
+        explained = self._explain(numbered, name)
         known = None if explained is None else self.of(twin, explained)
         return number if known is None else known
 

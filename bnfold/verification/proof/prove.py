@@ -39,8 +39,9 @@ from bnfold.verification.proof.known import (
 from bnfold.verification.proof.matching import Matcher, Numbered, equal_constants
 from bnfold.verification.proof.otherwise import stated_otherwise
 from bnfold.verification.proof.pinpoint import Failure
+from bnfold.verification.proof.prober import Prober
 from bnfold.verification.proof.scopes import Scope, all_names, function_name, graph_scope
-from bnfold.verification.proof.seek import Prober, Seeker
+from bnfold.verification.proof.seek import Seeker
 from bnfold.verification.verdict import Probe, ProbeVerdict, Structure
 
 _NO_OPTIONS = VerifyOptions()
@@ -306,29 +307,29 @@ class _Prover:
         same = scope is not None and self.matcher.same(scope, name)
         return same or (region.scope, name) in self.findings
 
-    def _explain(self, new: Numbered, old: Numbered, name: str) -> str | None:
+    def _explain(self, new: Numbered, name: str) -> str | None:
         """Return the original's tensor that the candidate's equals but for rounding."""
         explained: str | None = name
         end = self._end(new.scope, name)
         region = self.by_output.get((new.scope.path, end))
         if region is not None:
-            explained = name if self._explain_named(new, old, region, name, end) else None
+            explained = name if self._explain_named(new, region, name, end) else None
         elif name in self.assumed:
             explained = self.assumed[name]
-        elif not equal_constants(new.scope, old.scope, name):
-            explained = self.seeker.seek(new, old, name)
-        if explained is None and name in old.scope.producers and self._is_first(new, old, name):
-            self._note(new, old, name)
+        elif not equal_constants(new.scope, new.original.scope, name):
+            explained = self.seeker.seek(new, name)
+        if explained is None and name in new.original.scope.producers and self._is_first(new, name):
+            self._note(new, name)
         return explained
 
-    def _note(self, new: Numbered, old: Numbered, name: str) -> None:
+    def _note(self, new: Numbered, name: str) -> None:
         """Note that a tensor differs though all that it is computed from is the original's."""
         place = new.scope.path, name
         if place in self.seeker.scaled:  # what reads it takes that back, or it is accused
             return
         node, index = new.scope.producers[name]
         self.failures[name] = Failure(
-            old.scope, new.scope, name, self.written.get(name, name), node, index,
+            new.original.scope, new.scope, name, self.written.get(name, name), node, index,
             self.findings.get(place, ""), self.cones.get(place),
         )  # fmt: skip
 
@@ -340,12 +341,10 @@ class _Prover:
         made = (output for cell in cells for output in cell.output)
         return next((each for each in made if (scope.path, each) in self.by_output), name)
 
-    def _explain_named(
-        self, new: Numbered, old: Numbered, region: Region, name: str, end: str
-    ) -> bool:
+    def _explain_named(self, new: Numbered, region: Region, name: str, end: str) -> bool:
         if region.outputs[1:] and id(region) not in self.probed:
-            self._probe_together(new, old, region)
-        for old_cone, new_cone in self._named_cones(new, old, region, name):
+            self._probe_together(new, region)
+        for old_cone, new_cone in self._named_cones(new, region, name):
             self.step(f"proving in float64: {len(self.probed)} of {len(self.regions)} regions")
             finding = self._named_finding(old_cone, new_cone)
             self.findings[region.scope, end] = finding
@@ -356,9 +355,7 @@ class _Prover:
                 return all(self.matcher.same(new, leaf) for leaf in leaves)
         return False
 
-    def _named_cones(
-        self, new: Numbered, old: Numbered, region: Region, name: str
-    ) -> Iterator[tuple[Cone, Cone]]:
+    def _named_cones(self, new: Numbered, region: Region, name: str) -> Iterator[tuple[Cone, Cone]]:
         """Yield pairs of cones to compare: cut at the nearest equal tensors, then at the inputs.
 
         The nearest are cut anew until both cones of a pair have the same leaves: if one began at a
@@ -373,13 +370,13 @@ class _Prover:
 
         tried: tuple[Cone, Cone] | None = None
         for _ in range(_LOOKS):
-            old_cone, new_cone = _both(old, new, name, nearest)
+            old_cone, new_cone = _both(new, name, nearest)
             unlike = ({*old_cone.leaves} ^ {*new_cone.leaves}) - entering - through
             if not unlike:
                 yield (tried := (old_cone, new_cone))
                 break
             through |= unlike
-        farthest = _both(old, new, name, entering.__contains__)
+        farthest = _both(new, name, entering.__contains__)
         if farthest != tried:
             yield farthest
 
@@ -392,27 +389,27 @@ class _Prover:
             return f"{deepest} linear operators in a row: over so many a bound says too little"
         return self.prober.probe(old, new, tight=True)
 
-    def _probe_together(self, new: Numbered, old: Numbered, region: Region) -> None:
+    def _probe_together(self, new: Numbered, region: Region) -> None:
         """Probe the outputs of a region of which not too many operators stand in a row, at once."""
         entering = set(region.inputs) - self.integers
         names = [
             name
             for name in region.outputs
-            if name in new.scope.producers and name in old.scope.producers
+            if name in new.scope.producers and name in new.original.scope.producers
         ]
         names.sort(key=lambda name: new.scope.places[id(new.scope.producers[name][0])])
-        cones = (_both(old, new, name, entering.__contains__) for name in names)
+        cones = (_both(new, name, entering.__contains__) for name in names)
         flat = {pair[1].output: pair for pair in cones if max(map(linear_depth, pair)) <= _DEEPEST}
         found = self.prober.probe_together([*flat.values()])
         self.together |= {name: (*flat[name], finding) for name, finding in found.items()}
 
-    def _is_first(self, new: Numbered, old: Numbered, name: str) -> bool:
+    def _is_first(self, new: Numbered, name: str) -> bool:
         """Tell whether a differing tensor is computed from equal tensors alone."""
         node, _ = new.scope.producers.get(name, (None, 0))
         if node is None:  # it has another name by now
             return False
         data = [n for n in node.input if n and not new.scope.is_constant(n)]
-        return all(self.matcher.of(old, n) is not None and self.matcher.same(new, n) for n in data)
+        return all(self.matcher.same(new, n) for n in data)
 
 
 def seed_of(first: OpenedModel, second: OpenedModel, seed: int) -> int:
@@ -431,11 +428,9 @@ def seed_of(first: OpenedModel, second: OpenedModel, seed: int) -> int:
     return int.from_bytes(digest.digest()[:7], "big")
 
 
-def _both(
-    old: Numbered, new: Numbered, name: str, stops: Callable[[str], bool]
-) -> tuple[Cone, Cone]:
+def _both(new: Numbered, name: str, stops: Callable[[str], bool]) -> tuple[Cone, Cone]:
     """Return the cones of a tensor in the original and the candidate, cut where `stops` is true."""
-    old_cone, new_cone = (cut(n.scope, name, stops, _NO_LIMIT) for n in (old, new))
+    old_cone, new_cone = (cut(n.scope, name, stops, _NO_LIMIT) for n in (new.original, new))
     assert old_cone is not None  # noqa: S101  # there is no limit
     assert new_cone is not None  # noqa: S101
     return old_cone, new_cone

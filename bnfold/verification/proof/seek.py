@@ -5,15 +5,13 @@ tensor is tried as its namesake, or as one that stands in its place; a probe dec
 """
 
 import contextlib
-import heapq
 import itertools
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from bnfold.frozen import frozen
 from bnfold.region import Region, ScopePath
-from bnfold.verification.operators.demands import Shape
 from bnfold.verification.operators.node import EvaluationError
 from bnfold.verification.operators.table import row_of
 from bnfold.verification.proof.cone import Cone, cut
@@ -21,10 +19,9 @@ from bnfold.verification.proof.facts import is_straight, linear_depth
 from bnfold.verification.proof.finding import Finding
 from bnfold.verification.proof.matching import Matcher, Numbered
 from bnfold.verification.proof.pinpoint import Failure
-from bnfold.verification.proof.probe import probe
+from bnfold.verification.proof.places import computed_from, is_later, next_in_both, reader_types
+from bnfold.verification.proof.prober import Prober
 from bnfold.verification.proof.scaling import NOTHING_MULTIPLIED, Factors, Multiplied
-from bnfold.verification.proof.scopes import Scope
-from bnfold.verification.proof.together import Cones, probe_together
 from bnfold.verification.verdict import Probe, ProbeVerdict
 
 _FOUND_NODES = 40
@@ -33,79 +30,6 @@ _FAILED_SEARCHES = 24
 """After so many, and twice those that succeeded, the two files are taken to be unlike."""
 _PLACES = 4
 """Tensors of the original that one of the candidate is tried as, besides its namesake."""
-
-
-class Prober:
-    """Probes regions, and notes what it would have to know of shapes.
-
-    Attributes:
-        shapes: What is known of the shapes of tensors.
-        stated: What the file tells of them; the others are of a run.
-        seed: Seed of the probes' inputs.
-        unsure: Tensors whose shapes, were they known, might let a failed probe hold.
-        free: What is not known of shapes may be anything.
-        narrowed: The regions of which a probe holds for some shapes only, by their output.
-    """
-
-    def __init__(
-        self,
-        stated: Mapping[str, Shape],
-        seed: int,
-        *,
-        free: bool = False,
-        seen: Mapping[str, Shape] | None = None,
-    ) -> None:
-        self.shapes, self.seed, self.free = {**stated, **(seen or {})}, seed, free
-        self.stated = stated
-        self.narrowed: dict[str, Failure] = {}
-        self.unsure: dict[str, None] = {}
-
-    def probe(
-        self,
-        before: Cone,
-        after: Cone,
-        *,
-        tight: bool = False,
-        never_negative: frozenset[str] = frozenset(),
-        multiplied: Multiplied = NOTHING_MULTIPLIED,
-    ) -> Finding | str:
-        """Return what a probe finds, or why there is none; see `probe.probe`."""
-        try:
-            finding: Finding | str = probe(
-                before, after, self.shapes, self.seed, tight=tight, never_negative=never_negative,
-                multiplied=multiplied, free=self._free_but,
-            )  # fmt: skip
-        except EvaluationError as error:
-            finding = str(error)
-        if isinstance(finding, Finding) and finding.held and finding.only:
-            node, index = after.scope.producers[after.output]
-            self.narrowed[before.output] = Failure(
-                before.scope, after.scope, before.output, after.output, node, index, finding,
-                (before, after),
-            )  # fmt: skip
-        partly = isinstance(finding, str) or not finding.held or finding.only
-        if multiplied.along is None and partly:
-            leaves = (*before.leaves, *after.leaves)
-            self.unsure |= dict.fromkeys(n for n in leaves if None in self.shapes.get(n, (None,)))
-        return finding
-
-    def probe_together(self, cones: Sequence[Cones]) -> dict[str, Finding]:
-        """Return what is found at once at several outputs of a region; see `probe_together`."""
-        if len(cones) < 2:  # noqa: PLR2004 - several
-            return {}
-        return probe_together(cones, self.shapes, self.seed, free=self._free_but)
-
-    @property
-    def _free_but(self) -> Mapping[str, Shape] | None:
-        """The shapes that the file tells, where what it does not tell is free."""
-        return self.stated if self.free else None
-
-    def asked(self) -> tuple[str, ...]:
-        """Return the tensors that probes made shapes up for, and those that others may need."""
-        if not self.unsure:
-            return ()
-        free = (name for name, shape in self.shapes.items() if None in shape)
-        return tuple(dict.fromkeys((*self.unsure, *free)))
 
 
 @frozen
@@ -171,23 +95,23 @@ class Seeker:
         self.broken, self.scaled, self.unscaled, self.sought = {}, {}, {}, []
         self.following = set()
 
-    def seek(self, new: Numbered, old: Numbered, name: str) -> str | None:
+    def seek(self, new: Numbered, name: str) -> str | None:
         """Seek a region around `name`; return what the tensor is called in the original.
 
         None where no region is found in which a probe holds.
         """
-        if self._is_settled(new, old, name):
+        if self._is_settled(new, name):
             return None
         failed: dict[str, _Sought] = {}
-        for called, through in self._readings(new, old, name):
-            sought = self._sought(new, old, name, called, through)
+        for called, through in self._readings(new, name):
+            sought = self._sought(new, name, called, through)
             if sought is not None and not (sought.held or sought.alike):
-                sought = self._farther(new, old, name, called, sought) or sought
+                sought = self._farther(new, name, called, sought) or sought
             if sought is not None and sought.held:
                 return self._held(new, sought, name, called)
             if sought is not None:
                 failed.setdefault(called, sought)
-        if self._is_scaled(new, old, name, failed) or name not in failed:
+        if self._is_scaled(new, name, failed) or name not in failed:
             return None
         self.failed_searches += 1
         # A part that cannot be computed, is of another shape or reads something else tells that
@@ -196,15 +120,13 @@ class Seeker:
         if self._follows_multiplied(new, name):
             self.following.add((new.scope.path, name))
         elif failed[name].alike and isinstance(finding, Finding) and finding.comparable:
-            self.broken[name] = self._nearest(new, old, name, failed.values())
+            self.broken[name] = self._nearest(new, name, failed.values())
             self.sought.append(name)
             if math.isfinite(finding.fraction):
                 self.suspects.append(name)
         return None
 
-    def _is_scaled(
-        self, new: Numbered, old: Numbered, name: str, failed: "Mapping[str, _Sought]"
-    ) -> bool:
+    def _is_scaled(self, new: Numbered, name: str, failed: "Mapping[str, _Sought]") -> bool:
         """Tell whether a tensor is one of the original's times factors for its channels."""
         alike = {
             called: sought.finding.along
@@ -215,12 +137,12 @@ class Seeker:
         for shifted, (called, axes) in itertools.product((False, True), alike.items()):
             for axis in axes:
                 way = Multiplied(along=axis, shifted=shifted)
-                scaled = self._sought(new, old, name, called, (), way)
+                scaled = self._sought(new, name, called, (), way)
                 if scaled is None or not scaled.held:
                     continue
                 assert isinstance(scaled.finding, Finding)  # noqa: S101 - it has held
                 assert scaled.finding.factors is not None  # noqa: S101 - they were asked for
-                nearest = self._nearest(new, old, name, failed.values())
+                nearest = self._nearest(new, name, failed.values())
                 # Nothing begins at a tensor that is shifted, so it needs no name of the original's.
                 kept = name if scaled.finding.factors.shifts.any() else called
                 if kept != name and not self.matcher.rename(new, name, kept):
@@ -232,14 +154,14 @@ class Seeker:
                 return True
         return False
 
-    def _nearest(
-        self, new: Numbered, old: Numbered, name: str, failed: "Iterable[_Sought]"
-    ) -> Failure:
+    def _nearest(self, new: Numbered, name: str, failed: "Iterable[_Sought]") -> Failure:
         """Return the failure that says most: there the tensor is most like what it may be."""
         node, index = new.scope.producers[name]
         written = self.matcher.written.get(name, name)
         told = (
-            Failure(old.scope, new.scope, name, written, node, index, each.finding, each.cones)
+            Failure(
+                new.original.scope, new.scope, name, written, node, index, each.finding, each.cones
+            )
             for each in failed
             if each.alike and isinstance(each.finding, Finding) and each.finding.comparable
         )
@@ -295,7 +217,7 @@ class Seeker:
                     pending.append(made)
         return reached
 
-    def _is_settled(self, new: Numbered, old: Numbered, name: str) -> bool:
+    def _is_settled(self, new: Numbered, name: str) -> bool:
         """Tell whether there is nothing to seek around a tensor."""
         # Where the folds are named everything else must be the same, not merely close; only a
         # shape may be read from another tensor of that shape.
@@ -304,22 +226,22 @@ class Seeker:
             return True
         # A constant of other numbers is another one.
         return new.scope.is_constant(name) and (
-            name not in old.scope.producers or old.scope.is_constant(name)
+            name not in new.original.scope.producers or new.original.scope.is_constant(name)
         )
 
-    def _readings(
-        self, new: Numbered, old: Numbered, name: str
-    ) -> Iterator[tuple[str, Collection[str]]]:
+    def _readings(self, new: Numbered, name: str) -> Iterator[tuple[str, Collection[str]]]:
         """Yield which tensor of the original this may be, and what to look through to find out."""
-        places = [*itertools.islice(self._places(new, old, name), _PLACES)]
-        if name not in old.scope.producers:
+        places = [*itertools.islice(self._places(new, name), _PLACES)]
+        if name not in new.original.scope.producers:
             yield from ((place, ()) for place in places)
             return
         # What is read where this one is read is the likeliest, whatever it is called.
         before = places[: places.index(name)] if name in places else []
         yield from ((place, ()) for place in [*before, name])
-        region = cut(old.scope, name, self._stops(new), _FOUND_NODES)
-        zeros = [leaf for leaf in region.leaves if self._is_zero(old, leaf)] if region else []
+        region = cut(new.original.scope, name, self._stops(new), _FOUND_NODES)
+        zeros = (
+            [leaf for leaf in region.leaves if self._is_zero(new.original, leaf)] if region else []
+        )
         if zeros:
             # What is always zero looks the same before and behind a node that keeps zeros, a Relu,
             # say. It may have been matched with the wrong one, so the search looks through it, too.
@@ -350,7 +272,7 @@ class Seeker:
             self.zeros.add(called)
         return called
 
-    def _places(self, new: Numbered, old: Numbered, name: str) -> Iterator[str]:
+    def _places(self, new: Numbered, name: str) -> Iterator[str]:
         """Yield tensors of the original that may be what this one is, though called otherwise.
 
         They are computed from the same tensors, or are what the original makes on the way to the
@@ -360,8 +282,8 @@ class Seeker:
         """
         if self.in_use is None or not new.scope.may_be_renamed(name):
             return
-        before = dict.fromkeys(self._before_following(new, old, name))
-        alike = dict.fromkeys(self._made_alike(new, old, name))
+        before = dict.fromkeys(self._before_following(new, name))
+        alike = dict.fromkeys(self._made_alike(new, name))
         both = [place for place in before if place in alike]
         places = list(dict.fromkeys((*both, *alike, *before)))
         # A bias of zeros may be computed from the type and the shape of what enters.
@@ -370,19 +292,19 @@ class Seeker:
             if place == name or not self.matcher.same(new, place):
                 yield place
 
-    def _before_following(self, new: Numbered, old: Numbered, name: str) -> Iterator[str]:
+    def _before_following(self, new: Numbered, name: str) -> Iterator[str]:
         """Yield what the original makes on the way to the next tensor that both models have."""
-        following = _following(new.scope, name, old.scope)
-        way = following and cut(old.scope, following, self._stops(new), _FOUND_NODES)
+        end = next_in_both(new.scope, name, new.original.scope)
+        way = end and cut(new.original.scope, end, self._stops(new), _FOUND_NODES)
         if not way:
             return
-        types = _reader_types(new.scope, name)
-        nodes = [old.scope.nodes[index] for index in reversed(way.nodes)]
+        types = reader_types(new.scope, name)
+        nodes = [new.original.scope.nodes[index] for index in reversed(way.nodes)]
         nodes.sort(key=lambda node: node.op_type not in types)  # a stable order
-        inside = {made for node in nodes for made in node.output} - {following}
+        inside = {made for node in nodes for made in node.output} - {end}
         yield from (read for node in nodes for read in node.input if read in inside)
 
-    def _made_alike(self, new: Numbered, old: Numbered, name: str) -> Iterator[str]:
+    def _made_alike(self, new: Numbered, name: str) -> Iterator[str]:
         """Yield what the original computes from the very tensors that this one is computed from.
 
         The last comes first, as the candidate's operator may stand for all that lead to it.
@@ -390,10 +312,12 @@ class Seeker:
         own = cut(new.scope, name, self._stops(new), _FOUND_NODES)
         if own is None or not all(self.matcher.same(new, leaf) for leaf in own.leaves):
             return
-        made = _computed_from(old.scope, own.leaves)
+        made = computed_from(new.original.scope, own.leaves)
         made.reverse()
-        types = _reader_types(new.scope, name)
-        made.sort(key=lambda place: _reader_types(old.scope, place) != types)  # a stable order
+        types = reader_types(new.scope, name)
+        made.sort(
+            key=lambda place: reader_types(new.original.scope, place) != types
+        )  # a stable order
         yield from made
 
     def _stops(self, new: Numbered, through: Collection[str] = ()) -> Callable[[str], bool]:
@@ -421,7 +345,6 @@ class Seeker:
     def _sought(
         self,
         new: Numbered,
-        old: Numbered,
         name: str,
         called: str,
         through: Collection[str],
@@ -433,7 +356,7 @@ class Seeker:
         The output may be multiplied in a `way`.
         None where there is no such region, or more in it than a probe is for.
         """
-        before, after = self._cones(new, old, name, called, through)
+        before, after = self._cones(new, name, called, through)
         if before is None or after is None or linear_depth(before) > 1 or linear_depth(after) > 1:
             return None
         leaves = tuple(dict.fromkeys((*before.leaves, *after.leaves)))
@@ -447,7 +370,7 @@ class Seeker:
             set(before.leaves) == set(after.leaves),
             (before, after),
         )
-        bound = frozenset(n for n in leaves if self._is_never_negative(old, n))
+        bound = frozenset(n for n in leaves if self._is_never_negative(new.original, n))
         straight = is_straight(before) and is_straight(after)
         if bound and not straight and isinstance(sought.finding, Finding) and not sought.held:
             finding = self.prober.probe(before, after, never_negative=bound, multiplied=multiplied)
@@ -455,21 +378,20 @@ class Seeker:
         return sought
 
     def _farther(
-        self, new: Numbered, old: Numbered, name: str, called: str, nearer: "_Sought"
+        self, new: Numbered, name: str, called: str, nearer: "_Sought"
     ) -> "_Sought | None":
         """Probe a region that begins farther back, where the candidate's begins too late.
 
         What it has early may be what the original makes of this tensor in the end. None in vain.
         """
         before, after = ({*cone.leaves} for cone in nearer.cones)
-        early = {leaf for leaf in after - before if _is_later(old.scope, leaf, called)}
-        sought = self._sought(new, old, name, called, early) if early else None
+        early = {leaf for leaf in after - before if is_later(new.original.scope, leaf, called)}
+        sought = self._sought(new, name, called, early) if early else None
         return sought if sought is not None and sought.held and sought.alike else None
 
     def _cones(
         self,
         new: Numbered,
-        old: Numbered,
         name: str,
         called: str,
         through: Collection[str] = (),
@@ -477,66 +399,10 @@ class Seeker:
         """Return what a tensor is computed from in both models, back to what is the same."""
         stops = self._stops(new, through)
         return (
-            cut(old.scope, called, stops, _FOUND_NODES),
+            cut(new.original.scope, called, stops, _FOUND_NODES),
             cut(new.scope, name, stops, _FOUND_NODES),
         )
 
     def _is_never_negative(self, old: Numbered, name: str) -> bool:
         made = old.scope.producers.get(name)
         return made is not None and row_of(made[0]).never_negative
-
-
-def _is_later(scope: Scope, name: str, other: str) -> bool:
-    """Tell whether a tensor is computed after another, as the nodes are listed."""
-    made, before = (scope.producers.get(each) for each in (name, other))
-    return bool(made and before and scope.places[id(made[0])] > scope.places[id(before[0])])
-
-
-def _following(scope: Scope, name: str, other: Scope) -> str | None:
-    """Return the nearest tensor computed from this one that another graph has, too."""
-    pending, seen = [name], {name}
-    while pending and len(seen) < _FOUND_NODES:
-        tensor = pending.pop(0)
-        for reader, _ in scope.readers.get(tensor, ()):
-            for made in reader.output:
-                if made in other.producers:
-                    return str(made)
-                if made and made not in seen:
-                    seen.add(made)
-                    pending.append(made)
-    return None
-
-
-def _computed_from(scope: Scope, leaves: Collection[str]) -> list[str]:
-    """Return the tensors computed from all of some and nothing else, over one linear operator."""
-    reached = {leaf: (frozenset((leaf,)), 0) for leaf in leaves}
-    waiting: list[int] = []
-    seen: set[int] = set()
-
-    def wait_for_readers(name: str) -> None:
-        places = {scope.places[id(reader)] for reader, _ in scope.readers.get(name, ())} - seen
-        seen.update(places)
-        for place in places:
-            heapq.heappush(waiting, place)
-
-    for leaf in leaves:
-        wait_for_readers(leaf)
-    while waiting and len(seen) < _FOUND_NODES:
-        node = scope.nodes[heapq.heappop(waiting)]
-        entering = [n for n in node.input if n and not scope.is_constant(n)]
-        if not all(name in reached for name in entering):
-            continue
-        depth = max(reached[name][1] for name in entering) + row_of(node).is_linear
-        if depth > 1:
-            continue
-        origin = frozenset().union(*(reached[name][0] for name in entering))
-        for name in filter(None, node.output):
-            reached[name] = origin, depth
-            wait_for_readers(name)
-    everything = frozenset(leaves)
-    return [n for n, (origin, _) in reached.items() if origin == everything and n not in everything]
-
-
-def _reader_types(scope: Scope, name: str) -> set[str]:
-    """Return the types of the operators that read a tensor."""
-    return {reader.op_type for reader, _ in scope.readers.get(name, ())}

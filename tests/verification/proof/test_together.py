@@ -64,7 +64,7 @@ def probed_alone(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         names.append(arguments[1].output)  # type: ignore[attr-defined]
         return probe(*arguments, **named)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("bnfold.verification.proof.seek.probe", noted)
+    monkeypatch.setattr("bnfold.verification.proof.prober.probe", noted)
     return names
 
 
