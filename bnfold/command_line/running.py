@@ -17,7 +17,7 @@ from bnfold.command_line.sources import (
     find_sources,
     require_explainable,
 )
-from bnfold.command_line.telling import Accounts, Telling
+from bnfold.command_line.telling import Accounts, Telling, column_of
 from bnfold.options import FileKeywords, FileOptions, file_options
 from bnfold.reports.report_file import ReportFile, is_page
 
@@ -35,7 +35,8 @@ def run(models: Sequence[Path], options: dict[str, Any]) -> int:
     if options["report"] is not None:
         check_report(options, files_of(sources, request))
     telling = Telling(
-        sources.paths,
+        len(sources.models) == 1,
+        column_of(sources.paths),
         options["quiet"],
         options["verbose"],
         options["check"],

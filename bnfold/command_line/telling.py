@@ -2,7 +2,7 @@
 
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -31,14 +31,16 @@ class Telling:
     """How to print outcomes.
 
     Attributes:
-        models: The models, all of them.
+        alone: Whether there is one model.
+        column: How many characters wide the column of names is.
         quiet: Print errors only, and what `--check` found.
         verbose: Print everything about each model.
         check: Whether only a check was asked for.
         to_stderr: A model goes to standard output, so the text must not.
     """
 
-    models: tuple[Path, ...]
+    alone: bool
+    column: int
     quiet: bool
     verbose: bool
     check: bool
@@ -61,7 +63,7 @@ class Telling:
                 click.echo(f"{one_line(report.source.path)}: {', '.join(foldable)}")
             return
         err = self.to_stderr or bool(outcome.error)
-        if len(self.models) == 1 or self.verbose or outcome.error:
+        if self.alone or self.verbose or outcome.error:
             click.echo(report_text(report, verbose=self.verbose, width=width(err=err)), err=err)
         else:
             counts = report.before, report.after
@@ -77,13 +79,12 @@ class Telling:
         """Print where the report is, once it is whole, below the files written or the sums."""
         if self.quiet:
             return
-        alone = len(self.models) == 1
-        err = alone and (self.to_stderr or any(map(_has_failed, outcomes)))
-        click.echo(wrapped([INDENT * alone + report_line(path)], width(err=err)), err=err)
+        err = self.alone and (self.to_stderr or any(map(_has_failed, outcomes)))
+        click.echo(wrapped([INDENT * self.alone + report_line(path)], width(err=err)), err=err)
 
     def sum_up(self, outcomes: Sequence[Brief], passed_over: int) -> None:
         """Print what became of several models: which failed, which kept something, how many."""
-        if self.quiet or len(self.models) == 1:
+        if self.quiet or self.alone:
             return
         click.echo(wrapped(self._sums(outcomes, passed_over), width(err=False)))
 
@@ -104,9 +105,8 @@ class Telling:
 
     def _line(self, outcome: Outcome, before: Counts, after: Counts, verdict: str) -> str:
         name = one_line(called(outcome.source))
-        names = min(max(len(one_line(called(path))) for path in self.models), _WIDEST)
         parts = [
-            f"{name:<{names}}",
+            f"{name:<{self.column}}",
             f"BN {before.batch_normalizations:>3} → {after.batch_normalizations:<3}",
             f"nodes {before.nodes:>4} → {after.nodes:<4}",
             f"{verdict:<17}",
@@ -117,6 +117,11 @@ class Telling:
             return line
         numbers = ", ".join(" ".join(part.split()) for part in parts[1:])
         return wrapped([name, f"  {numbers}"], columns)
+
+
+def column_of(models: Iterable[Path]) -> int:
+    """Return how wide the column of these models' names is."""
+    return min(max(len(one_line(called(path))) for path in models), _WIDEST)
 
 
 class Accounts:

@@ -9,7 +9,7 @@ from commandline import MODELS
 import bnfold
 from bnfold.command_line import telling
 from bnfold.command_line.brief import Brief
-from bnfold.command_line.telling import Telling
+from bnfold.command_line.telling import Telling, column_of
 from bnfold.many.outcome import Outcome
 from bnfold.reports.records import KeptRecord, ObstacleRecord
 from bnfold.reports.report import Exit, Report
@@ -25,7 +25,7 @@ def report() -> Report:
 def told(monkeypatch: pytest.MonkeyPatch, report: Report, columns: int | None) -> Outcome:
     monkeypatch.setattr(telling, "width", lambda **_: columns)
     outcome = Outcome(NAMES[1], Exit.FOLDABLE, report, seconds=1.25)
-    several = Telling(NAMES, quiet=False, verbose=False, check=True, to_stderr=False)
+    several = Telling(False, column_of(NAMES), False, False, True, False)  # noqa: FBT003
     several.tell(outcome)
     several.sum_up([Brief.of(outcome), Brief.of(outcome)], 0)
     return outcome
@@ -59,7 +59,7 @@ def test_what_has_nothing_to_fold_is_counted_as_such(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], report: Report
 ) -> None:
     outcome = told(monkeypatch, report, None)
-    several = Telling(NAMES, quiet=False, verbose=False, check=True, to_stderr=False)
+    several = Telling(False, column_of(NAMES), False, False, True, False)  # noqa: FBT003
     idle = replace(outcome, exit_code=Exit.DONE)
     several.sum_up([Brief.of(outcome), Brief.of(idle)], 0)
     last = capsys.readouterr().out.splitlines()[-1]
