@@ -92,6 +92,17 @@ def test_a_normalization_behind_a_product_without_a_bias(
     assert check(model)
 
 
+def test_a_normalization_behind_a_product_whose_shape_is_computed() -> None:
+    """ONNX Runtime computes it, and with it the shape of what is added to the product."""
+    w = transformer.Writer(17, onnx.TensorProto.FLOAT16)
+    ones = [w.op("Unsqueeze", w.integers(size), w.integers(0)) for size in (2, 5, 8)]
+    sizes = w.op("Reshape", w.op("Concat", *ones, axis=0), w.integers(-1))
+    y = w.op("MatMul", w.op("Reshape", w.op("Sigmoid", "x"), sizes), w.random(8, 6))
+    statistics = w.random(6, around=1), w.random(6), w.random(6), w.random(6, around=2)
+    y = w.op("BatchNormalization", w.op("Flatten", y, axis=2), *statistics)
+    assert check(w.model({"x": (2, 40)}, w.op("Tanh", y)))
+
+
 @pytest.mark.parametrize("batch", [2, "batch"])
 def test_a_layer_scale_in_half_precision(batch: int | str) -> None:
     """A Gemm between Reshapes, as ONNX Runtime makes of a product and a vector, is cast around."""

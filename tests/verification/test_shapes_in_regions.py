@@ -195,6 +195,32 @@ def test_a_variance_times_what_only_a_shape_decides(tmp_path: Path) -> None:
     fold_and_check(tmp_path, model, {"x": DICE.normal(size=(2, 3, 64)).astype(np.float32)})
 
 
+def test_what_only_a_shape_decides_in_half_precision(tmp_path: Path) -> None:
+    # No weight says so: numbers are cast to float16, and one that is made of two is rounded there.
+    nodes = [
+        constant("along", int64([2])),
+        constant("one", float32(1.0)),
+        node("ReduceMean", ["x"], ["m"], axes=[2]),
+        node("Shape", ["x"], ["s"]),
+        node("Gather", ["s", "along"], ["length"]),
+        node("Cast", ["length"], ["count"], to=TensorProto.FLOAT),
+        node("Cast", ["count"], ["times"], to=TensorProto.FLOAT16),
+        node("Mul", ["m", "times"], ["all"]),
+        node("Sub", ["count", "one"], ["fewer"]),
+        node("Cast", ["fewer"], ["by"], to=TensorProto.FLOAT16),
+        node("Div", ["all", "by"], ["v"]),
+        node("Tanh", ["v"], ["y"]),
+    ]
+    model = made(nodes, [2, 3, 64])
+    for value in (model.graph.input[0], model.graph.output[0]):
+        value.type.tensor_type.elem_type = TensorProto.FLOAT16
+    source = write(model, tmp_path / "model.onnx")
+    report = bnfold.fold_file(source, tmp_path / "folded.onnx")
+    assert report.folds
+    assert report.verification is not None
+    assert report.verification.verdict is Verdict.PASSED, report.verification
+
+
 @pytest.mark.parametrize("scalar", [0.3, -2.0, 0.0])
 def test_a_scalar_given_at_run_time(tmp_path: Path, scalar: float) -> None:
     nodes = [

@@ -4,6 +4,8 @@ All arithmetic is float64 and is rounded once, to the element type that the tens
 are not computed here: each becomes a recipe that is evaluated when the model is written.
 """
 
+from functools import cached_property
+
 import numpy as np
 import onnx
 from numpy.typing import NDArray
@@ -234,9 +236,17 @@ class LinearRewriter(Rewriter):
         self._editor.insert(add, edit.node, behind=True)
 
     def _is_fixed_stack(self, node: int) -> bool:
-        """Whether a product's shape is known, and is that of more than one matrix."""
+        """Whether a product's shape is fixed, and is that of more than one matrix."""
         shape = self._output_shape(node)
-        return len(shape) > 2 and all(isinstance(size, int) for size in shape)  # noqa: PLR2004
+        fixed = all(isinstance(size, int) for size in shape) or self._takes_fixed
+        return len(shape) > 2 and fixed  # noqa: PLR2004
+
+    @cached_property
+    def _takes_fixed(self) -> bool:
+        """Whether all that enters has a fixed shape: runtimes know those of all tensors then."""
+        given = (t for t in self._view.tensors if t.is_input and not (t.scope or t.is_stored))
+        shapes = [self._graph.shapes.shapes.get(tensor.number) for tensor in given]
+        return all(s is not None and all(isinstance(n, int) for n in s) for s in shapes)
 
     def _output_shape(self, node: int) -> Shape:
         return self._graph.shapes.shapes.get(self._view.nodes[node].outputs[0], ())

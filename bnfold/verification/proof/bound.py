@@ -18,6 +18,7 @@ from bnfold.verification.proof.facts import (
     normalizations_in_series,
     parameters,
     roundings_in_series,
+    roundoff_of_shapes,
     sums_in_series,
 )
 from bnfold.verification.proof.finding import Allowed
@@ -84,7 +85,8 @@ class Bound:
         return _with_parts(self.old_weights, parts) or self.old_weights.tracked()
 
     def _roundoff(self) -> float:
-        return max((unit_roundoff(dtype) for dtype in self.old_weights.dtypes), default=2.0**-24)
+        stored = max(map(unit_roundoff, self.old_weights.dtypes), default=0.0)
+        return max(stored, roundoff_of_shapes(self.old)) or 2.0**-24
 
     def _series(self) -> float:
         """Return for how many rounded constants in series the bound allows; r in `probe`.

@@ -182,6 +182,16 @@ def casts(cone: Cone) -> "Counter[Cast]":
     return Counter(_cast(node) for node in cone.passing if row_of(node).casts)
 
 
+def roundoff_of_shapes(cone: Cone) -> float:
+    """Return the coarsest unit roundoff to which a cone casts what it computes from shapes.
+
+    Such numbers are constants where the shapes are fixed, and are rounded as these are.
+    """
+    nodes = (cone.scope.nodes[index] for index in cone.of_shapes)
+    made = (_cast(node, cone.scope.types) for node in nodes if row_of(node).casts)
+    return max((cast.roundoff for cast in made), default=0.0)
+
+
 @frozen
 class Cast:
     """What a Cast or CastLike does.
@@ -219,9 +229,10 @@ _SATURATING = frozenset(
 _USUAL = {"saturate": 1, "round_mode": b"up"}
 
 
-def _cast(node: onnx.NodeProto) -> Cast:
+def _cast(node: onnx.NodeProto, types: Mapping[str, int] | None = None) -> Cast:
+    """Return what a node does; of a CastLike more where the type that it casts to is known."""
     said = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
-    target = int(said.pop("to", 0))
+    target = int(said.pop("to", 0) or (types or {}).get(node.input[-1], 0))
     how = {name: said.get(name, usual) for name, usual in _USUAL.items()}
     unusual = tuple(sorted((n, v) for n, v in how.items() if v != _USUAL[n]))
     return Cast(target, unusual if target in _SATURATING or not target else ())
