@@ -15,6 +15,7 @@ from bnfold.command_line.sources import (
     Sources,
     files_of,
     find_sources,
+    make_folder_of,
     require_explainable,
 )
 from bnfold.command_line.telling import Accounts, Telling, column_of
@@ -33,7 +34,9 @@ def run(models: Sequence[Path], options: dict[str, Any]) -> int:
     sources = find_sources(models, request.directory)
     require_explainable(sources, request)
     if options["report"] is not None:
-        check_report(options, files_of(sources, request))
+        files = files_of(sources, request)
+        make_folder_of(options["report"], request)
+        check_report(options, files)
     telling = Telling(
         len(sources.models) == 1,
         column_of(sources.paths),

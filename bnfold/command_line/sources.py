@@ -327,6 +327,17 @@ def make_folders(targets: Sequence[Path | None], request: Request) -> None:
         _make(folder)
 
 
+def make_folder_of(report: Path, request: Request) -> None:
+    """Make the folder that `--directory` asks for, if a report is to be written into it, too.
+
+    Raises:
+        RequestError: It cannot be made.
+    """
+    folder = report.parent
+    if request.directory == folder and not (request.how.check or url_of(folder)):
+        _make(folder)
+
+
 def _make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -91,6 +91,16 @@ def test_a_folder_is_folded_into_another(tmp_path: Path) -> None:
     assert {"out/a.onnx", "out/deep/a.onnx"} <= files(tmp_path)
 
 
+def test_a_report_may_go_into_the_folder_that_is_made(tmp_path: Path) -> None:
+    write(convolution(), tmp_path / "a.onnx")
+    words = ("a.onnx", "--no-verify", "-d", "out/deep", "--report", "out/deep/r.json")
+    assert run(*words, "--check", cwd=tmp_path).code == 2
+    assert not (tmp_path / "out").exists()
+    done = run(*words, cwd=tmp_path)
+    assert done.code == 0, done.err
+    assert {"out/deep/a.onnx", "out/deep/r.json"} <= files(tmp_path)
+
+
 def test_several_are_a_line_each_and_a_sum(tmp_path: Path) -> None:
     model_in(tmp_path)
     model_in(tmp_path, "kept")
