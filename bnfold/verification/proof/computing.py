@@ -117,7 +117,7 @@ def _blocks(array: Array) -> Iterator[Array]:
 
 def identical(one: Array, other: Array) -> bool:
     """Tell whether two constants are the same; quick where they are not."""
-    if one.shape != other.shape:
+    if one.shape != other.shape or (one.size and one.item(0) != other.item(0)):
         return False
     if one.size <= _BLOCK:
         return bool((one == other).all())

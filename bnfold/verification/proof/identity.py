@@ -65,14 +65,15 @@ def attribute_content(model: OpenedModel, attribute: onnx.AttributeProto) -> Key
     sparse = [attribute.sparse_tensor] if attribute.HasField("sparse_tensor") else []
     dense += attribute.tensors
     sparse += attribute.sparse_tensors
+    if not (dense or sparse):  # so it is with most of them
+        return (attribute.name, _written(attribute), (), ())
     plain = onnx.AttributeProto()
     plain.CopyFrom(attribute)
-    plain.doc_string = ""
     for field in ("t", "tensors", "sparse_tensor", "sparse_tensors"):
         plain.ClearField(field)
     return (
         attribute.name,
-        plain.SerializeToString(deterministic=True),
+        _written(plain),
         tuple(content(model.read(tensor)) for tensor in dense),
         tuple(
             (tuple(each.dims), content(model.read(each.values)), content(model.read(each.indices)))
@@ -81,17 +82,22 @@ def attribute_content(model: OpenedModel, attribute: onnx.AttributeProto) -> Key
     )
 
 
+def _written(attribute: onnx.AttributeProto) -> bytes:
+    """Return the bytes of an attribute, without the words about it."""
+    if attribute.HasField("doc_string"):
+        plain = onnx.AttributeProto()
+        plain.CopyFrom(attribute)
+        plain.ClearField("doc_string")
+        attribute = plain
+    return bytes(attribute.SerializeToString(deterministic=True))
+
+
 def says_nothing(
     attribute: onnx.AttributeProto, op_type: str, domain: str, opset: int | None
 ) -> bool:
     """Tell whether an attribute states what an operator does without it, too."""
     default = None if opset is None else _defaults(op_type, domain, opset).get(attribute.name)
-    if default is None:
-        return False
-    plain = onnx.AttributeProto()
-    plain.CopyFrom(attribute)
-    plain.ClearField("doc_string")
-    return bool(plain.SerializeToString(deterministic=True) == default)
+    return default is not None and _written(attribute) == default
 
 
 @functools.cache

@@ -239,7 +239,9 @@ class Search:
         hints = channel_hints(old, self.pair.old_weights)
         weights = self.pair.old_weights, self.pair.new_weights
         apart = tells_apart(old, new, weights)
-        least = max(*map(reach, (old, new), weights), apart)
+        least = dict.fromkeys(self.leaves, apart)
+        for wanted in map(reach, (old, new), weights):
+            least |= {leaf: max(length, least[leaf]) for leaf, length in wanted.items()}
         # Where the models calculate with known lengths, only those lengths themselves test that.
         step = _UNCUT if apart else math.lcm(steps(old), steps(new))
         both = self.lengths_are_free and not self.pair.is_general

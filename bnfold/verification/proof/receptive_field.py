@@ -32,10 +32,10 @@ _LEAST = 2
 """Shorter axes than this would look like axes that are broadcast."""
 
 
-def reach(cone: Cone, weights: Weights) -> int:
-    """Return a length of spatial axes at which every element of every kernel meets data.
+def reach(cone: Cone, weights: Weights) -> dict[str, int]:
+    """Return for each leaf how long its spatial axes must be at least.
 
-    It is found by walking from the output back to what enters.
+    So every element of every kernel meets data. It is found by walking from the output back.
 
     Raises:
         UnsupportedError: A node depends on an attribute of its function.
@@ -53,7 +53,7 @@ def reach(cone: Cone, weights: Weights) -> int:
             here = max(here, *map(_period, scales))
         for name in node.input:
             wanted[name] = max(wanted.get(name, 0), here)
-    return max((wanted.get(leaf, _LEAST) for leaf in cone.leaves), default=_LEAST)
+    return {leaf: wanted.get(leaf, _LEAST) for leaf in cone.leaves}
 
 
 def _period(scale: float) -> int:

@@ -62,7 +62,7 @@ def trials(
     shapes: Mapping[str, Shape],
     demands: Mapping[str, Shape],
     hints: Sequence[int],
-    least: int,
+    least: Mapping[str, int],
     *,
     step: int = 1,
     both: bool = False,
@@ -75,7 +75,7 @@ def trials(
         demands: What their readers demand; such axes are not cut down.
         hints: Numbers of channels to try where none is known, and of samples where one is not
             enough: a Gemm may read its channels there, a Reshape may say how many there are.
-        least: The length to which spatial axes are cut down first.
+        least: The lengths to which the spatial axes of each leaf are cut down first.
         step: Known lengths are cut down by a multiple of it.
         both: Try unknown lengths that are even and odd.
     """
@@ -89,43 +89,65 @@ def trials(
     batch_is_free = any(shape is not None and shape[:1] == (None,) for shape in known.values())
     # More samples than one come last: for a wrong number of them a Reshape to a stated shape may
     # well be computed, of elements that do not belong together.
-    for samples, target, channels, rank, first in itertools.product(
+    for samples, goals, channels, rank, first in itertools.product(
         dict.fromkeys((1, *hints)) if batch_is_free else [1],
-        [
-            target + more
-            for target in (least, *(t for t in _TARGETS if t > least))
-            for more in ((0, 1) if both else (0,))
-        ],
+        _goals(least, both=both),
         hints if any(shape is None or None in shape[1:] for shape in known.values()) else [1],
         _RANKS if None in known.values() else _RANKS[:1],
         (2, 1),
     ):
         sizes = _shrunk(
             {leaf: (None,) * rank if shape is None else shape for leaf, shape in known.items()},
-            demands, channels, target, first, samples, step,
+            demands, channels, goals, first, samples, step,
         )  # fmt: skip
         key = tuple(sizes.values())
+        if goals is least and not _suffice(sizes, known, least):
+            continue
         if key not in seen and sum(map(math.prod, key)) <= VOLUME:
             seen.add(key)
             yield sizes
 
 
+def _goals(least: Mapping[str, int], *, both: bool) -> list[Mapping[str, int]]:
+    """Return the lengths that the axes of each leaf are cut down to, in the order of trying."""
+    most = max(least.values(), default=0)
+    alike = (
+        dict.fromkeys(least, target + more)
+        for target in (most, *(t for t in _TARGETS if t > most))
+        for more in ((0, 1) if both else (0,))
+    )
+    return [least, *alike]
+
+
+def _suffice(sizes: Sizes, known: Mapping[str, Shape | None], least: Mapping[str, int]) -> bool:
+    """Tell whether all axes are known, and those cut down are as long as they must be."""
+    return all(
+        shape is not None
+        and all(
+            length is not None and size >= min(length, least[leaf])
+            for size, length in zip(sizes[leaf][1:], shape[1:], strict=True)
+        )
+        for leaf, shape in known.items()
+    )
+
+
 def _shrunk(
     shapes: Mapping[str, Shape], demands: Mapping[str, Shape],
-    channels: int, target: int, first: int, samples: int,
+    channels: int, goals: Mapping[str, int], first: int, samples: int,
     step: int,
 ) -> dict[str, tuple[int, ...]]:  # fmt: skip
-    """Cut the axes from `first` on down in proportion, until the shortest has `target`.
+    """Cut the axes from `first` on down in proportion, until one has what is its tensor's goal.
 
     Axes of different tensors that count the same from the end are cut down by the same factor. An
     unknown length is the number of samples on axis 0, that of channels on axis 1 (on the last one,
-    where `first` is 1) and `target` elsewhere.
+    where `first` is 1) and the longest goal elsewhere.
     """
+    longest = max(goals.values(), default=0)
     factors: dict[int, float] = {}
     axes = {leaf: _spatial(shape, demands.get(leaf, ()), first) for leaf, shape in shapes.items()}
     for leaf, shape in shapes.items():
         for axis in axes[leaf]:
-            dim, end = shape[axis], len(shape) - axis
+            dim, end, target = shape[axis], len(shape) - axis, goals[leaf]
             if dim is not None and dim > target:
                 near = min(dim, target + (dim - target) % step)
                 factors[end] = min(factors.get(end, math.inf), dim / near)
@@ -136,7 +158,7 @@ def _shrunk(
             if axis not in spatial:
                 dims.append(dim if dim is not None else (channels if axis else samples))
             elif dim is None:
-                dims.append(target if target < _TARGETS[-1] else _TARGETS[-2])
+                dims.append(longest if longest < _TARGETS[-1] else _TARGETS[-2])
             else:
                 factor = factors.get(len(shape) - axis, 1.0)
                 dims.append(max(math.ceil(dim / factor), min(dim, 2)))

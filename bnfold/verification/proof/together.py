@@ -111,10 +111,10 @@ class _Bundle:
         """
         whole, bound = self.whole, self.whole.bound
         allowed, underflow = bound.allowed(), bound.underflow()
-        looks = [_Look(pair) for pair in self.pairs]
+        looks, magnitudes = [_Look(pair) for pair in self.pairs], whole.old_weights.tracked()
         stacked = all(shape[:1] == (1,) for shape in sizes.values())
         for number, batch in enumerate(whole.inputs(sizes, seed, together=ALL)):
-            made = self._made(batch, underflow, allowed.slack)
+            made = self._made(batch, magnitudes, underflow, allowed.slack)
             alone = self._alone(batch) if stacked and not number else None
             for look, each in zip(looks, made, strict=True):
                 if alone is not None and not stands_alone(next(alone), each[0], count_of(batch)):
@@ -129,11 +129,15 @@ class _Bundle:
         }
 
     def _made(
-        self, batch: Mapping[str, Array], underflow: Mapping[str, Tracked] | None, slack: float
+        self,
+        batch: Mapping[str, Array],
+        sizes: Mapping[str, Tracked],
+        underflow: Mapping[str, Tracked] | None,
+        slack: float,
     ) -> Iterator[Made]:
         """Yield both values of each output for an input, the magnitude, and underflow's share."""
         olds, news = self._cones
-        before = all_tracked(olds, self.whole.old_weights, batch, slack=slack)
+        before = all_tracked(olds, self.whole.old_weights, batch, sizes, slack)
         if underflow is None:
             after = values_of(news, self.whole.new_weights, batch)
             for old, new in zip(olds, news, strict=True):
@@ -141,7 +145,7 @@ class _Bundle:
                 yield known.value, after.output(new), known.magnitude, 0.0
             return
         usual, lifted = (
-            all_tracked(news, self.whole.new_weights, batch, sizes) for sizes in (None, underflow)
+            all_tracked(news, self.whole.new_weights, batch, some) for some in (None, underflow)
         )
         for old, new in zip(olds, news, strict=True):
             known, made = before.output(old), usual.output(new)
@@ -184,8 +188,8 @@ def _bundle(cones: Sequence[Cones]) -> _Bundle | None:
     whole = pair_of(before, after)
     if kept_unlike(before, after, (whole.old_weights, whole.new_weights)) is not None:
         return None
-    pairs = (pair_of(old, new) for old, new in plain)
-    held_alike = tuple(pair for pair in pairs if _held_to(pair.bound) == _held_to(whole.bound))
+    pairs, held_to = (pair_of(old, new) for old, new in plain), _held_to(whole.bound)
+    held_alike = tuple(pair for pair in pairs if _held_to(pair.bound) == held_to)
     return _Bundle(held_alike, whole) if len(held_alike) > 1 else None
 
 
