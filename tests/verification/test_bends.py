@@ -114,6 +114,11 @@ SHOWN: Mapping[str, tuple[Nodes, Nodes]] = {
               step("Clip", "u nil six", "v1"), step("Mul", "t v1", "w"), step("Div", "w six", "h"),
               step("Mish", "h")),
     ),
+    "a hard swish as a hard sigmoid": (
+        split(step("Softsign", "o", "t"), step("HardSwish", "t", "h"), step("Mish", "h")),
+        split(step("Softsign", "o", "t"), step("HardSigmoid", "t", "u", alpha=1 / 6, beta=0.5),
+              step("Mul", "t u", "h"), step("Mish", "h")),
+    ),
     "a comparison that is negated": (
         split(step("Greater", "o high", "q"), step("Where", "q nil o")),
         split(step("LessOrEqual", "o high", "q"), step("Where", "q o nil")),

@@ -328,6 +328,22 @@ def test_what_is_the_same_is_accepted(tmp_path: Path, how: str) -> None:
     assert accepted(proof), proof.structure.reason
 
 
+@pytest.mark.parametrize("length", [16, 17])
+def test_a_length_that_is_measured_may_be_stored(tmp_path: Path, length: int) -> None:
+    """Free lengths stand before a known one, which no probe cuts down."""
+    measured = [
+        step("Shape", "x", "s"), step("Gather", "s two", "c"), step("Gather", "s nil", "n"),
+        step("Concat", "n many c", "t", axis=0), step("Reshape", "x t"),
+    ]  # fmt: skip
+    stored = [
+        step("Shape", "x", "s"), step("Gather", "s nil", "n"),
+        step("Concat", "n many of", "t", axis=0), step("Reshape", "x t"),
+    ]  # fmt: skip
+    numbers = {"two": whole(2), "nil": whole(0), "many": whole(-1), "of": whole(length)}
+    models = (model(nodes, numbers, ("N", "L", 16)) for nodes in (measured, stored))
+    assert accepted(proved(tmp_path, *models)) == (length == 16)
+
+
 @pytest.mark.parametrize("row", [None, 3, 500, 999])
 def test_every_row_of_a_table_is_looked_up(tmp_path: Path, row: int | None) -> None:
     table = DICE.standard_normal((1000, 8)).astype(np.float32)

@@ -183,7 +183,9 @@ def _varying(scope: Scope) -> Collection[str]:
 def _bends(node: onnx.NodeProto, scope: Scope) -> Iterator[Bend]:
     """Yield where a node bends, and what is in the graphs within it, which no run looks into."""
     for kind, point in _points(node, scope):
-        yield Bend((*kind, _behind(scope, node)), node, point)
+        if kind[0] in {"at least", "at most"} and kind[1] != 0:  # such are seldom reached
+            kind = (*kind, _behind(scope, node))  # noqa: PLW2901
+        yield Bend(kind, node, point)
     for inner in _within(node):
         for kind, _ in _points(inner, scope):
             yield Bend(kind, node, None)
@@ -226,7 +228,7 @@ def _hard(node: onnx.NodeProto, stated: _Stated) -> Iterator[tuple[Key, Point]]:
     alpha, beta = stated.get("alpha", alpha), stated.get("beta", beta)
     if alpha:
         for level in (0, 1):
-            yield ("hard", 1 / abs(alpha)), (node.input[0], (level - beta) / alpha)
+            yield ("hard", float(f"{1 / abs(alpha):.6g}")), (node.input[0], (level - beta) / alpha)
 
 
 def _compared(node: onnx.NodeProto, scope: Scope) -> Key:

@@ -265,6 +265,13 @@ def _consists_of(cone: Cone, belongs: Callable[[Row], bool]) -> bool:
     )
 
 
+def is_only_measured(cone: Cone, leaf: str) -> bool:
+    """Tell whether a cone asks for nothing of a leaf but its shape."""
+    nodes, scope = {*cone.nodes}, cone.scope
+    readers = (node for node, _ in scope.readers.get(leaf, ()) if scope.places[id(node)] in nodes)
+    return all(row_of(node).sees_shape_only for node in readers)
+
+
 def check_provable(cone: Cone) -> None:
     """Check, before anything is computed, that every operator of a cone has a magnitude.
 

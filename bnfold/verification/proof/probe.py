@@ -41,7 +41,14 @@ from bnfold.verification.proof.comparing import MixedError, Pair
 from bnfold.verification.proof.computing import Weights, weights_of
 from bnfold.verification.proof.cone import Cone
 from bnfold.verification.proof.demands import demanded, merged
-from bnfold.verification.proof.facts import Cast, casts, check_provable, kept, scales
+from bnfold.verification.proof.facts import (
+    Cast,
+    casts,
+    check_provable,
+    is_only_measured,
+    kept,
+    scales,
+)
 from bnfold.verification.proof.finding import Finding
 from bnfold.verification.proof.receptive_field import far_counts, reach, steps, tells_apart
 from bnfold.verification.proof.samples import ALL, PAIR, VOLUME, Sizes, channel_hints, trials
@@ -195,6 +202,10 @@ class Search:
             fixed: list[int | None] = [None] * len(shapes[leaf])
             fixed[factors.axis] = factors.values.size
             demands[leaf] = merged(demands.get(leaf), tuple(fixed))
+        # Nor is any axis of what is only measured: one of the models may have stored its length.
+        for leaf, shape in known.items():
+            if all(is_only_measured(cone, leaf) for cone in (pair.old, pair.new)):
+                demands[leaf] = merged(demands.get(leaf), shape)
         return cls(pair, leaves, known, demands, seed, free)
 
     def result(self) -> Finding:
