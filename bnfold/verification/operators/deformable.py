@@ -7,7 +7,6 @@ the input, in the weight and in the mask, and in a place it is no steeper than t
 
 import itertools
 import math
-from collections.abc import Sequence
 
 import numpy as np
 import onnx
@@ -15,6 +14,7 @@ import onnx
 from bnfold.frozen import frozen
 from bnfold.verification.dtypes import Array
 from bnfold.verification.operators.demands import Shape, Shapes, parameter
+from bnfold.verification.operators.frame import Frame
 from bnfold.verification.operators.kernels import require_room
 from bnfold.verification.operators.magnitude import Compute, TrackedInputs, magnitudes, needed_of
 from bnfold.verification.operators.node import (
@@ -35,41 +35,29 @@ class _Geometry:
 
     Attributes:
         kernel: The kernel's size along each spatial axis.
-        strides: Elements from one place to the next.
-        dilations: Elements from one element of the kernel to the next.
-        pads: Zeros before and behind.
+        frame: How it lies on the spatial axes.
         offset_groups: Into how many groups the channels fall that have one offset each.
         out: The output's size along each spatial axis.
     """
 
     kernel: tuple[int, ...]
-    strides: Sequence[int]
-    dilations: Sequence[int]
-    pads: Sequence[int]
+    frame: Frame
     offset_groups: int
     out: tuple[int, ...]
 
     @classmethod
     def of(cls, X: Array, W: Array, attributes: Attributes) -> "_Geometry":
         """Return the geometry of X (N, Cin, d…) under W (Cout, Cin/g, k…)."""
-        n, groups = W.ndim - 2, int(attributes.get("offset_group") or 1)
-        if X.ndim != n + 2 or X.shape[1] != W.shape[1] * _groups(attributes):
+        groups = int(attributes.get("offset_group") or 1)
+        if X.ndim != W.ndim or X.shape[1] != W.shape[1] * _groups(attributes):
             raise ValueError(f"X {X.shape} does not fit W {W.shape}")
         if X.shape[1] % groups:
             raise ValueError(f"{X.shape[1]} channels are not {groups} groups of offsets")
-        strides = list(attributes.get("strides") or [1] * n)
-        dilations = list(attributes.get("dilations") or [1] * n)
-        pads = list(attributes.get("pads") or [0] * 2 * n)
-        reach = [(k - 1) * d + 1 for k, d in zip(W.shape[2:], dilations, strict=True)]
-        out = tuple(
-            (size + head + tail - extent) // stride + 1
-            for size, head, tail, extent, stride in zip(
-                X.shape[2:], pads[:n], pads[n:], reach, strides, strict=True
-            )
-        )
+        frame = Frame.of(W.shape[2:], attributes)
+        out = tuple(frame.places(X.shape[2:], frame.stated))
         if min(out) < 1:
             raise ValueError(f"X {X.shape} is smaller than the kernel of W {W.shape}")
-        return cls(W.shape[2:], strides, dilations, pads, groups, out)
+        return cls(W.shape[2:], frame, groups, out)
 
     @property
     def taps(self) -> int:
@@ -90,9 +78,9 @@ class _Geometry:
 
     def grid(self, axis: int) -> Array:
         """Return where each element of the kernel reads along an axis, (taps, places)."""
-        within = np.indices(self.kernel)[axis].reshape(-1, 1) * self.dilations[axis]
-        places = np.indices(self.out)[axis].reshape(1, -1) * self.strides[axis]
-        return np.asarray(within + places - self.pads[axis])
+        within = np.indices(self.kernel)[axis].reshape(-1, 1) * self.frame.dilations[axis]
+        places = np.indices(self.out)[axis].reshape(1, -1) * self.frame.strides[axis]
+        return np.asarray(within + places - self.frame.stated[0][axis])
 
 
 def _groups(attributes: Attributes) -> int:

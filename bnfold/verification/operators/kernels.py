@@ -15,6 +15,7 @@ import numpy as np
 
 from bnfold.limits import COMPUTED
 from bnfold.verification.dtypes import Array
+from bnfold.verification.operators.frame import Frame, met_by
 from bnfold.verification.operators.node import Attributes, Inputs, needed, optional
 
 _LARGE_KERNEL = 49
@@ -56,24 +57,6 @@ def require_room(shape: Sequence[int]) -> None:
         raise ValueError(f"{list(shape)} is too large for a probe")
 
 
-def _text(value: bytes | str | None) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value or "NOTSET")
-
-
-def _same_pads(total: Sequence[int], *, upper: bool) -> list[int]:
-    small = [max(t, 0) // 2 for t in total]
-    large = [max(t, 0) - s for t, s in zip(total, small, strict=True)]
-    return small + large if upper else large + small
-
-
-def _geometry(attributes: Attributes, W: Array) -> tuple[int, list[int], list[int], list[int], str]:
-    n = W.ndim - 2
-    strides = list(attributes.get("strides") or [1] * n)
-    dilations = list(attributes.get("dilations") or [1] * n)
-    extents = [(k - 1) * d + 1 for k, d in zip(W.shape[2:], dilations, strict=True)]
-    return n, strides, dilations, extents, _text(attributes.get("auto_pad"))
-
-
 def _with_bias(Y: Array, b: Array | None) -> Array:
     """Add a bias to what is nobody else's yet."""
     if b is not None:
@@ -85,23 +68,18 @@ def conv(inputs: Inputs, attributes: Attributes) -> Array:
     """Convolve X (N, Cin, d…) with W (Cout, Cin/g, k…) and add b (Cout)."""
     X, W, b = needed(inputs, 0), needed(inputs, 1), optional(inputs, 2)
     g = int(attributes.get("group") or 1)
-    n, strides, dilations, extents, auto = _geometry(attributes, W)
-    if X.ndim != n + 2 or X.shape[1] != W.shape[1] * g:
+    frame = Frame.of(W.shape[2:], attributes)
+    if X.ndim != W.ndim or X.shape[1] != W.shape[1] * g:
         raise ValueError(f"X {X.shape} does not fit W {W.shape} in {g} groups")
-    pads = list(attributes.get("pads") or [0] * 2 * n)
-    if auto.startswith("SAME"):
-        out = [-(-d // s) for d, s in zip(X.shape[2:], strides, strict=True)]
-        reached = [(o - 1) * s + e for o, s, e in zip(out, strides, extents, strict=True)]
-        total = [r - d for r, d in zip(reached, X.shape[2:], strict=True)]
-        pads = _same_pads(total, upper=auto == "SAME_UPPER")
-    padded = _samples_last(X, pads[:n], pads[n:])
-    out = [(d - e) // s + 1 for d, e, s in zip(padded.shape[1:], extents, strides, strict=False)]
+    pads = frame.pads(X.shape[2:])
+    padded = _samples_last(X, *pads)
+    out = frame.places(X.shape[2:], pads)
     if min(out) < 1:
         raise ValueError(f"X {X.shape} is smaller than the kernel of W {W.shape}")
     channels = W.shape[1]
     grouped = W.reshape(g, W.shape[0] // g, channels, -1)
     spread = padded.reshape(g, channels, *padded.shape[1:])
-    views = _windows(W.shape[2:], tuple(dilations), tuple(strides), tuple(out))
+    views = _windows(W.shape[2:], tuple(frame.dilations), tuple(frame.strides), tuple(out))
     if len(views) > _LARGE_KERNEL:  # perhaps a dilated one that was written out
         kept = np.flatnonzero(grouped.any(axis=(0, 1, 2)))
         grouped, views = grouped[..., kept], tuple(views[k] for k in kept)
@@ -189,34 +167,24 @@ def _windows(
 ) -> tuple[tuple[slice, ...], ...]:  # fmt: skip
     """Return the elements that each position of a kernel meets."""
     positions = itertools.product(*map(range, kernel))
-    return tuple(_window(position, dilations, strides, out) for position in positions)
-
-
-def _window(
-    position: Sequence[int], dilations: Sequence[int], strides: Sequence[int], out: Sequence[int]
-) -> tuple[slice, ...]:
-    """Return the elements that one position of the kernel meets."""
-    starts = [p * d for p, d in zip(position, dilations, strict=True)]
-    return tuple(
-        slice(a, a + (o - 1) * s + 1, s) for a, o, s in zip(starts, out, strides, strict=True)
-    )
+    return tuple(met_by(position, dilations, strides, out) for position in positions)
 
 
 def conv_transpose(inputs: Inputs, attributes: Attributes) -> Array:
     """Convolve X (N, Cin, d…) transposedly with W (Cin, Cout/g, k…) and add b (Cout)."""
     X, W, b = needed(inputs, 0), needed(inputs, 1), optional(inputs, 2)
     g = int(attributes.get("group") or 1)
-    n, strides, dilations, extents, auto = _geometry(attributes, W)
-    if X.ndim != n + 2 or X.shape[1] != W.shape[0]:
+    n, frame = W.ndim - 2, Frame.of(W.shape[2:], attributes)
+    strides, (heads, tails) = frame.strides, frame.stated
+    if X.ndim != W.ndim or X.shape[1] != W.shape[0]:
         raise ValueError(f"X {X.shape} does not fit W {W.shape}")
     extra = list(attributes.get("output_padding") or [0] * n)
-    full = [(d - 1) * s + e for d, s, e in zip(X.shape[2:], strides, extents, strict=True)]
-    pads = list(attributes.get("pads") or [0] * 2 * n)
+    full = [(d - 1) * s + e for d, s, e in zip(X.shape[2:], strides, frame.extents, strict=True)]
     wanted = attributes.get("output_shape")
-    if wanted or auto.startswith("SAME"):
+    if wanted or frame.sizes_decide:
         target = list(wanted or [d * s for d, s in zip(X.shape[2:], strides, strict=True)])[-n:]
         total = [f + e - t for f, e, t in zip(full, extra, target, strict=True)]
-        pads = _same_pads(total, upper=auto == "SAME_UPPER")
+        heads, tails = frame.split(total)
         extra = [e + max(-t, 0) for e, t in zip(extra, total, strict=True)]
     samples, size = X.shape[0], math.prod(X.shape[2:])
     grouped = np.moveaxis(W.reshape(g, W.shape[0] // g, W.shape[1], -1), -1, 0)
@@ -228,11 +196,11 @@ def conv_transpose(inputs: Inputs, attributes: Attributes) -> Array:
     require_room(shape)
     Y = np.zeros(shape)
     for index, position in enumerate(itertools.product(*map(range, W.shape[2:]))):
-        window = _window(position, dilations, strides, X.shape[2:])
+        window = met_by(position, frame.dilations, strides, X.shape[2:])
         part = (grouped[index] @ columns).reshape(g * W.shape[1], samples, *X.shape[2:])
         Y[(slice(None), slice(None), *window)] += np.moveaxis(part, 1, 0)
-    ends = [size - p for size, p in zip(Y.shape[2:], pads[n:], strict=True)]
-    kept = tuple(slice(p, e) for p, e in zip(pads[:n], ends, strict=True))
+    ends = [size - p for size, p in zip(Y.shape[2:], tails, strict=True)]
+    kept = tuple(slice(p, e) for p, e in zip(heads, ends, strict=True))
     return _with_bias(Y[(slice(None), slice(None), *kept)], b)
 
 

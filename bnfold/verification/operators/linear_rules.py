@@ -6,7 +6,7 @@ a kernel would read zeros beside numbers that an affine has shifted: a `Map` can
 """
 
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +15,7 @@ import onnx
 
 from bnfold.frozen import frozen
 from bnfold.verification.dtypes import Array
+from bnfold.verification.operators.frame import Frame
 from bnfold.verification.operators.linear_map import (
     LARGEST,
     Kernel,
@@ -186,15 +187,16 @@ def _convolved_by(weight: Weight, *, transposed: bool) -> Rule:
         blocks = weight.laid_out(stored, attributes, 1)
         if blocks is None:
             raise OtherMapError("no kernel")
-        values = _dilated(blocks.reshape(*blocks.shape[:3], *stored.shape[SPATIAL:]), attributes)
-        begin = _begin(attributes, values.shape[3:], point)
+        frame = Frame.of(stored.shape[SPATIAL:], attributes)
+        values = _dilated(blocks.reshape(*blocks.shape[:3], *stored.shape[SPATIAL:]), frame)
+        begin = _begin(frame, point)
         if transposed and (any(point.begin) or point.cropped or "output_shape" in attributes):
             raise OtherMapError("what is spread is padded")
-        strides = tuple(attributes.get("strides", way.strides))
         made = _applied(values, point, entering, begin)
         bias = operands.constant(2)
         numbers = np.zeros(1) if bias is None else bias.reshape(-1)
-        return _biased(replace(way, strides=strides, transposed=transposed), made, numbers)
+        way = replace(way, strides=tuple(frame.strides), transposed=transposed)
+        return _biased(way, made, numbers)
 
     return rule
 
@@ -250,17 +252,18 @@ def average(operands: Operands) -> Map:
     attributes, entering = operands.attributes, operands.plain()
     way, point = entering.point
     taps = tuple(attributes["kernel_shape"])
-    values = _dilated(np.full((1, 1, 1, *taps), 1.0 / math.prod(taps)), attributes)
-    begin = _begin(attributes, values.shape[3:], point)
-    padded = any(attributes.get("pads", ())) or any(begin)
+    frame = Frame.of(taps, attributes)
+    values = _dilated(np.full((1, 1, 1, *taps), 1.0 / math.prod(taps)), frame)
+    begin = _begin(frame, point)
+    padded = any(map(any, (begin, *frame.pads(frame.extents))))
     if attributes.get("ceil_mode") or (padded and not attributes.get("count_include_pad")):
         raise OtherMapError("an average of fewer at the border")
     if entering.bias.any() and padded:
         raise OtherMapError("zeros are read beside what was shifted")
     made = values * point.values
     kernel = Kernel(made, np.abs(made), begin, alone=True, cropped=point.cropped)
-    strides = tuple(attributes.get("strides", (1,) * operands.axes))
-    return Map({replace(way, strides=strides): kernel}, entering.bias, entering.size)
+    way = replace(way, strides=tuple(frame.strides))
+    return Map({way: kernel}, entering.bias, entering.size)
 
 
 def normalization(operands: Operands) -> Map:
@@ -381,31 +384,21 @@ def zeros_around(operands: Operands) -> Map:
     return replace(entering, kernels={way: replace(point, begin=begin)})
 
 
-def _dilated(values: Array, attributes: Attributes) -> Array:
+def _dilated(values: Array, frame: Frame) -> Array:
     """Return a kernel with zeros between its taps."""
-    taps = values.shape[3:]
-    steps = attributes.get("dilations", (1,) * len(taps))
-    extent = [(n - 1) * step + 1 for n, step in zip(taps, steps, strict=True)]
-    if math.prod((*values.shape[:3], *extent)) > LARGEST:
+    if math.prod((*values.shape[:3], *frame.extents)) > LARGEST:
         raise OtherMapError("too large")
-    wide = np.zeros((*values.shape[:3], *extent))
-    at: tuple[Any, ...] = (..., *(slice(None, None, step) for step in steps))
+    wide = np.zeros((*values.shape[:3], *frame.extents))
+    at: tuple[Any, ...] = (..., *(slice(None, None, step) for step in frame.dilations))
     wide[at] = values
     return wide
 
 
-def _begin(attributes: Attributes, extent: Sequence[int], point: Kernel) -> tuple[int, ...]:
+def _begin(frame: Frame, point: Kernel) -> tuple[int, ...]:
     """Return how far before its position a kernel behind a point begins."""
-    auto_pad = attributes.get("auto_pad", b"NOTSET")
-    pads = list(attributes.get("pads", ())) or [0] * (2 * len(extent))
-    if auto_pad.startswith(b"SAME"):
-        if any(step != 1 for step in attributes.get("strides", ())):
-            raise OtherMapError("the size of x decides where it begins")
-        upper = auto_pad == b"SAME_UPPER"
-        less = [(n - 1) // 2 if upper else n - 1 - (n - 1) // 2 for n in extent]
-        pads = [*less, *(n - 1 - b for n, b in zip(extent, less, strict=True))]
-    elif auto_pad == b"VALID":
-        pads = [0] * (2 * len(extent))
-    if point.cropped and any(pads):
+    if frame.sizes_decide and any(step != 1 for step in frame.strides):
+        raise OtherMapError("the size of x decides where it begins")
+    heads, tails = frame.pads(frame.extents)  # without strides they are the same for all sizes
+    if point.cropped and any((*heads, *tails)):
         raise OtherMapError("zeros are read where x was cropped")
-    return tuple(b + n for b, n in zip(point.begin, pads, strict=False))
+    return tuple(b + n for b, n in zip(point.begin, heads, strict=False))

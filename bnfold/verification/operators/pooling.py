@@ -7,6 +7,7 @@ import numpy as np
 
 from bnfold.frozen import frozen
 from bnfold.verification.dtypes import Array
+from bnfold.verification.operators.frame import Frame, met_by
 from bnfold.verification.operators.kernels import padded_by
 from bnfold.verification.operators.node import Attributes, Inputs, needed
 
@@ -53,48 +54,28 @@ class _Windows:
 
 def _windows(X: Array, attributes: Attributes, *, fill: float) -> _Windows:
     kernel = list(attributes["kernel_shape"])
-    n = len(kernel)
-    if X.ndim != n + 2:
+    if X.ndim != len(kernel) + 2:
         raise ValueError(f"X {X.shape} does not fit a kernel of {kernel}")
-    strides = list(attributes.get("strides") or [1] * n)
-    dilations = list(attributes.get("dilations") or [1] * n)
-    extents = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
-    heads, tails = _pads(attributes, X.shape[2:], extents, strides)
-    out, reach = _outputs(attributes, X.shape[2:], (heads, tails), extents, strides)
+    frame = Frame.of(kernel, attributes)
+    heads, tails = frame.pads(X.shape[2:])
+    ceil = bool(attributes.get("ceil_mode"))
+    out, reach = _outputs(frame, X.shape[2:], (heads, tails), ceil=ceil)
     behind = [max(r - d - h, 0) for h, r, d in zip(heads, reach, X.shape[2:], strict=True)]
     padded = padded_by(X, heads, behind, fill)
-    views = []
-    for position in itertools.product(*map(range, kernel)):
-        starts = [p * d for p, d in zip(position, dilations, strict=True)]
-        window = [slice(a, a + (o - 1) * s + 1, s)
-                  for a, o, s in zip(starts, out, strides, strict=True)]  # fmt: skip
-        views.append((slice(None), slice(None), *window))
+    everything = slice(None), slice(None)
+    views = [
+        (*everything, *met_by(tap, frame.dilations, frame.strides, out))
+        for tap in itertools.product(*map(range, kernel))
+    ]
     counted = _counted(attributes, X.shape[2:], padded.shape[2:], heads, tails)
     return _Windows([padded[view] for view in views], [counted[view] for view in views])
 
 
-def _pads(
-    attributes: Attributes, sizes: Sequence[int], extents: Sequence[int],
-    strides: Sequence[int],
-) -> tuple[list[int], list[int]]:  # fmt: skip
-    n = len(sizes)
-    auto = attributes.get("auto_pad") or b"NOTSET"
-    if auto not in {b"SAME_UPPER", b"SAME_LOWER"}:
-        pads = list(attributes.get("pads") or [0] * 2 * n)
-        return pads[:n], pads[n:]
-    out = [-(-d // s) for d, s in zip(sizes, strides, strict=True)]
-    total = [max((o - 1) * s + e - d, 0)
-             for o, s, e, d in zip(out, strides, extents, sizes, strict=True)]  # fmt: skip
-    small = [t // 2 for t in total]
-    large = [t - s for t, s in zip(total, small, strict=True)]
-    return (small, large) if auto == b"SAME_UPPER" else (large, small)
-
-
 def _outputs(
-    attributes: Attributes, sizes: Sequence[int],
-    pads: tuple[Sequence[int], Sequence[int]], extents: Sequence[int], strides: Sequence[int],
-) -> tuple[list[int], list[int]]:  # fmt: skip
+    frame: Frame, sizes: Sequence[int], pads: tuple[Sequence[int], Sequence[int]], *, ceil: bool
+) -> tuple[list[int], list[int]]:
     """Return the numbers of windows and how far the last window reaches."""
+    extents, strides = frame.extents, frame.strides
     out: list[int] = []
     for size, head, tail, extent, stride in zip(sizes, *pads, extents, strides, strict=True):
         span = size + head + tail - extent
@@ -102,7 +83,7 @@ def _outputs(
             raise ValueError(f"a window of {extent} does not fit {size}")
         windows = span // stride + 1
         # Rounded up only if the window that is won begins before the end padding.
-        if attributes.get("ceil_mode") and span % stride and windows * stride < size + head:
+        if ceil and span % stride and windows * stride < size + head:
             windows += 1
         out.append(windows)
     reach = [
