@@ -315,12 +315,18 @@ def einsum_reader(net: Network, tensor: str, axis: int) -> Made:
 
 
 def _einsum(
-    net: Network, data: str, read: str, made: str, matrix: tuple[str, str], sizes: tuple[int, int]
+    net: Network, data: str, read: str, made: str, matrix: tuple[str, ...], sizes: Shape
 ) -> Made:
     """A product with a matrix, (inputs, outputs), in any of the orders of an equation."""
     _need(net.opset >= 12)
     if net.dice.chance(0.5):
         matrix, sizes = matrix[::-1], sizes[::-1]
+    shared = [letter for letter in read[1:] if letter in made[1:]]
+    if shared and net.dice.chance(0.4):  # a matrix for each of them
+        letter, place = net.dice.choose(shared), net.dice.integer(0, 2)
+        matrix = (*matrix[:place], letter, *matrix[place:])
+        size = net.shape(data)[read.index(letter)]
+        sizes = (*sizes[:place], size, *sizes[place:])
     weight = net.constant(net.dice.numbers(sizes), "weight")
     operands = [(data, read), (weight, "".join(matrix))]
     if net.dice.chance(0.5):

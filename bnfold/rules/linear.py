@@ -33,7 +33,7 @@ from bnfold.frozen import frozen
 from bnfold.reasons import Reason, Refusal
 from bnfold.rules.affine import F64, Affine, any_nonzero
 from bnfold.rules.operator import FLOATS, Operator, Value
-from bnfold.rules.subscripts import parse
+from bnfold.rules.subscripts import Lettered, parse
 
 
 class Border(Enum):
@@ -68,6 +68,7 @@ class Linear:
         shared_by: How many channels of the output share one element of a diagonal weight.
         directions: Of a recurrent cell, in how many directions it goes over its input: its bias
             has as many rows, and behind the numbers of the output channels as many others.
+        lettered: How the weight of an Einsum lies, whose channels may lie on several axes.
     """
 
     weight: int
@@ -87,6 +88,7 @@ class Linear:
     stacked: int = 0
     shared_by: int = 1
     directions: int = 0
+    lettered: Lettered | None = None
 
     @property
     def is_diagonal(self) -> bool:
@@ -99,6 +101,8 @@ class Linear:
         Quantizers have one scale for each index along it. Of a ConvTranspose with groups these are
         Cout/g, which all groups share.
         """
+        if self.lettered is not None:
+            return self.lettered.order[len(self.lettered.sizes[0])]
         first = weight_rank - 2 if self.stacked else 0
         return first if self.order == "OI" else first + 1
 
@@ -117,6 +121,8 @@ class Linear:
         inner = in_scale.reshape(g, 1, -1) if any_nonzero(in_scale != 1) else np.ones((1, 1, 1))
         outer_size = (self.out_channels if self.order == "OI" else self.in_channels) // g
         product = out * inner
+        if self.lettered is not None:
+            return self.lettered.laid(product)
         if self.order == "IO":
             product = product.swapaxes(1, 2)
         if product.shape[0] > 1:  # groups lie within the first axis: it must be whole
@@ -129,6 +135,10 @@ class Linear:
 
     def response(self, weight: NDArray[np.generic], shift: F64) -> F64:
         """Return Σ_i W[o, i, …] r[i] for the shift r [Cin] on the input; float64, [Cout]."""
+        if self.lettered is not None:
+            matrices = self.lettered.matrices(weight).astype(np.float64)
+            made: F64 = matrices @ shift.reshape(self.groups, -1, 1)
+            return made.reshape(-1)
         lead = (self.out_channels, self.in_channels)
         first, second = lead if self.order == "OI" else lead[::-1]
         g = self.groups
@@ -164,7 +174,26 @@ class Linear:
         if self.directions:
             rows = vector.reshape(self.directions, -1)
             return np.concatenate([rows, np.full_like(rows, beside)], axis=1)
+        if self.lettered is not None:
+            return _on_axes(vector, *self._outputs)
         return vector.reshape(-1, *(1,) * max(-self.out_axis - 1, 0))
+
+    @property
+    def out_axes(self) -> tuple[int, ...]:
+        """The axes of the output along which its channels lie."""
+        return (self.out_axis,) if self.lettered is None else self.lettered.out_axes
+
+    @property
+    def _outputs(self) -> "_Axes":
+        assert self.lettered is not None  # noqa: S101 - it is asked for no other
+        groups, outs, _ = self.lettered.sizes
+        return self.lettered.out_axes, (*groups, *outs)
+
+    @property
+    def _inputs(self) -> "_Axes":
+        assert self.lettered is not None  # noqa: S101 - it is asked for no other
+        groups, _, ins = self.lettered.sizes
+        return self.lettered.in_axes, (*groups, *ins)
 
     def output_vectors(self, affine: Affine) -> tuple[F64, F64]:
         """Return an affine on the output as (s, t), [Cout] each.
@@ -175,6 +204,8 @@ class Linear:
         """
         if self.directions:
             raise Refusal(Reason.NOT_LINEAR)
+        if self.lettered is not None:
+            return _from_axes(affine, *self._outputs)
         axis, channels = self.out_axis % affine.rank, self.out_channels * self.shared_by
         s, t = affine.vectors(axis, channels)
         if self.shared_by == 1:
@@ -195,7 +226,43 @@ class Linear:
             raise Refusal(Reason.NOT_LINEAR)
         if self.stacked > 1 and affine.has_shift and not self.directions:
             raise Refusal(Reason.OTHER_AXIS, "each of several matrices would need its own bias")
+        if self.lettered is not None:
+            return _from_axes(affine, *self._inputs)
         return affine.vectors(self.in_axis % affine.rank, self.in_channels)
+
+
+_Axes = tuple[tuple[int, ...], tuple[int, ...]]
+"""Axes, counted from the last one, and their lengths: the channels that lie on them, in order."""
+
+
+def _from_axes(affine: Affine, axes: tuple[int, ...], sizes: tuple[int, ...]) -> tuple[F64, F64]:
+    """Return an affine that varies along some axes alone as two vectors.
+
+    Raises:
+        Refusal: It varies along others, or has other lengths.
+    """
+    places = [axis % affine.rank for axis in axes]
+    if other := [axis for axis in affine.axes if axis not in places]:
+        raise Refusal(Reason.OTHER_AXIS, f"they vary along axis {other[0]}")
+    kept = tuple(n for n in range(affine.rank) if n not in places)
+    order = np.argsort(np.argsort(places))
+    if any(affine.scale.shape[n] not in (1, size) for n, size in zip(places, sizes, strict=True)):
+        raise Refusal(
+            Reason.OTHER_AXIS, f"{list(affine.scale.shape)} values, {list(sizes)} channels"
+        )
+    s, t = (
+        np.broadcast_to(values.squeeze(kept).transpose(order), sizes).reshape(-1)
+        for values in (affine.scale, affine.shift)
+    )
+    return s, t
+
+
+def _on_axes(vector: F64, axes: tuple[int, ...], sizes: tuple[int, ...]) -> F64:
+    """Return a vector of channels laid along axes that are counted from the last one."""
+    shape = [1] * max((-axis for axis in axes), default=0)
+    for axis, size in zip(axes, sizes, strict=True):
+        shape[axis] = size
+    return vector.reshape(sizes).transpose(np.argsort(axes)).reshape(shape)
 
 
 LinearRow = Callable[[Operator], Linear]
@@ -326,29 +393,30 @@ def matrix_product(op: Operator) -> Linear:
 
 
 def contraction(op: Operator) -> Linear:
-    """Einsum: a product with one matrix, as bic,oc->bio; the channels may lie on any axes."""
+    """Einsum: a product with a weight, as bic,oc->bio or bthd,hdk->bthk; channels on any axes."""
     weight = 1 if op.required(1).is_constant else 0
-    shape = _weight(op, weight, rank=_MATRIX)
+    shape = _weight(op, weight)
     equation = op.text("equation", "")
     subscripts = parse(equation, lambda index: op.required(index).rank)
-    if len(subscripts.inputs) != len(op.inputs) or len(op.inputs) != _MATRIX:
+    if len(subscripts.inputs) != len(op.inputs) or len(op.inputs) != 2:  # noqa: PLR2004
         raise Refusal(Reason.NOT_LINEAR, f"{equation} is no product of two operands")
-    w, x, y = subscripts.inputs[weight], subscripts.inputs[1 - weight], subscripts.output
-    made, summed = set(w) - set(x), set(w) - set(y)
-    is_product = len(made) == len(summed) == 1 and len(set(w)) == _MATRIX
-    if not is_product or sorted(y) != sorted({*x} - summed | made) or len({*x}) < len(x):
-        raise Refusal(Reason.NOT_LINEAR, f"{equation} is no product with one matrix")
-    (o,), (i,) = made, summed
+    if len(subscripts.inputs[weight]) != len(shape):
+        raise Refusal(Reason.INVALID_NODE, f"{equation}, and a weight of rank {len(shape)}")
+    lettered = Lettered.of(subscripts, weight, shape)
+    if lettered is None:
+        raise Refusal(Reason.NOT_LINEAR, f"{equation} is no product with one weight")
+    groups, outs, ins = lettered.counts
     return Linear(
         weight=weight,
         data=1 - weight,
         bias=None,
-        groups=1,
-        order="OI" if w[0] == o else "IO",
-        out_axis=y.index(o) - len(y),
-        in_axis=x.index(i) - len(x),
-        out_channels=shape[w.index(o)],
-        in_channels=shape[w.index(i)],
+        groups=groups,
+        order="OI",
+        out_axis=next(iter(lettered.out_axes), -1),
+        in_axis=next(iter(lettered.in_axes), -1),
+        out_channels=groups * outs,
+        in_channels=groups * ins,
+        lettered=lettered,
     )
 
 

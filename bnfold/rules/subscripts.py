@@ -1,6 +1,17 @@
-"""The equation of an Einsum: one letter for each axis of its operands, as in `bic,oc->bio`."""
+"""The equation of an Einsum: one letter for each axis of its operands, as in `bic,oc->bio`.
 
-from collections.abc import Callable
+In a product with a weight, each letter of the weight is one of three: it stands for inputs where
+the data has it and the result has not, for outputs the other way round, and for groups where all
+have it, as the heads h of `bthd,hdk->bthk`. Channels are all of groups and outputs, or groups and
+inputs, on as many axes as these have letters; as in a convolution, the outputs of a group are made
+of its inputs alone.
+"""
+
+from collections.abc import Callable, Sequence
+from math import prod
+
+import numpy as np
+from numpy.typing import NDArray
 
 from bnfold.frozen import frozen
 from bnfold.reasons import Reason, Refusal
@@ -53,3 +64,62 @@ def _spelt_out(term: str, hidden: int) -> str:
     """Return a term with signs for its hidden axes, which are aligned on the right."""
     signs = "".join(chr(_FIRST_UNNAMED + i) for i in reversed(range(hidden)))
     return term.replace(_ELLIPSIS, signs, 1)
+
+
+@frozen
+class Lettered:
+    """How a weight lies that has any number of axes for its groups, outputs and inputs.
+
+    Attributes:
+        sizes: The lengths of the axes of groups, of outputs and of inputs.
+        order: The axes of the weight in this order.
+        out_axes: The axes of the result that are groups and outputs, counted from the last one.
+        in_axes: The axes of the data that are groups and inputs, likewise.
+    """
+
+    sizes: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
+    order: tuple[int, ...]
+    out_axes: tuple[int, ...]
+    in_axes: tuple[int, ...]
+
+    @classmethod
+    def of(cls, letters: Subscripts, weight: int, shape: Sequence[int]) -> "Lettered | None":
+        """Return how a weight lies in an equation of two operands; None if that is no product.
+
+        Args:
+            letters: The equation.
+            weight: Which operand is the weight.
+            shape: The weight's shape.
+        """
+        w, x, y = letters.inputs[weight], letters.inputs[1 - weight], letters.output
+        groups = [c for c in w if c in x and c in y]
+        outs, ins = [c for c in w if c not in x], [c for c in w if c not in y]
+        plain = all(len(set(term)) == len(term) for term in (w, x, y))
+        if not (plain and ins) or set(y) != {*x, *w} - {*ins} or {*outs} & {*ins}:
+            return None
+        size = dict(zip(w, shape, strict=True))
+        parts = (groups, outs, ins)
+        return cls(
+            tuple(tuple(size[c] for c in part) for part in parts),  # type: ignore[arg-type]
+            tuple(w.index(c) for part in parts for c in part),
+            tuple(y.index(c) - len(y) for c in (*groups, *outs)),
+            tuple(x.index(c) - len(x) for c in (*groups, *ins)),
+        )
+
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        """How many groups there are, and outputs and inputs of each."""
+        groups, outs, ins = map(prod, self.sizes)
+        return groups, outs, ins
+
+    def matrices(self, weight: NDArray[np.generic]) -> NDArray[np.generic]:
+        """Return a weight as (groups, outputs, inputs)."""
+        return weight.transpose(self.order).reshape(self.counts)
+
+    def laid(self, factor: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return a factor (groups or 1, outputs or 1, inputs or 1) as the weight lies."""
+        lengths = zip(self.sizes, factor.shape, strict=True)
+        shape = [
+            n for sizes, length in lengths for n in (sizes if length > 1 else (1,) * len(sizes))
+        ]
+        return factor.reshape(shape).transpose(np.argsort(self.order))

@@ -389,5 +389,5 @@ class Draft:
 
 def _along(affine: Affine, layout: Linear) -> bool:
     """Whether an affine varies along a linear operator's output channels alone."""
-    axis = layout.out_axis % affine.rank
-    return all(a == axis for a in affine.axes)
+    axes = [axis % affine.rank for axis in layout.out_axes]
+    return all(axis in axes for axis in affine.axes)

@@ -1,5 +1,6 @@
 """Einsum in float64: a sum of products, one letter for each axis of its operands."""
 
+import math
 from collections import Counter
 
 import numpy as np
@@ -38,21 +39,26 @@ def _terms(equation: str) -> tuple[list[str], str]:
     return terms, right
 
 
-def _matrix(weight: Array, attributes: Attributes, index: int) -> Array | None:
-    """A matrix, (outputs, inputs) or the other way round, if the equation is a product with one."""
+def _matrices(weight: Array, attributes: Attributes, index: int) -> Array | None:
+    """A matrix for each index that all have: (groups, outputs, inputs, 1).
+
+    None where the equation is no product with the weight, but a sum of it, say.
+    """
     terms, result = _terms(_equation(attributes))
     others = "".join(terms[:index] + terms[index + 1 :])
     term = terms[index]
-    if weight.ndim != 2 or len(term) != 2:  # noqa: PLR2004 - a matrix
+    made, summed, shared = (
+        [n for n, letter in enumerate(term) if (letter in result, letter in others) == where]
+        for where in ((True, False), (False, True), (True, True))
+    )
+    order = [*shared, *made, *summed]
+    if len(order) != weight.ndim or len(set(term)) != len(term) or not summed:
         return None
-    made = [letter in result and letter not in others for letter in term]
-    summed = [letter in others and letter not in result for letter in term]
-    if made != summed[::-1] or sum(made) != 1:
-        return None
-    return (weight if made[0] else weight.T)[None, :, :, None]
+    counts = [math.prod(weight.shape[n] for n in axes) for axes in (shared, made, summed)]
+    return weight.transpose(order).reshape(*counts, 1)
 
 
-MATRIX = Weight(PRODUCT, _matrix)
+MATRIX = Weight(PRODUCT, _matrices)
 
 
 def demand(index: int, shapes: Shapes, attributes: Attributes, _: int | None) -> Shape | None:
