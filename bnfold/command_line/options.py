@@ -142,7 +142,7 @@ class PathType(click.Path):
         param: click.Parameter | None,
         ctx: click.Context | None,
     ) -> Path:
-        """Return the path; an empty one, as of a variable that is not set, is none."""
+        """Return the path; an empty text, as of a variable that is not set, is refused."""
         if not value:
             self.fail("the name is empty", param, ctx)
         if self._or_pipe and value in _DEVICES:
@@ -153,13 +153,13 @@ class PathType(click.Path):
 
 
 class WholeNumber(click.IntRange):
-    """An integer in a range, called so where it is none; click calls it an integer range."""
+    """An integer in a range; errors call it an integer, where click says "integer range"."""
 
     name = "integer"
 
 
 class Number(click.FloatRange):
-    """A number in a range, called so where it is none."""
+    """A number in a range; errors call it a number."""
 
     name = "number"
 

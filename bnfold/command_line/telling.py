@@ -150,7 +150,7 @@ class Accounts:
 
         Raises:
             OSError: Something could not be printed or written.
-            RequestError: Likewise.
+            RequestError: The report could not be written.
         """
         self._attempt(lambda: self._telling.sum_up(self.outcomes, passed_over))
         if self._report is not None:

@@ -13,7 +13,7 @@ _NARROWEST = 24
 
 
 def wrapped(lines: Iterable[str], width: int | None) -> str:
-    """Return lines as text, none wider than a terminal of so many columns; None for no limit."""
+    """Return lines as text, none wider than `width` columns; None for no limit."""
     if width is None:
         return "\n".join(lines)
     return "\n".join(part for line in lines for part in _wrap(line, width))

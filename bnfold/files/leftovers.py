@@ -182,7 +182,7 @@ def folder_lock(folder: Path, *, patience: float | None = None) -> Iterator[None
     same model would otherwise leave the one's model with the other's data.
 
     Raises:
-        TimeoutError: Another process has been about it for so many seconds, by default a minute.
+        TimeoutError: Another process has held the lock for a minute, or for what `patience` says.
     """
     descriptor = None
     if fcntl is not None:

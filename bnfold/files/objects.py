@@ -117,7 +117,7 @@ def read_small(url: str) -> bytes:
     """Return all bytes of a small file.
 
     Raises:
-        RequestError: There is none, or the store refuses.
+        RequestError: There is no such file, or the store refuses.
     """
     with _store_of(url) as (store, name):
         store.invalidate_cache()
@@ -139,7 +139,7 @@ def remove(url: str) -> None:
     """Remove a file.
 
     Raises:
-        RequestError: There is none, or the store refuses.
+        RequestError: There is no such file, or the store refuses.
     """
     with _store_of(url) as (store, name):
         store.rm_file(name)

@@ -21,7 +21,7 @@ class Rounded:
         dtype: The type that they are rounded to.
         dims: The shape of them all.
         place: What they are for; an overflow names it.
-        node: The node that reads them, likewise.
+        node: The number of the node that reads them, for the same.
     """
 
     make: Callable[[], Iterator[NDArray[np.float64]]]

@@ -16,7 +16,7 @@ def dense(sparse: onnx.SparseTensorProto, model: OpenedModel) -> NDArray[np.gene
     """Return a sparse tensor as an ordinary array.
 
     Raises:
-        ModelError: It makes no sense, or is larger than a few bytes may declare.
+        ModelError: Its indices or dimensions cannot be, or it has too many elements for its file.
     """
     values, indices = model.read(sparse.values), model.read(sparse.indices)
     where = f"{model.path}: " if model.path is not None else ""

@@ -84,7 +84,7 @@ class FileStore:
         status: How it was.
         recent: The stores that share a limited number of descriptors, the latest last; None for
             one that stays open.
-        remote: What it is a copy of, which is fetched as it is read; None for any other file.
+        remote: The file in a store that this is a copy of, fetched as it is read; None for others.
     """
 
     path: Path

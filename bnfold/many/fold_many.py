@@ -57,7 +57,7 @@ def fold_many(
     Raises:
         RequestError: The options make no sense.
         ValueError: `jobs` or `ahead` is below 1.
-        TypeError: An option is of another type; or, when it is fetched, a pair is none.
+        TypeError: An option is of another type; or, when it is fetched, something is no pair.
     """
     if any(number is not None and number < 1 for number in (jobs, ahead)):
         raise ValueError("jobs and ahead are 1 or more")

@@ -91,7 +91,7 @@ class Making:
         return Existing(source, target, before, after, report, written)
 
     def note(self, report: Report, source: Mapping[str, str]) -> None:
-        """Write the record of a target that was written; where it cannot be, there is none.
+        """Write the record of a target that was written, if that is possible.
 
         Args:
             report: What was done.

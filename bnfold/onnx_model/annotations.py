@@ -113,7 +113,7 @@ class _Known:
     Attributes:
         graph: The graph.
         shapes: The shapes, of tensors from outside too.
-        types: The element types, likewise.
+        types: The element types, of tensors from outside too.
         news: The shapes that are new.
     """
 

@@ -132,7 +132,7 @@ _left: ContextVar[int] = ContextVar("_left")
 
 @contextmanager
 def limited_work(elements: int) -> Iterator[None]:
-    """Let the nodes of `require_room_for_outputs` come to so many elements in this context."""
+    """Limit how many elements `require_room_for_outputs` lets nodes compute in this context."""
     token = _left.set(elements)
     try:
         yield

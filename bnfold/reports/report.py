@@ -90,7 +90,7 @@ class Report(Shown):
         statistics: The statistics that were estimated from data before folding; None without data.
         max_kept: How many batch normalizations may remain; None for any number.
         cost_before: How much the source computes and stores; None where that was not counted.
-        cost_after: How much the folded model does, likewise.
+        cost_after: How much the folded model does; None where that was not counted.
         explained: What planning tried for the nodes that the caller asked about.
         weights: What each changed weight loses as int8, before and after; None where that was not
             measured.

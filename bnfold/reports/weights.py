@@ -79,7 +79,7 @@ def weight_records(graph: Graph, plan: Plan, rewritten: Rewritten) -> tuple[Weig
     integers, and those of more than 2²⁶ elements, are left out.
 
     Raises:
-        UnfitNumbers: The new numbers of a weight are none.
+        UnfitNumbers: A new number of a weight is NaN, or too large for its element type.
         ModelError: A weight cannot be read.
     """
     return tuple(_records(graph, plan, rewritten))

@@ -132,7 +132,7 @@ class Term:
         return self.out_channels * inner * prod(self.window.taps)
 
     def of(self, channels: int) -> "Term":
-        """Return the same term for so many channels, where it has no number of its own."""
+        """Return the same term for `channels`, where it does not say itself how many there are."""
         if not self.is_channelwise:
             return self
         return replace(self, groups=channels, out_channels=channels, in_channels=channels)

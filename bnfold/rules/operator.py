@@ -118,7 +118,7 @@ class Operator:
         op_type: The operator, of ONNX's default domain.
         opset: The version of the default domain in its scope.
         inputs: Its inputs; None for an optional one that was left out.
-        outputs: Its outputs, likewise.
+        outputs: Its outputs, in order.
         attributes: What the node states, by name.
     """
 

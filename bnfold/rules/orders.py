@@ -22,7 +22,7 @@ class Order:
 
     @classmethod
     def of(cls, axes: tuple[int, ...]) -> "Order":
-        """Return an order of so many axes."""
+        """Return the order that a permutation of axes is."""
         return cls() if axes == tuple(range(len(axes))) else cls(axes)
 
     def then(self, outer: "Order") -> "Order":

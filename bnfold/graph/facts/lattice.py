@@ -126,7 +126,7 @@ class _Lattice:
         return []
 
     def _is_given(self, tensor: int) -> bool:
-        """Whether a tensor is on a lattice whatever it is made of."""
+        """Whether a tensor is on a lattice by its type, as an input, or as the output of a step."""
         elem_type = self._graph.shapes.elem_types.get(tensor, 0)
         maker = self._graph.view.producer(tensor)
         return elem_type not in (0, *FLOATS) or maker is None or _is_step(self._graph, maker)

@@ -64,7 +64,7 @@ _Leaves = tuple[tuple[_Part, float], ...]
 
 
 class _OutOfStepsError(Exception):
-    """It took longer than any composite takes."""
+    """The search took more steps than any real composite needs."""
 
 
 class Matcher:
@@ -248,7 +248,7 @@ class Matcher:
     ) -> Iterator[tuple[_Leaves, Match]]:
         """Yield the ways to take a tensor apart by a rule, the one without any last.
 
-        There is room for so many parts that are no numbers.
+        At most `room` of the parts may be other than numbers.
         """
         self._count_step()
         node = self._tensors.maker(part.tensor)

@@ -135,7 +135,7 @@ def _assign(graph: Graph, node: Node, roles: Roles) -> None:
 
 
 def _try_affine(graph: Graph, node: Node, roles: Roles) -> bool:
-    """Enter a node as an affine; return False if it is none but may be in CARRY."""
+    """Enter a node as an affine; return False if it is no affine, but may be in CARRY."""
     try:
         data, affine = AFFINE[node.proto.op_type](graph.operator(node.number))
         _check_operands(graph, node, data)

@@ -304,7 +304,7 @@ class View:
 
 
 def _nothing(name: str) -> bool:
-    """Whether a name stands for something around a model: it never does."""
+    """Return False: a name in the main graph never stands for something around it."""
     del name
     return False
 

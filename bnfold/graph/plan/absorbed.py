@@ -138,7 +138,7 @@ class Absorbed:
 
     @property
     def size(self) -> int:
-        """How many values are held for it: four vectors, and the factor that they come to."""
+        """How many numbers it holds: of four vectors, and of their product for the weight."""
         layout = self.layout
         vectors = 2 * (layout.out_channels + layout.in_channels)
         both = any_nonzero(self.in_scale != 1) and any_nonzero(self.out_scale != 1)

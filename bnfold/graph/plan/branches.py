@@ -55,7 +55,7 @@ class Branch:
         source: The tensor that it begins at.
         nodes: What it has for itself, from the sum upwards.
         runs: The runs among that, by number.
-        affine: What they are together; None where there are none.
+        affine: What the runs are together; None where there are none.
         linear: The linear operator among them, if there is one.
         term: The linear map below the affine; None for the source itself.
         behind: The order of axes that Transposes make of what all that makes.

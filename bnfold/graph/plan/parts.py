@@ -143,7 +143,7 @@ class Parts:
         """Return a branch as a summand.
 
         Raises:
-            Refusal: It is none: its numbers are not known, or lie or are kept in another way.
+            Refusal: It cannot be a part: its numbers are not known, or are stored in another form.
         """
         term = (branch.term or plain(self._axes)).of(self._layout.in_channels)
         if len(term.window.taps) != self._axes:

@@ -30,8 +30,8 @@ def require_nodes(graph: Graph, nodes: Sequence[int], total: Affine) -> int:
     """Return how many nodes are needed for an affine that takes the place of some.
 
     Raises:
-        Refusal: They are not so many; or it varies along two axes: no linear operator absorbs such
-            an affine, so it would stay.
+        Refusal: More nodes are needed than there are; or the affine varies along two axes: no
+            linear operator absorbs such an affine, so it would stay.
     """
     if len(total.axes) > 1:
         at = graph.view.nodes[nodes[0]].label

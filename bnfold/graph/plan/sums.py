@@ -197,7 +197,7 @@ class Sums:
         """Return which linear map a node is.
 
         Raises:
-            Refusal: It is none.
+            Refusal: It is no linear map.
         """
         found = self._terms.get(number)
         if found is None:

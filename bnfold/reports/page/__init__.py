@@ -43,7 +43,7 @@ def require_jinja() -> None:
 
 
 def render(entries: Sequence[Data], networks: Sequence[Network | None] = ()) -> str:
-    """Return the page about so many models.
+    """Return the page about one model or several.
 
     Args:
         entries: What the `to_dict` of a report, a comparison or a failure gave.

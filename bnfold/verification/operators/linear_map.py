@@ -64,7 +64,7 @@ class Kernel:
     Attributes:
         values: (groups, outputs, inputs, taps…). A map of every channel to itself, for which
             `alone` holds, is (channels, 1, 1, taps…), or (1, 1, 1, taps…) for any number of them.
-        sizes: The magnitudes, likewise.
+        sizes: The magnitudes of these.
         begin: How far along each spatial axis the first tap stands before its position.
         alone: Whether every channel is mapped to itself, and to no other.
         cropped: Whether elements at the ends of the tensor are left out.

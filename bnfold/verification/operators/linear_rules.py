@@ -91,10 +91,10 @@ class Operands:
         return self._region.maps[self._name(index)]
 
     def plain(self) -> Map:
-        """Return the first operand with nothing turned behind it.
+        """Return the first operand, with its axes in the order of what enters the region.
 
         Raises:
-            OtherMapError: It is a constant, or not that.
+            OtherMapError: It is a constant, or its axes cannot be in this order.
         """
         return self.map().with_order((), self.channel)
 
@@ -289,7 +289,7 @@ def _signed(operands: Operands, index: int, sign: float) -> Map:
 
 
 def _sum_of(operands: Operands, terms: Iterable[Map]) -> Map:
-    """Return a sum in the order of a term that can have no other."""
+    """Return a sum, its axes in the order of the first term, or of one that cannot be turned."""
     first, *others = terms
     for other in others:
         try:

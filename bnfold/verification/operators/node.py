@@ -76,6 +76,6 @@ def needed(inputs: Inputs, index: int) -> Array:
 
 
 def optional(inputs: Inputs, index: int) -> Array | None:
-    """Return an input that may be left out; None where it is, or is empty and stands for that."""
+    """Return an input that may be left out; None where it is, or where an empty one says that."""
     value = inputs[index] if index < len(inputs) else None
     return None if value is None or value.shape == (0,) else value

@@ -291,7 +291,7 @@ def _untyped(scope: Scope, name: str) -> str:
 
 
 def _is_all(scope: Scope, name: str, number: float, shape: Shape | None) -> bool:
-    """Tell whether a constant is one number, and enlarges nothing of a shape."""
+    """Tell whether all elements of a constant are `number`, and broadcasting it keeps a shape."""
     try:
         value = scope.constant(name)
     except EvaluationError:

@@ -16,11 +16,12 @@ _MATRIX = 2  # axes
 
 
 def results(cone: Cone, constants: Mapping[str, Array]) -> list[tuple[str, Map]]:
-    """Return linear maps that a cone consists of: up to each operator that is none, and from there.
+    """Return the linear maps that a cone consists of, between the operators that are not linear.
 
     Returns:
-        For each operator that is no linear map, and for the output, which operator that is and
-        what enters it. What it makes is a tensor `cut n` of its own from then on.
+        For each operator that is not linear its type, and as a linear map what enters it; at the
+        end the same for the output, without a type. The maps behind such an operator are maps of a
+        new tensor, `cut n`.
 
     Raises:
         OtherMapError: Its linear operators do not go together.
@@ -44,7 +45,7 @@ class _Walk:
         yield "", self._maps[self._cone.output]
 
     def _cut_before(self, node: onnx.NodeProto) -> Iterator[tuple[str, Map]]:
-        """Go on with a new tensor in place of what enters a node, or else of what it makes."""
+        """End the maps before a node that is no linear map; new ones begin behind that."""
         varying = [name for name in node.input if name in self._maps]
         yield from ((node.op_type, self._maps[name]) for name in varying)
         if row_of(node).weight is not None and len(varying) == 1:
@@ -93,8 +94,8 @@ def _spatial_axes(nodes: Sequence[onnx.NodeProto], constants: Mapping[str, Array
 def _matrices(nodes: Sequence[onnx.NodeProto], constants: Mapping[str, Array]) -> Collection[str]:
     """Return the tensors that certainly have two axes.
 
-    An operator demands it of its input, as Gemm does, and those keep it that have a rule for linear
-    maps, unless a constant or another tensor that is broadcast brings in more axes.
+    Some operators, as Gemm, take nothing else. What is computed from matrices by operators with a
+    rule for linear maps is a matrix, unless something with more axes is broadcast to it.
     """
     known = {node.input[0] for node in nodes if _demands_matrix(node)}
     keeping = [

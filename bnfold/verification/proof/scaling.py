@@ -40,7 +40,7 @@ class Factors:
         """Return an array times its factors, with the shifts added.
 
         Raises:
-            EvaluationError: It does not have so many channels.
+            EvaluationError: It has another number of channels.
         """
         return self._times(array, self.values) + self._laid(self.shifts, array.ndim)
 
@@ -48,7 +48,7 @@ class Factors:
         """Return what the magnitude of an array becomes.
 
         Raises:
-            EvaluationError: It does not have so many channels.
+            EvaluationError: It has another number of channels.
         """
         return self.error(magnitude) + np.abs(self._laid(self.shifts, magnitude.ndim))
 
@@ -56,7 +56,7 @@ class Factors:
         """Return what an error of such a size becomes.
 
         Raises:
-            EvaluationError: It does not have so many channels.
+            EvaluationError: It has another number of channels.
         """
         return self._times(size, np.abs(self.values))
 

@@ -382,7 +382,8 @@ class Seeker:
     ) -> "_Sought | None":
         """Probe a region that begins farther back, where the candidate's begins too late.
 
-        What it has early may be what the original makes of this tensor in the end. None in vain.
+        What it has early may be what the original makes of this tensor in the end. None where no
+        such probe holds.
         """
         before, after = ({*cone.leaves} for cone in nearer.cones)
         early = {leaf for leaf in after - before if is_later(new.original.scope, leaf, called)}
