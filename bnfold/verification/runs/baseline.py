@@ -262,7 +262,7 @@ class Originals:
         return stacked(runs, self.labels)
 
     def measure_jitter(self, baseline: Baseline, times: int = _JITTERS) -> None:
-        """Run the original with its weights and inputs moved by one ulp, until it ran so `times` times."""
+        """Run the original `times` times with its weights and inputs moved by one ulp."""
         for number in range(len(baseline.jitters), times):
             seed = self.options.seed + number
             with opened.open_model(self.path) as model:
