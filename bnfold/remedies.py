@@ -167,7 +167,8 @@ The folded numbers are too large for the element type: above 65504 in float16. F
 model, and convert it afterwards with a converter that knows what to keep in float32.""",
     Reason.UNDERFLOW: """\
 The products of the weight and the scale are so small that the element type cannot hold them:
-float16 has no numbers between 0 and 6e-8, and fewer digits below 6e-5. What output channels
+float16 has no numbers between 0 and 6e-8, and fewer digits below 6e-5; float32 and bfloat16 are as
+far only at 1e-45 and 1e-38. What output channels
 compute would lose more than half of its digits, and in the original it does not, where the scale
 comes after the sum. (Dead channels beside others do not count.) Layer scales of 1e-6, as they are
 before training, do this. Fold the float32 model, and convert it afterwards with a converter that

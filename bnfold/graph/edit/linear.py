@@ -26,6 +26,9 @@ from bnfold.rules.affine import F64, any_nonzero
 from bnfold.rules.operator import Shape
 from bnfold.rules.stated import INPUTS_SINCE
 
+_VERY_SMALL = 2.0**-40
+"""A factor that may take a weight below the smallest normal number, 2⁻¹²⁶, of float32."""
+
 
 class LinearRewriter(Rewriter):
     """See the module."""
@@ -78,11 +81,15 @@ class LinearRewriter(Rewriter):
         """Return factor × tensor as a recipe.
 
         In float16 overflow and underflow are likely, and finding them now is cheaper than when the
-        model is written.
+        model is written. In other types a factor must be very small for that.
         """
         node = edit.node
         stored = self._constants.stored(tensor)
-        narrow = self._graph.shapes.elem_types.get(tensor) == onnx.TensorProto.FLOAT16
+        elem_type = self._graph.shapes.elem_types.get(tensor)
+        narrow = elem_type == onnx.TensorProto.FLOAT16 or (
+            elem_type != onnx.TensorProto.DOUBLE
+            and any_nonzero((np.abs(factor) < _VERY_SMALL) & (factor != 0))
+        )
         if stored is not None and not narrow:
             return Scaled(self._opened, stored, factor, node=node)
         values = self._constants.value(tensor)

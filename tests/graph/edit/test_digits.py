@@ -1,10 +1,12 @@
 """A weight whose digits underflow takes nothing up, and no others are kept by that."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+from commandline import write
 from evaluation import assert_same
 from halves import half_model
 from onnx import TensorProto, helper, numpy_helper
@@ -55,6 +57,36 @@ def test_channels_that_would_lose_their_digits_keep_their_scale(
     folding = bnfold.fold(model(np.linspace(_TINY, largest, _N)))
     assert "Mul" in {node.op_type for node in folding.model.graph.node}
     assert [kept.above.reason for kept in folding.kept] == [Reason.UNDERFLOW.value]
+
+
+@pytest.mark.parametrize(("scale", "goes"), [(1e-41, False), (1e-36, True)])
+@pytest.mark.parametrize("elem_type", [TensorProto.FLOAT, TensorProto.DOUBLE])
+def test_other_types_lose_digits_at_far_smaller_numbers(
+    tmp_path: Path, scale: float, elem_type: int, *, goes: bool
+) -> None:
+    # The scale is made of normal numbers, and what it multiplies may be large.
+    dice, kind = np.random.default_rng(1), helper.tensor_dtype_to_np_dtype(elem_type)
+    stored = {
+        "w": dice.uniform(-0.04, 0.04, (_K, _N)), "g": np.full(_N, scale * 1e15),
+        "b": np.zeros(_N), "m": np.zeros(_N), "v": np.full(_N, 1e30),
+    }  # fmt: skip
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["p"]),
+        helper.make_node("BatchNormalization", ["p", "g", "b", "m", "v"], ["y"]),
+    ]
+    ends = [
+        helper.make_tensor_value_info(name, elem_type, [2, n]) for name, n in (("x", _K), ("y", _N))
+    ]
+    tensors = [numpy_helper.from_array(array.astype(kind), name) for name, array in stored.items()]
+    graph = helper.make_graph(nodes, "net", ends[:1], ends[1:], tensors)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    folding = bnfold.fold(model)
+    folds = goes or elem_type == TensorProto.DOUBLE
+    assert bool(folding.folds) is folds
+    if not folds:
+        assert [kept.above.reason for kept in folding.kept] == [Reason.UNDERFLOW.value]
+    report = bnfold.fold_file(write(model, tmp_path / "net.onnx"), tmp_path / "out.onnx")
+    assert report.exit_code == 0
 
 
 @pytest.mark.parametrize("smallest", [0.5, 1e-2, 1e-3])
