@@ -31,23 +31,31 @@ _FEW = 16
 """The most constants of a region that are searched for in the candidate, pair by pair."""
 
 
-class Bound:
-    """What rounding may make of the difference between two regions.
+class Sides:
+    """A region in both models.
 
     Attributes:
         old: The region in the original.
         new: The region in the candidate.
-        old_weights: The constants of `old`, float64.
-        new_weights: The constants of `new`, float64.
+        weights: The constants of both, float64.
+    """
+
+    def __init__(self, old: Cone, new: Cone, weights: tuple[Weights, Weights]) -> None:
+        self.old, self.new, self.weights = old, new, weights
+        self.old_weights, self.new_weights = weights
+
+
+class Bound(Sides):
+    """What rounding may make of the difference between two regions.
+
+    Attributes:
         tight: Whether each weight may have been rounded once only.
     """
 
     def __init__(
         self, old: Cone, new: Cone, weights: tuple[Weights, Weights], *, tight: bool
     ) -> None:
-        """Keep both regions, and the constants of the original and of the candidate."""
-        self.old, self.new = old, new
-        self.old_weights, self.new_weights = weights
+        super().__init__(old, new, weights)
         self.tight = tight
 
     @cached_property
@@ -132,7 +140,7 @@ class Bound:
         aside = mine.keys() | theirs.keys()
         old, new = (
             [array for name, array in weights.values.items() if name not in aside]
-            for weights in (self.old_weights, self.new_weights)
+            for weights in self.weights
         )
         return len(old) <= _FEW and _all_in(old, new) and _all_in(new, old)
 
@@ -155,7 +163,7 @@ class Bound:
                 for name, kind in named.items()
                 if kind in mine.values()
             )
-            for named, weights in ((mine, self.old_weights), (theirs, self.new_weights))
+            for named, weights in zip((mine, theirs), self.weights, strict=True)
         )
         return dict.fromkeys(mine, 0.0 if old == new else self._one_rounding)
 

@@ -16,7 +16,7 @@ from bnfold.verification.dtypes import Array
 from bnfold.verification.operators.chunks import in_step
 from bnfold.verification.operators.magnitude import Tracked
 from bnfold.verification.operators.node import EvaluationError
-from bnfold.verification.proof.bound import Bound
+from bnfold.verification.proof.bound import Bound, Sides
 from bnfold.verification.proof.channels import channel_axis
 from bnfold.verification.proof.computing import (
     Weights,
@@ -70,14 +70,10 @@ class MixedError(EvaluationError):
     """Samples that are stacked have to do with one another."""
 
 
-class Pair:
+class Pair(Sides):
     """A region of the original, the candidate's, and what is known of both; facts are cached.
 
     Attributes:
-        old: The region in the original.
-        new: The region in the candidate.
-        old_weights: The constants of `old`, float64.
-        new_weights: The constants of `new`, float64.
         bound: How far they may be apart.
         never_negative: Names of the leaves that have no element below zero.
         multiplied: Which tensors of the candidate's region are the original's times factors.
@@ -93,9 +89,7 @@ class Pair:
         never_negative: frozenset[str] = frozenset(),
         multiplied: Multiplied = NOTHING_MULTIPLIED,
     ) -> None:
-        """Keep both regions, and the constants of the original and of the candidate."""
-        self.old, self.new = old, new
-        self.old_weights, self.new_weights = weights
+        super().__init__(old, new, weights)
         self.bound = Bound(old, new, weights, tight=tight)
         self.never_negative = never_negative
         self.multiplied = multiplied
@@ -315,16 +309,15 @@ class Pair:
         # have changed in ways that are right and yet no multiples of the original's.
         if not (self.bound.tight or merged or weights_are_bound(self.old, self.new)):
             return None
-        weights = self.old_weights, self.new_weights
         rounding = self.bound.of_weights(summed=merged)
         entering = self.multiplied.entering
         if merged:
             excess = sums_differ(
-                self.old, self.new, weights, rounding,
+                self.old, self.new, self.weights, rounding,
                 tight=self.bound.tight, multiplied=entering, factors=held.factors,
             )  # fmt: skip
         else:
-            excess = disproportion(self.old, self.new, weights, rounding, entering)
+            excess = disproportion(self.old, self.new, self.weights, rounding, entering)
         if excess.fraction <= 1:
             return None
         note = f"{excess.note}: {excess.fraction:.3g} times what rounding may make of it"

@@ -37,8 +37,9 @@ from bnfold.frozen import frozen
 from bnfold.verification.dtypes import unit_roundoff
 from bnfold.verification.operators.demands import Shape
 from bnfold.verification.operators.node import EvaluationError, UnsupportedError
+from bnfold.verification.proof.bound import Sides
 from bnfold.verification.proof.comparing import MixedError, Pair
-from bnfold.verification.proof.computing import Weights, weights_of
+from bnfold.verification.proof.computing import weights_of
 from bnfold.verification.proof.cone import Cone
 from bnfold.verification.proof.demands import demanded, merged
 from bnfold.verification.proof.facts import (
@@ -101,13 +102,12 @@ def probe(
     unlike = casts_unlike(old, new)
     if unlike is not None:
         return unlike
-    weights = weights_of(old), weights_of(new)
-    if (unlike := kept_unlike(old, new, weights)) is not None:
-        return unlike
     pair = Pair(
-        old, new, weights,
+        old, new, (weights_of(old), weights_of(new)),
         tight=tight, never_negative=never_negative, multiplied=multiplied,
     )  # fmt: skip
+    if (unlike := kept_unlike(pair)) is not None:
+        return unlike
     search = Search.of(pair, shapes, seed, free=free)
     found = search.result()
     if not found.held:
@@ -143,13 +143,14 @@ def casts_unlike(old: Cone, new: Cone) -> Finding | None:
     return None
 
 
-def kept_unlike(old: Cone, new: Cone, weights: tuple[Weights, Weights]) -> Finding | None:
+def kept_unlike(sides: Sides) -> Finding | None:
     """Return a finding if both regions have an operator whose slope, say, is another one.
 
     Of half precision the bound allows more than that may change. None where one of the regions has
     more such operators than the other: then they do not correspond.
     """
-    before, after = (kept(cone, own.values) for cone, own in zip((old, new), weights, strict=True))
+    before = kept(sides.old, sides.old_weights.values)
+    after = kept(sides.new, sides.new_weights.values)
     for op_type in before.keys() & after.keys():
         mine, theirs = before[op_type], after[op_type]
         if mine != theirs and mine.total() == theirs.total():
@@ -248,10 +249,9 @@ class Search:
         """
         old, new = self.pair.old, self.pair.new
         hints = channel_hints(old, self.pair.old_weights)
-        weights = self.pair.old_weights, self.pair.new_weights
-        apart = tells_apart(old, new, weights)
+        apart = tells_apart(old, new, self.pair.weights)
         least = dict.fromkeys(self.leaves, apart)
-        for wanted in map(reach, (old, new), weights):
+        for wanted in map(reach, (old, new), self.pair.weights):
             least |= {leaf: max(length, least[leaf]) for leaf, length in wanted.items()}
         # Where the models calculate with known lengths, only those lengths themselves test that.
         step = _UNCUT if apart else math.lcm(steps(old), steps(new))

@@ -186,7 +186,7 @@ def _bundle(cones: Sequence[Cones]) -> _Bundle | None:
         return Pair(old, new, weights, tight=True)
 
     whole = pair_of(before, after)
-    if kept_unlike(before, after, (whole.old_weights, whole.new_weights)) is not None:
+    if kept_unlike(whole) is not None:
         return None
     pairs, held_to = (pair_of(old, new) for old, new in plain), _held_to(whole.bound)
     held_alike = tuple(pair for pair in pairs if _held_to(pair.bound) == held_to)
