@@ -186,9 +186,8 @@ class View:
         sparse = proto.sparse_initializer if isinstance(proto, onnx.GraphProto) else ()
         self._stored[scope.number] |= {tensor.values.name: tensor for tensor in sparse}
         self._inputs[scope.number] = {value.name for value in inputs}
-        ends = (*seen.inputs, *seen.outputs)
         within = (tensor for node in seen.nodes for tensor in (*node.inputs, *node.outputs))
-        self._seen[scope.number] = {tensor.name: tensor for tensor in (*ends, *within)}
+        self._seen[scope.number] = {tensor.name: tensor for tensor in (*seen.inputs, *within)}
         for tensor in seen.inputs:
             if tensor.name:
                 self.tensors[self._number(tensor, scope)].is_input = True
@@ -226,20 +225,20 @@ class View:
 
     def _add_outputs(self, scope: Scope, seen: gs.Graph | gs.Function) -> None:
         for imported in seen.outputs:
-            if not imported.name:
-                continue
-            tensor = self.tensors[self._number(imported, scope)]
-            tensor.outputs += 1
-            self._mark_outer(tensor, scope)
+            if imported.name:
+                made = self._own_or_outside(imported, scope)
+                self.tensors[self._number(made, scope)].outputs += 1
 
-    def _mark_outer(self, tensor: Tensor, scope: Scope) -> None:
-        """A subgraph's output that nothing in it makes is a tensor from outside, read here."""
-        made_here = tensor.producer != NONE or tensor.is_input
-        if made_here or scope.parent == NONE:
-            return
-        for outer in self.tensors:
-            if outer.name == tensor.name and outer.scope != scope.number:
-                outer.outputs += 1
+    def _own_or_outside(self, imported: gs.Tensor, scope: Scope) -> gs.Tensor:
+        """Return the tensor that an output means: that of a subgraph may come from outside.
+
+        Graphsurgeon takes every output for one of the graph's own.
+        """
+        name = imported.name
+        own = imported.inputs or name in self._stored[scope.number]
+        if own or name in self._inputs[scope.number] or scope.parent == NONE:
+            return imported
+        return self._tensor_outside(name, self.scopes[scope.parent])
 
     def _add_subgraphs(self, node: Node, scope: Scope) -> None:
         attributes = [a for a in node.proto.attribute if a.HasField("g")]

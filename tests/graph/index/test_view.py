@@ -53,6 +53,33 @@ def test_an_initializer_is_known_wherever_it_is_read(name: str) -> None:
     assert stored.name == name
 
 
+_HANDED_OUT = """
+<ir_version: 8, opset_import: ["" : 17, "own" : 1]>
+g (float[2] x, bool k) => (float[2] z, float[2] q) <float[2] w = {1, 2}> {
+  y = own.f (x)
+  z = If (k) <then_branch = g1 () => (float[2] y) {}, else_branch = g2 () => (float[2] w) {}>
+  q = If (k) <
+    then_branch = g3 () => (float[2] x) {},
+    else_branch = g4 () => (float[2] t) {
+      t = If (k) <then_branch = g5 () => (float[2] y) {}, else_branch = g6 () => (float[2] z) {}>
+    }
+  >
+}
+<domain: "own", opset_import: ["" : 17]> f (a) => (z) { y = Relu (a) w = Neg (y) z = Relu (w) }
+"""
+
+
+def test_what_a_subgraph_hands_out_from_outside_is_the_tensor_there() -> None:
+    view = _view(_HANDED_OUT)
+    own = [tensor for tensor in view.tensors if not view.scopes[tensor.scope].is_function]
+    outputs = {(tensor.scope, tensor.name): tensor.outputs for tensor in own}
+    assert outputs == {
+        (0, "x"): 1, (0, "k"): 0, (0, "y"): 2, (0, "w"): 1, (0, "z"): 2, (0, "q"): 1, (4, "t"): 1,
+    }  # fmt: skip
+    others = {t.name: t.outputs for t in view.tensors if view.scopes[t.scope].is_function}
+    assert others == {"a": 0, "y": 0, "w": 0, "z": 1}
+
+
 def test_scopes_know_their_way() -> None:
     view = _view(_BRANCHES)
     assert [scope.path for scope in view.scopes] == [
