@@ -19,17 +19,17 @@ settings.register_profile("quick", settings.get_profile("bnfold"), max_examples=
 _SLOW = frozenset(
     {
         "benchmarks", "many", "models", "processes", "runs", "statistics", "test_advice.py",
-        "test_api.py", "test_batch.py", "test_browser.py", "test_completion.py",
-        "test_control_sequences.py", "test_deformable.py", "test_deliberate.py", "test_dropped.py",
-        "test_examples.py", "test_executed.py", "test_foreign.py", "test_hostile.py",
-        "test_in_memory.py", "test_lost_digits.py", "test_main.py", "test_mutations.py",
-        "test_network.py", "test_networks.py", "test_not_finite.py", "test_options.py",
-        "test_overflow.py", "test_page.py", "test_peers.py", "test_pipes.py", "test_publish.py",
-        "test_quantized.py", "test_random_graphs.py", "test_random_numbers.py",
-        "test_real_networks.py", "test_report.py", "test_rows.py", "test_rows_proved.py",
-        "test_runs.py", "test_scales_that_pass.py", "test_shapes_in_regions.py", "test_site.py",
-        "test_sources.py", "test_strangers.py", "test_underflow.py", "test_verifier.py",
-        "test_wrong_pairs.py",
+        "test_api.py", "test_batch.py", "test_bends.py", "test_browser.py", "test_cells.py",
+        "test_completion.py", "test_control_sequences.py", "test_deformable.py",
+        "test_deliberate.py", "test_dropped.py", "test_examples.py", "test_executed.py",
+        "test_foreign.py", "test_hostile.py", "test_in_memory.py", "test_lost_digits.py",
+        "test_main.py", "test_mutations.py", "test_network.py", "test_networks.py",
+        "test_not_finite.py", "test_options.py", "test_overflow.py", "test_page.py",
+        "test_peers.py", "test_pipes.py", "test_publish.py", "test_quantized.py",
+        "test_random_graphs.py", "test_random_numbers.py", "test_real_networks.py",
+        "test_report.py", "test_rows.py", "test_rows_proved.py", "test_runs.py",
+        "test_scales_that_pass.py", "test_shapes_in_regions.py", "test_site.py", "test_sources.py",
+        "test_strangers.py", "test_underflow.py", "test_verifier.py", "test_wrong_pairs.py",
     }
 )  # fmt: skip
 """Files and folders of tests that start processes, run whole networks or try many cases.

@@ -147,6 +147,7 @@ def pictures(size: int, branches: int, channels: int = 16) -> onnx.ModelProto:
     return model
 
 
+@pytest.mark.slow
 def test_pictures_that_cannot_be_cut_are_proved_in_little_room(tmp_path: Path) -> None:
     model = pictures(224, 8)
     folding = bnfold.fold(model)
