@@ -21,6 +21,9 @@ RUNNERS = ROOT / "benchmarks" / "runners"
         ("cv2", "opencv_dnn"),
         ("tract", "tract_onnx"),
         ("onnx2torch", "onnx2torch_eager"),
+        ("tvm", "tvm_relax"),
+        ("iree.runtime", "iree_cpu"),
+        ("emx_onnx_cgen", "emx_c"),
     ],
 )
 def test_a_runtime_computes_the_same_of_the_folded_model(
