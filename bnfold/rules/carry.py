@@ -49,10 +49,9 @@ def _at_inference(op: Operator, affine: Affine) -> Affine:
     return affine
 
 
-def _homogeneous(op: Operator, affine: Affine) -> Affine:
-    """Relu, LeakyRelu, PRelu, Abs: f(s x) = s f(x) for s > 0."""
-    del op
-    return combining.positive_scale(affine)
+def _if(law: Callable[[Affine], Affine], move: Move) -> Move:
+    """Return a move of those affines that a law lets pass."""
+    return lambda op, affine: move(op, law(affine))
 
 
 _WIDTH: Mapping[int, int] = {
@@ -81,11 +80,19 @@ def _cast(op: Operator, affine: Affine, *, to_wider: bool) -> Affine:
 
 
 _SCALE = "a positive scale without shift"
-_POSITIVE = _same(_homogeneous, _SCALE, takes_shift=never)
-_NORM = Single(combining.reduce_norm_up, combining.reduce_norm_down, _SCALE, takes_shift=never)
+_POSITIVE = _same(_if(combining.positive_scale, _anything), _SCALE, takes_shift=never)
+"""f(s x) = s f(x) for s > 0."""
 _PASS = _same(_anything, "any affine")
 _MEAN = "any affine that does not vary over what is averaged"
-_EXTREME = "a positive scale and any shift"
+_MAXIMUM = _same(_if(combining.keeping_order, combining.mean), "a positive scale and any shift")
+_NORM = _same(_if(combining.positive_scale, combining.mean), _SCALE, takes_shift=never)
+
+
+def _reduced(law: Callable[[Affine], Affine], pool: Single) -> Single:
+    """Return the row of a reduction, which lets the affines of a law pass as a pool does."""
+    up, down = (_if(law, m) for m in (combining.reduce_mean_up, combining.reduce_mean_down))
+    return Single(up, down, pool.says, takes_shift=pool.takes_shift)
+
 
 CARRY: Mapping[str, CarryRow] = {
     "Identity": _PASS,
@@ -114,22 +121,22 @@ CARRY: Mapping[str, CarryRow] = {
     ),
     "DepthToSpace": Single(reshaping.depth_to_space_up, reshaping.depth_to_space_down),
     "SpaceToDepth": Single(reshaping.space_to_depth_up, reshaping.space_to_depth_down),
-    "MaxPool": _same(combining.maximum, _EXTREME),
-    "GlobalMaxPool": _same(combining.maximum, _EXTREME),
+    "MaxPool": _MAXIMUM,
+    "GlobalMaxPool": _MAXIMUM,
     "AveragePool": _same(combining.average, f"{_MEAN}; a shift only if no padding is"),
     "GlobalAveragePool": _same(combining.mean, _MEAN),
-    "LpPool": _same(combining.norm, _SCALE, takes_shift=never),
-    "GlobalLpPool": _same(combining.norm, _SCALE, takes_shift=never),
+    "LpPool": _NORM,
+    "GlobalLpPool": _NORM,
     "ReduceMean": Single(combining.reduce_mean_up, combining.reduce_mean_down, _MEAN),
     "ReduceSum": Single(
         combining.reduce_sum_up,
         combining.reduce_sum_down,
         "any affine; the shift as often as elements",
     ),
-    "ReduceMax": Single(combining.reduce_extreme_up, combining.reduce_extreme_down, _EXTREME),
-    "ReduceMin": Single(combining.reduce_extreme_up, combining.reduce_extreme_down, _EXTREME),
-    "ReduceL1": _NORM,
-    "ReduceL2": _NORM,
+    "ReduceMax": _reduced(combining.keeping_order, _MAXIMUM),
+    "ReduceMin": _reduced(combining.keeping_order, _MAXIMUM),
+    "ReduceL1": _reduced(combining.positive_scale, _NORM),
+    "ReduceL2": _reduced(combining.positive_scale, _NORM),
     "Resize": _same(combining.resize, "any affine that does not vary along a resized axis"),
     "Upsample": _same(combining.resize, "any affine that does not vary along a resized axis"),
     "Relu": _POSITIVE,

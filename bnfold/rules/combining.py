@@ -21,14 +21,14 @@ _ROI_OPSET = 11
 
 
 def positive_scale(affine: Affine) -> Affine:
-    """Let x ↦ s x with s > 0 pass."""
+    """Let x ↦ s x with s > 0 pass, as a norm does: ‖s x‖ = s ‖x‖, of padding with zeros, too."""
     if affine.has_shift:
         raise Refusal(Reason.NEEDS_ZERO_SHIFT)
-    return _keeping_order(affine)
+    return keeping_order(affine)
 
 
-def _keeping_order(affine: Affine) -> Affine:
-    """Let x ↦ s x + t with s > 0 pass."""
+def keeping_order(affine: Affine) -> Affine:
+    """Let x ↦ s x + t with s > 0 pass, as a maximum does."""
     if not affine.is_positive:
         raise Refusal(Reason.NEEDS_POSITIVE_SCALE)
     return affine
@@ -58,16 +58,6 @@ def average(op: Operator, affine: Affine) -> Affine:
     if affine.has_shift and padded and op.integer("count_include_pad", 0):
         raise Refusal(Reason.ZERO_PADDING, "count_include_pad=1")
     return mean(op, affine)
-
-
-def maximum(op: Operator, affine: Affine) -> Affine:
-    """MaxPool, GlobalMaxPool: a positive scale keeps the order."""
-    return mean(op, _keeping_order(affine))
-
-
-def norm(op: Operator, affine: Affine) -> Affine:
-    """LpPool, GlobalLpPool: ‖s x‖ = s ‖x‖ for s > 0; of padding, which is zero, too."""
-    return mean(op, positive_scale(affine))
 
 
 def _reduced(op: Operator) -> tuple[int, ...]:
@@ -107,26 +97,6 @@ def reduce_mean_down(op: Operator, affine: Affine) -> Affine:
     """ReduceMean, downwards."""
     _uniform_along(affine, _reduced(op))
     return _without_axes(op, affine)
-
-
-def reduce_extreme_up(op: Operator, affine: Affine) -> Affine:
-    """ReduceMax and ReduceMin, upwards."""
-    return reduce_mean_up(op, _keeping_order(affine))
-
-
-def reduce_extreme_down(op: Operator, affine: Affine) -> Affine:
-    """ReduceMax and ReduceMin, downwards."""
-    return reduce_mean_down(op, _keeping_order(affine))
-
-
-def reduce_norm_up(op: Operator, affine: Affine) -> Affine:
-    """ReduceL1 and ReduceL2, upwards."""
-    return reduce_mean_up(op, positive_scale(affine))
-
-
-def reduce_norm_down(op: Operator, affine: Affine) -> Affine:
-    """ReduceL1 and ReduceL2, downwards."""
-    return reduce_mean_down(op, positive_scale(affine))
 
 
 def _count(op: Operator, affine: Affine) -> int:
