@@ -283,22 +283,22 @@ def _weight(op: Operator, index: int, rank: int | None = None) -> tuple[int, ...
     return shape
 
 
-def _groups(op: Operator, channels: int) -> int:
-    groups = op.integer("group", 1)
-    if groups < 1 or channels % groups:
-        raise Refusal(Reason.BAD_PARAMETERS, f"group={groups}, {channels} channels")
-    return groups
-
-
 _MIN_CONV_RANK = 3
+
+
+def _kernel(op: Operator) -> tuple[tuple[int, ...], int]:
+    """Return the shape of a convolution's weight, and its groups, which divide axis 0."""
+    shape, groups = _weight(op, 1), op.integer("group", 1)
+    if len(shape) < _MIN_CONV_RANK:
+        raise Refusal(Reason.BAD_PARAMETERS, f"weight of rank {len(shape)}")
+    if groups < 1 or shape[0] % groups:
+        raise Refusal(Reason.BAD_PARAMETERS, f"group={groups}, {shape[0]} channels")
+    return shape, groups
 
 
 def convolution(op: Operator) -> Linear:
     """Conv: W is [Cout, Cin/g, k…]; reads zeros where it pads."""
-    shape = _weight(op, 1)
-    if len(shape) < _MIN_CONV_RANK:
-        raise Refusal(Reason.BAD_PARAMETERS, f"weight of rank {len(shape)}")
-    groups = _groups(op, shape[0])
+    shape, groups = _kernel(op)
     border = Border.NOTHING
     auto_pad = op.text("auto_pad", "NOTSET")
     if auto_pad.startswith("SAME"):
@@ -315,10 +315,7 @@ def transposed_convolution(op: Operator) -> Linear:
     becomes a bias only where every output element sees the whole kernel: kernel 1, stride 1, no
     padding in or out.
     """
-    shape = _weight(op, 1)
-    if len(shape) < _MIN_CONV_RANK:
-        raise Refusal(Reason.BAD_PARAMETERS, f"weight of rank {len(shape)}")
-    groups = _groups(op, shape[0])
+    shape, groups = _kernel(op)
     plain = (
         all(k == 1 for k in shape[2:])
         and all(v == 1 for v in op.integers("strides") or ())
@@ -335,10 +332,7 @@ def deformable_convolution(op: Operator) -> Linear:
 
     It is linear in its input, wherever it reads that, so a scale may come in, but no shift.
     """
-    shape = _weight(op, 1)
-    if len(shape) < _MIN_CONV_RANK:
-        raise Refusal(Reason.BAD_PARAMETERS, f"weight of rank {len(shape)}")
-    groups = _groups(op, shape[0])
+    shape, groups = _kernel(op)
     return Linear(1, 0, 3, groups, "OI", 1, 1, shape[0], shape[1] * groups, Border.NEVER)
 
 
