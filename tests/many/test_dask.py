@@ -96,7 +96,9 @@ def test_the_command_line_finds_a_scheduler(tmp_path: Path, scheduler: Path) -> 
     done = run(*words, "--report", "r.jsonl", cwd=tmp_path)
     assert done.code == 2
     assert done.err.startswith("bnfold: bad.onnx: ")
-    assert done.text.splitlines()[-1] == "4 models: 3 written, 1 failed"
+    *_, summary, report = done.text.splitlines()
+    assert summary == "4 models: 3 written, 1 failed"
+    assert report.startswith("report written: r.jsonl (")
     assert len((tmp_path / "r.jsonl").read_text().splitlines()) == 4
     assert files(tmp_path / "out") == set(names)
 

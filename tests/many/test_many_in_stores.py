@@ -172,7 +172,9 @@ def test_a_zoo_in_an_object_store(tmp_path: Path, s3: Any, fetched: list[str]) -
     assert bnfold.verify(MODELS / "digits.onnx", "s3://models/out/deep/b.onnx")
     fetched.clear()
     again = run_here(*words, "--report", "r.json", cwd=tmp_path)
-    assert again.text.splitlines()[-1] == "2 models: 2 there already"
+    *_, summary, report = again.text.splitlines()
+    assert summary == "2 models: 2 there already"
+    assert report.startswith("report written: r.json (")
     one = run_here("s3://models/zoo/*.onnx", *words[1:], cwd=tmp_path)
     assert "there already" in one.text
     assert not fetched, "the one that this process looked at was not fetched"
