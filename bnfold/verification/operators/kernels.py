@@ -84,7 +84,7 @@ def conv(inputs: Inputs, attributes: Attributes) -> Array:
         kept = np.flatnonzero(grouped.any(axis=(0, 1, 2)))
         grouped, views = grouped[..., kept], tuple(views[k] for k in kept)
     Y = _summed(grouped, spread, views, out).reshape(W.shape[0], *out, X.shape[0])
-    return _with_bias(np.moveaxis(Y, -1, 0), b)
+    return _with_bias(Y.transpose(-1, *range(Y.ndim - 1)), b)
 
 
 def _samples_last(X: Array, heads: Sequence[int], tails: Sequence[int]) -> Array:
@@ -93,7 +93,7 @@ def _samples_last(X: Array, heads: Sequence[int], tails: Sequence[int]) -> Array
     Side by side are the samples, of which there are often more than elements along any axis.
     """
     sizes = _padded_sizes(X, heads, tails)
-    last = np.moveaxis(X, 0, -1)
+    last = X.transpose(*range(1, X.ndim), 0)
     if not (any(heads) or any(tails)):
         return np.ascontiguousarray(last)
     padded = np.zeros((X.shape[1], *sizes, X.shape[0]), X.dtype)

@@ -165,7 +165,7 @@ class Pair(Sides):
                 found = allowed.fraction(made)
                 if found.fraction > worst.fraction:
                     worst, telling = found, made if found.fraction > allowed.limit else None
-                    nothing = nothing_in(batch)
+                    nothing = {} if telling is None else nothing_in(batch)
             else:
                 held_back.append(made)
             del made  # before the next are made: those of pictures are large

@@ -1,12 +1,15 @@
 """A cone: what a tensor is computed from, back to where it is cut out of a graph."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import onnx
 
 from bnfold.frozen import frozen
-from bnfold.verification.operators.table import row_of
+from bnfold.verification.operators.table import Row, row_of
 from bnfold.verification.proof.scopes import Scope
+
+_Step = tuple[int, onnx.NodeProto, Row]
+"""A node's index, the node, and what is known of its operator."""
 
 
 @frozen
@@ -22,6 +25,7 @@ class Cone:
         of_shapes: The nodes that compute with constants and shapes of tensors alone. A node in
             neither set reads elements of the leaves, but only its result's shape matters.
         passing: The nodes of `passed`, in order.
+        rows: What is known of the operator of each of these.
     """
 
     scope: Scope
@@ -31,6 +35,7 @@ class Cone:
     passed: frozenset[int]
     of_shapes: frozenset[int]
     passing: tuple[onnx.NodeProto, ...]
+    rows: tuple[Row, ...]
 
     @property
     def weights(self) -> list[str]:
@@ -62,11 +67,9 @@ def cut(scope: Scope, output: str, stops: Callable[[str], bool], limit: int) -> 
         fresh = [n for n in node.input if n and n not in seen]
         seen.update(fresh)
         pending += fresh
-    ordered = sorted(nodes)
-    of_shapes = _of_shapes(scope, ordered, set(leaves))
-    passed = _passed(scope, ordered, output) - of_shapes
-    passing = tuple(scope.nodes[index] for index in ordered if index in passed)
-    return Cone(scope, output, tuple(ordered), tuple(leaves), passed, of_shapes, passing)
+    steps = [(index, scope.nodes[index], row_of(scope.nodes[index])) for index in sorted(nodes)]
+    of_shapes = _of_shapes(steps, set(leaves))
+    return _cone(scope, output, steps, leaves, _passed(steps, output) - of_shapes, of_shapes)
 
 
 def joined(cones: Sequence[Cone]) -> Cone | None:
@@ -86,29 +89,37 @@ def joined(cones: Sequence[Cone]) -> Cone | None:
         for cone in cones
     ):
         return None
-    ordered = sorted(nodes)
-    passing = tuple(scope.nodes[index] for index in ordered if index in passed)
-    return Cone(scope, cones[-1].output, tuple(ordered), tuple(leaves), passed, of_shapes, passing)
+    steps = [(index, scope.nodes[index], row_of(scope.nodes[index])) for index in sorted(nodes)]
+    return _cone(scope, cones[-1].output, steps, leaves, passed, of_shapes)
 
 
-def _of_shapes(scope: Scope, ordered: Sequence[int], varying: set[str]) -> frozenset[int]:
+def _cone(
+    scope: Scope, output: str, steps: Sequence[_Step], leaves: Iterable[str],
+    passed: frozenset[int], of_shapes: frozenset[int],
+) -> Cone:  # fmt: skip
+    return Cone(
+        scope, output, tuple(index for index, _, _ in steps), tuple(leaves), passed, of_shapes,
+        tuple(node for index, node, _ in steps if index in passed),
+        tuple(row for index, _, row in steps if index in passed),
+    )  # fmt: skip
+
+
+def _of_shapes(steps: Sequence[_Step], varying: set[str]) -> frozenset[int]:
     """Return the nodes that depend on no element of the leaves, only on the shapes of tensors."""
     of_shapes: set[int] = set()
-    for index in ordered:
-        node = scope.nodes[index]
-        if varying.isdisjoint(row_of(node).elements_of(node)):
+    for index, node, row in steps:
+        if varying.isdisjoint(row.elements_of(node)):
             of_shapes.add(index)
         else:
             varying.update(node.output)
     return frozenset(of_shapes)
 
 
-def _passed(scope: Scope, ordered: Sequence[int], output: str) -> frozenset[int]:
+def _passed(steps: Sequence[_Step], output: str) -> frozenset[int]:
     """Return the nodes of whose results elements, not only the shape, reach the output."""
     wanted, passed = {output}, set[int]()
-    for index in reversed(ordered):
-        node = scope.nodes[index]
+    for index, node, row in reversed(steps):
         if not wanted.isdisjoint(node.output):
             passed.add(index)
-            wanted.update(row_of(node).elements_of(node))
+            wanted.update(row.elements_of(node))
     return frozenset(passed)

@@ -19,7 +19,7 @@ def linear_depth(cone: Cone) -> int:
 
     The magnitude grows with every one of them, so a bound over many says little.
     """
-    return _in_series(cone, lambda node, entering: max(entering) + row_of(node).is_linear)
+    return _most_in_series(cone, [row.is_linear for row in cone.rows])
 
 
 def roundings_in_series(cone: Cone, changed: Collection[str]) -> int:
@@ -30,8 +30,8 @@ def roundings_in_series(cone: Cone, changed: Collection[str]) -> int:
     tensors the errors of both come together.
     """
 
-    def met(node: onnx.NodeProto, entering: Sequence[int]) -> int:
-        here = sum(entering) if row_of(node).multiplies else max(entering, default=0)
+    def met(node: onnx.NodeProto, row: Row, entering: Sequence[int]) -> int:
+        here = sum(entering) if row.multiplies else max(entering)
         return here + any(name in changed for name in node.input)
 
     return max(1, _in_series(cone, met))
@@ -39,36 +39,45 @@ def roundings_in_series(cone: Cone, changed: Collection[str]) -> int:
 
 def normalizations_in_series(cone: Cone) -> int:
     """Return the largest number of batch normalizations on a path from a leaf to the output."""
-    return _in_series(cone, lambda node, entering: max(entering) + row_of(node).normalizes)
+    return _most_in_series(cone, [row.normalizes for row in cone.rows])
 
 
 def sums_in_series(cone: Cone) -> int:
     """Return the largest number of sums of several branches on a path from a leaf to the output."""
 
-    def met(node: onnx.NodeProto, entering: Sequence[int]) -> int:
-        return max(entering) + (row_of(node).adds and len(entering) > 1)
+    def met(_: onnx.NodeProto, row: Row, entering: Sequence[int]) -> int:
+        return max(entering) + (row.adds and len(entering) > 1)
 
     return _in_series(cone, met)
 
 
-def _in_series(cone: Cone, count: Callable[[onnx.NodeProto, Sequence[int]], int]) -> int:
+def _most_in_series(cone: Cone, counted: Sequence[bool]) -> int:
+    """Return the largest number of those nodes of `passing` that count, on a path from a leaf."""
+    if sum(counted) <= 1:
+        return sum(counted)
+    by_node = dict(zip(map(id, cone.passing), counted, strict=True))
+    return _in_series(cone, lambda node, _, entering: max(entering) + by_node[id(node)])
+
+
+def _in_series(cone: Cone, count: Callable[[onnx.NodeProto, Row, Sequence[int]], int]) -> int:
     """Return the largest count of any tensor; `count` makes a node's of those of its inputs.
 
     Leaves count 0, and constants are not passed to `count`.
     """
     depth: dict[str, int] = dict.fromkeys(cone.leaves, 0)
     deepest = 0
-    for node in cone.passing:
+    for node, row in zip(cone.passing, cone.rows, strict=True):
         entering = [depth[name] for name in node.input if name in depth]
         if entering:
-            depth |= dict.fromkeys(node.output, count(node, entering))
-            deepest = max(deepest, *(depth[name] for name in node.output))
+            counted = count(node, row, entering)
+            depth |= dict.fromkeys(node.output, counted)
+            deepest = max(deepest, counted)
     return deepest
 
 
 def brings_numbers_in(cone: Cone) -> bool:
     """Tell whether an operator adds constants as elements of their own, as a Pad does its value."""
-    return any(row_of(node).brings_in for node in cone.passing)
+    return any(row.brings_in for row in cone.rows)
 
 
 def parameters(cone: Cone) -> dict[str, str]:
@@ -79,8 +88,9 @@ def parameters(cone: Cone) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     elsewhere: set[str] = set()
-    for node in cone.passing:
-        row = row_of(node)
+    if not any(row.parameters for row in cone.rows):
+        return found
+    for node, row in zip(cone.passing, cone.rows, strict=True):
         for index, name in enumerate(node.input):
             if name and cone.scope.is_constant(name):
                 if index in row.parameters:
@@ -96,8 +106,8 @@ def kept(cone: Cone, constants: Mapping[str, Array]) -> dict[str, "Counter[tuple
     See `Row.kept`. A slope counts by its numbers, however many axes it has.
     """
     found: dict[str, Counter[tuple[object, ...]]] = {}
-    for node in cone.passing:
-        for which in row_of(node).kept:
+    for node, row in zip(cone.passing, cone.rows, strict=True):
+        for which in row.kept:
             said = _kept(node, which, cone, constants)
             called = "slope" if isinstance(which, int) else which
             found.setdefault(node.op_type, Counter())[called, said] += 1
@@ -130,8 +140,7 @@ def table_rows(cone: Cone, constants: Mapping[str, Array]) -> dict[str, int]:
     """
     chosen_by = {leaf: leaf for leaf in cone.leaves}
     rows: dict[str, int] = {}
-    for node in cone.passing:
-        row = row_of(node)
+    for node, row in zip(cone.passing, cone.rows, strict=True):
         moved = row.kind is Kind.MOVEMENT or row.casts
         if row.indexes is not None and node.input[row.indexes.within] in constants:
             leaf = chosen_by.get(node.input[row.indexes.places])
@@ -150,7 +159,8 @@ def scales(cone: Cone, constants: Mapping[str, Array]) -> "Counter[tuple[float, 
     Of short lengths 2 and 2.001 make the same.
     """
     opset = cone.scope.opsets.get("", 0)
-    return Counter(found for node in cone.passing for found in scales_of(node, opset, constants))
+    scaling = (n for n, row in zip(cone.passing, cone.rows, strict=True) if row.scales is not None)
+    return Counter(found for node in scaling for found in scales_of(node, opset, constants))
 
 
 def scales_of(
@@ -179,7 +189,8 @@ def casts(cone: Cone) -> "Counter[Cast]":
     A probe computes in float64, where a Cast between floating-point types rounds nothing. So Casts
     are compared by what they say.
     """
-    return Counter(_cast(node) for node in cone.passing if row_of(node).casts)
+    nodes = zip(cone.passing, cone.rows, strict=True)
+    return Counter(_cast(node) for node, row in nodes if row.casts)
 
 
 def roundoff_of_shapes(cone: Cone) -> float:
@@ -249,9 +260,10 @@ def is_straight(cone: Cone) -> bool:
 
 def is_alike_for_all_shapes(cone: Cone) -> bool:
     """Tell whether a cone computes the same for all shapes of its leaves, and for each sample."""
-    attributes = [attribute for node in cone.passing for attribute in node.attribute]
-    fitted = any(a.name == "output_shape" or a.s.startswith(b"SAME") for a in attributes)
-    return not fitted and _consists_of(cone, lambda row: row.is_linear or row.is_elementwise)
+    if not _consists_of(cone, lambda row: row.is_linear or row.is_elementwise):
+        return False
+    attributes = (attribute for node in cone.passing for attribute in node.attribute)
+    return not any(a.name == "output_shape" or a.s.startswith(b"SAME") for a in attributes)
 
 
 def keeps_samples_apart(cone: Cone) -> bool:
@@ -260,9 +272,7 @@ def keeps_samples_apart(cone: Cone) -> bool:
 
 
 def _consists_of(cone: Cone, belongs: Callable[[Row], bool]) -> bool:
-    return len(cone.passed) == len(cone.nodes) and all(
-        belongs(row_of(node)) for node in cone.passing
-    )
+    return len(cone.passed) == len(cone.nodes) and all(map(belongs, cone.rows))
 
 
 def is_only_measured(cone: Cone, leaf: str) -> bool:
@@ -280,8 +290,8 @@ def check_provable(cone: Cone) -> None:
             function of its own in its place.
     """
     own = {f.name for f in cone.scope.model.proto.functions if f.domain in {"", "ai.onnx"}}
-    for node in cone.passing:
+    for node, row in zip(cone.passing, cone.rows, strict=True):
         if node.op_type in own:
             raise UnsupportedError(f"{node.op_type} is a function of the model")
-        if row_of(node).magnitude is None:
+        if row.magnitude is None:
             raise UnsupportedError(f"{node.op_type} is not an operator that a fold passes")

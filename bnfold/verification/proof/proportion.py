@@ -26,7 +26,6 @@ import onnx
 from bnfold.frozen import frozen
 from bnfold.verification.dtypes import Array
 from bnfold.verification.operators.node import attributes_of
-from bnfold.verification.operators.table import row_of
 from bnfold.verification.operators.weights import Weight
 from bnfold.verification.proof.computing import Weights
 from bnfold.verification.proof.cone import Cone
@@ -141,10 +140,9 @@ def _skeleton(cone: Cone) -> Counter[str]:
     """Count the operators by type, without those that a fold takes away."""
     varying = set(cone.leaves)
     counted: Counter[str] = Counter()
-    for node in cone.passing:
+    for node, row in zip(cone.passing, cone.rows, strict=True):
         branches = sum(name in varying for name in node.input)
         varying.update(node.output)
-        row = row_of(node)
         if branches > 1 or not row.is_affine:
             counted[node.op_type if row.weight is None else row.weight.spelling] += 1
     return counted
@@ -152,13 +150,16 @@ def _skeleton(cone: Cone) -> Counter[str]:
 
 def branches_merged(old: Cone, new: Cone) -> bool:
     """Tell whether branches that were added up are one operator in the candidate."""
-    return _meetings(new) < _meetings(old)
+    before = _meetings(old)
+    return before > 0 and _meetings(new) < before
 
 
 def _meetings(cone: Cone) -> int:
     """Count by how much there are more branches than sums of them."""
+    sums = [node for node, row in zip(cone.passing, cone.rows, strict=True) if row.adds]
+    if not sums:
+        return 0
     varying = {*cone.leaves, *(name for node in cone.passing for name in node.output)}
-    sums = (node for node in cone.passing if row_of(node).adds)
     return sum(max(sum(name in varying for name in node.input) - 1, 0) for node in sums)
 
 
@@ -169,9 +170,8 @@ def _is_tree(cone: Cone) -> bool:
         for name in node.input
         if name and not cone.scope.is_constant(name)
     )
-    return max(read.values(), default=0) <= 1 and all(
-        row_of(node).separates_channels for node in cone.passing
-    )
+    apart = all(row.separates_channels for row in cone.rows)
+    return apart and max(read.values(), default=0) <= 1
 
 
 @frozen
@@ -243,8 +243,8 @@ def _linear_nodes(cone: Cone) -> list[_Linear]:
 
 def _with_weights(cone: Cone) -> Iterator[tuple[onnx.NodeProto, Weight, int]]:
     """Yield the linear operators with a constant weight: its layout, and which input it is."""
-    for node in cone.passing:
-        layout = row_of(node).weight
+    for node, row in zip(cone.passing, cone.rows, strict=True):
+        layout = row.weight
         if layout is not None:
             constant = [i for i, n in enumerate(node.input[:2]) if cone.scope.is_constant(n)]
             if len(constant) == 1:

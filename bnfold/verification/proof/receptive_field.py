@@ -41,16 +41,17 @@ def reach(cone: Cone, weights: Weights) -> dict[str, int]:
         UnsupportedError: A node depends on an attribute of its function.
     """
     wanted: dict[str, int] = {}
-    for node in reversed(cone.passing):
+    for node, row in zip(reversed(cone.passing), reversed(cone.rows), strict=True):
         here = max((wanted.get(name, _LEAST) for name in node.output), default=_LEAST)
-        if row_of(node).counts_elements:
+        if row.counts_elements:
             here = max([here, *_counted(node, weights)])
-        if row_of(node).window is not None:
+        if row.window is not None:
             weight = weights.values.get(node.input[1]) if len(node.input) > 1 else None
             kernel = None if weight is None else weight.shape[2:]
             here = max([_LEAST, *_entering(node, attributes_of(node), kernel, here)])
-        for scales in scales_of(node, cone.scope.opsets.get("", 0), weights.values):
-            here = max(here, *map(_period, scales))
+        if row.scales is not None:
+            for scales in scales_of(node, cone.scope.opsets.get("", 0), weights.values):
+                here = max(here, *map(_period, scales))
         for name in node.input:
             wanted[name] = max(wanted.get(name, 0), here)
     return {leaf: wanted.get(leaf, _LEAST) for leaf in cone.leaves}
@@ -96,8 +97,8 @@ def far_counts(cone: Cone, weights: Weights) -> Counter[int]:
     """
     return Counter(
         number
-        for node in cone.passing
-        if row_of(node).counts_elements
+        for node, row in zip(cone.passing, cone.rows, strict=True)
+        if row.counts_elements
         for axis, number in _counts(node, weights)
         if (_FEW_SAMPLES if axis == 0 else _FAR) < abs(number) < _END
     )
