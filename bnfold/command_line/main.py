@@ -31,11 +31,7 @@ COMMANDS: Final[Mapping[str, click.Command]] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line.
-
-    Args:
-        arguments: The words after `bnfold`; by default those of the process.
-    """
+    """Run the command line with these words after `bnfold`, by default those of the process."""
     if arguments is not None:
         _run(list(arguments))
     if VARIABLE in os.environ:

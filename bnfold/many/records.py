@@ -66,8 +66,7 @@ class Making:
     def existing(self, *, of_this_run: bool) -> Existing | None:
         """Return the target if it is there, whole, and made from this source in this way.
 
-        Args:
-            of_this_run: It must also have been made by this run.
+        With `of_this_run` it must also have been made by this run.
         """
         with suppress(OSError, BnfoldError, ValueError, TypeError, KeyError, AttributeError):
             noted = json.loads(_read(self.record))

@@ -31,9 +31,8 @@ Announce = Callable[[str], None]
 def serve(make: Callable[[Announce], object]) -> None:
     """Carry out the parent's commands, one after the other, until there are no more.
 
-    Args:
-        make: Makes what carries them out: each command is a method of it, which takes the rest of
-            the message as keywords and returns the answer, a JSON object.
+    Each is a method of what `make` makes, which takes the rest of the message as keywords and
+    returns the answer, a JSON object.
     """
     out = become_child()
 

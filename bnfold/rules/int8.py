@@ -87,12 +87,9 @@ class Spread:
     @classmethod
     @np.errstate(all="ignore")
     def of(cls, weight: NDArray[np.generic], axis: int) -> "Spread":
-        """Look at a weight.
+        """Look at a weight, floating-point numbers with their output channels along `axis`.
 
-        Args:
-            weight: Floating-point numbers of any shape and dtype; what holds NaN or infinity has
-                no ratio, which is NaN then.
-            axis: The axis of its output channels.
+        Of one that holds NaN or infinity the ratio is NaN.
         """
         before, channels = prod(weight.shape[:axis]), weight.shape[axis]
         behind = prod(weight.shape[axis + 1 :])

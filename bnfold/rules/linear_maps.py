@@ -246,12 +246,8 @@ def _added_axis(windows: Sequence[Window], axis: int, excess: int) -> tuple[int,
 def add_into(total: F64, start: int, target: Term, term: Term, kernel: F64) -> None:
     """Add rows of a term's kernel to the same rows of a sum's, in place.
 
-    Args:
-        total: Rows of the sum's kernel, [rows, Cin/g', taps'…].
-        start: The output channel of the first row.
-        target: The sum, as `added` returned it.
-        term: One of its terms, of known channels.
-        kernel: The term's rows, [rows, Cin/g, taps…].
+    These are `kernel` [rows, Cin/g, taps…] and `total` [rows, Cin/g', taps'…], from output channel
+    `start` on; the sum is a `target` that `added` returned for the term and others.
     """
     places = _places(target.window, term.window)
     inner, wide = (t.in_channels // t.groups for t in (term, target))

@@ -142,11 +142,7 @@ def _check_not_quantized(graph: Graph, tensor: int) -> None:
 
 
 def rescaled(weight: Quantized, factor: F64) -> Requantized:
-    """Return f × (q − z) s_w in the same form.
-
-    Args:
-        weight: The quantized constant.
-        factor: f, which broadcasts to it as it is read.
+    """Return f × (q − z) s_w in the same form; f broadcasts to the weight as it is read.
 
     Raises:
         Refusal: It cannot be said in this form.

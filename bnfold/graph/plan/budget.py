@@ -41,12 +41,10 @@ class Budget:
     def take_room(self, proposal: Proposal, replaced: Iterable[Absorbed]) -> None:
         """Take the memory for a proposal's affines and for the clones of weights that it needs.
 
-        Args:
-            proposal: What is about to be taken up.
-            replaced: The states of linear nodes that are held no longer once it is.
+        The states that it has `replaced` are held no longer.
 
         Raises:
-            Refusal: There is not so much left; nothing is taken then.
+            Refusal: Too little is left; nothing is taken then.
         """
         held = self._held + proposal.size
         if held > AFFINES:

@@ -308,12 +308,8 @@ def tracked_of(
 ) -> Tracked:
     """Compute a cone's output and its magnitude in float64, for given values of its leaves.
 
-    Args:
-        cone: The cone.
-        weights: Its constants.
-        leaves: The values of its leaves by name, float64.
-        sizes: Constants whose magnitudes are to be other than their absolute values.
-        slack: By how many magnitudes the candidate's values may be off.
+    The magnitudes of constants are their `sizes`, or else their absolute values; the candidate's
+    values may be off by `slack` magnitudes.
 
     Raises:
         EvaluationError: A node cannot be computed.

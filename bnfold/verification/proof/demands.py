@@ -19,11 +19,8 @@ from bnfold.verification.proof.cone import Cone
 def demanded(cone: Cone, weights: Weights, known: Mapping[str, Shape]) -> dict[str, Shape]:
     """Return the shapes that the operators of a cone demand of its leaves, where they demand any.
 
-    Args:
-        cone: The cone.
-        weights: Its constants.
-        known: Shapes of tensors by name, as far as they are known: a MatMul takes any rank, and
-            so demands a length only where the rank is known.
+    Of tensors that are known the rank counts: a MatMul takes any, and so demands a length only
+    where the rank is known.
 
     Raises:
         UnsupportedError: A node depends on an attribute of its function.

@@ -275,13 +275,8 @@ def worst_output(
 ) -> tuple[float, int]:
     """Return the largest error of weights, as a fraction of what is allowed, and its output.
 
-    The error is 0 if all are allowed.
-
-    Args:
-        before: The original's, of shape (groups, outputs, inputs, taps).
-        after: The candidate's.
-        rounding: What each of these may be off by.
-        outputs_only: Inputs were not multiplied.
+    The error is 0 if all are allowed. Weights are of shape (groups, outputs, inputs, taps); of the
+    candidate's each may be off by `rounding`. With `outputs_only` inputs were not multiplied.
     """
     worst = 0.0, 0
     for group, (old, new) in enumerate(zip(*_finite(before, after), strict=True)):

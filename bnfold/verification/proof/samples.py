@@ -245,12 +245,8 @@ def of_any_size(
 ) -> Iterator[dict[str, Array]]:
     """Yield samples in which leaves of long integers hold any of them, of either sign.
 
-    Where they are indices, or numbers of elements, the original cannot be computed for such.
-
-    Args:
-        sizes: The shape of each leaf.
-        whole: The leaves of integers, with their dtypes.
-        seed: Seed of the numbers.
+    `whole` are the leaves of integers. Where they are indices, or numbers of elements, the original
+    cannot be computed for such.
     """
     if not whole or not all(dtype.itemsize in _LONG for dtype in whole.values()):
         return

@@ -69,13 +69,10 @@ class Seeker:
     def __init__(
         self, prober: Prober, integers: Collection[str], in_use: Collection[str] | None
     ) -> None:
-        """Prepare.
+        """Let a prober decide; among tensors that are `integers` there may be shapes.
 
-        Args:
-            prober: Decides.
-            integers: Tensors that are no floats.
-            in_use: Names that tensors of the candidate have; None where regions were named, and
-                nothing but a shape is to be sought.
+        `in_use` are the names of the candidate's tensors, or None where regions were named: then
+        nothing but a shape is sought.
         """
         self.prober, self.integers, self.in_use = prober, integers, in_use
         self.zeros: set[str] = set()

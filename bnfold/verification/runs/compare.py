@@ -403,10 +403,8 @@ def compare_with_truth(
 ) -> list[OutputComparison]:
     """Compare the candidate's errors with the original's.
 
-    Args:
-        truth: What the original gives in float64, by output name.
-        originals: What it gave as it is, at every level and with every jitter.
-        runs: What the candidate gave, by level.
+    `truth` is what the original gives in float64, `originals` what it gave at every level and with
+    every jitter, `runs` what the candidate gave, by level.
     """
     variants = list(originals)
     results = []

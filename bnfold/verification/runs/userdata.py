@@ -170,13 +170,8 @@ _GIVEN = "the inputs"
 def fitted(feed: Feed, specs: Sequence[InputSpec], where: Path | str) -> Feed:
     """Return the model's inputs out of `feed`; unnamed arrays are taken by position.
 
-    Args:
-        feed: The arrays by name.
-        specs: The model's inputs.
-        where: The file that they are from, or what else to call them in texts of errors.
-
     Raises:
-        RequestError: One is missing, or of another type or shape.
+        RequestError: One is missing, or of another type or shape; the text says `where`.
     """
     names = [spec.name for spec in specs]
     if all(key.startswith("arr_") for key in feed) and not set(feed) & set(names):
