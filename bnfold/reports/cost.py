@@ -102,9 +102,7 @@ def _bytes(tensor: onnx.TensorProto) -> int:
 
 
 def _multiplications(
-    node: onnx.NodeProto,
-    shapes: Mapping[str, Shape | None],
-    weighty: set[str],
+    node: onnx.NodeProto, shapes: Mapping[str, Shape | None], weighty: set[str]
 ) -> int | None:
     """Return the multiplications of a node for one sample, if the sizes are known."""
     index = 1 if node.input[1] in weighty else 0

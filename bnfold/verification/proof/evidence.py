@@ -69,15 +69,8 @@ class Evidence:
             for name, array in self._weights.values.items()
             if array.dtype.kind == "f"
         }
-        once, twice = (
-            tracked_of(
-                self._region,
-                self._weights,
-                {n: np.full_like(a, size) for n, a in batch.items()},
-                sizes,
-            ).magnitude
-            for size in (1.0, 2.0)
-        )
+        given = ({n: np.full_like(a, size) for n, a in batch.items()} for size in (1.0, 2.0))
+        once, twice = (tracked_of(self._region, self._weights, e, sizes).magnitude for e in given)
         return not np.array_equal(once, twice)
 
 

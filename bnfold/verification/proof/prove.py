@@ -289,12 +289,8 @@ class _Prover:
         outputs = [name for name in region.outputs if (region.scope, name) in self.findings]
         if not (structure.proved and outputs):
             outputs += [name for name in region.outputs if not self._is_settled(region, name)]
-        probes = [
-            _as_probe(
-                region, self.findings.get((region.scope, name), f"{name} is not in both models")
-            )
-            for name in outputs
-        ]
+        found = ((name, self.findings.get((region.scope, name))) for name in outputs)
+        probes = [_as_probe(region, f or f"{name} is not in both models") for name, f in found]
         return max(
             probes,
             key=lambda p: (_ORDER[p.verdict], p.fraction),
