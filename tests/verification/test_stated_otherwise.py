@@ -28,7 +28,7 @@ def opened(op_type: str, bound: str, otherwise: str, names: str = "much y") -> N
 
 def bent(op_type: str, alpha: float, made: str = "bent") -> Nodes:
     return [
-        step("Softplus", "d", "s"),
+        step("Exp", "d", "s"),
         step("Sub", "s tiny", "r"),
         step(op_type, "r", made, alpha=alpha),
         step("Abs", made),

@@ -185,6 +185,38 @@ KINDS: Mapping[str, Kind] = {
     "one turn more": Kind(repeated("three", "k2.0"), repeated("four", "k2.0"), LOOP),
     "another factor each turn": Kind(repeated("three", "k2.0"), repeated("three", "k2.001"), LOOP),
     "no turn": Kind(repeated("three", "k2.0"), repeated("three", "k2.0", "no"), LOOP),
+    "a smoothed interpolation": Kind(
+        resized("half", mode="linear"), resized("half", mode="linear", antialias=1),
+        {"half": single(1, 1, 0.5, 0.5)},
+    ),
+    "an interpolation that ends otherwise": Kind(
+        resized("twice", mode="cubic"), resized("twice", mode="cubic", exclude_outside=1),
+        {"twice": single(1, 1, 2, 2)},
+    ),
+    "a swish of something more": Kind(
+        [step("Sigmoid", "d", "s"), step("Mul", "d s")],
+        [step("Mul", "d more", "q"), step("Sigmoid", "q", "s"), step("Mul", "d s")],
+        {"more": single(1.0001)},
+    ),
+    "a bend that is none": Kind(
+        [step("Mul", "d huge", "q"), step("Softplus", "q")],
+        [step("Mul", "d huge", "q"), step("Relu", "q")], {"huge": single(1e6)},
+    ),
+    "a steeper hard sigmoid": Kind(
+        [step("HardSigmoid", "d")], [step("HardSigmoid", "d", alpha=0.2000001)]
+    ),
+    "a swish that is shifted": Kind(
+        [step("HardSwish", "d")],
+        [step("Add", "d three", "q"), step("Clip", "q nil six", "r"), step("Mul", "d r", "p"),
+         step("Div", "p six")],
+        {"three": single(3.0001), "nil": single(0.0), "six": single(6.0)},
+    ),
+    "a product that is divided by another number": Kind(
+        [step("HardSwish", "d")],
+        [step("Add", "d three", "q"), step("Clip", "q nil six", "r"), step("Mul", "d r", "p"),
+         step("Div", "p seven")],
+        {"three": single(3.0), "nil": single(0.0), "six": single(6.0), "seven": single(6.00001)},
+    ),
     "a sum from below": Kind(scanned(0), scanned(1), {"start": np.zeros((1, C, 32))}),
 }  # fmt: skip
 
@@ -241,6 +273,16 @@ def test_what_a_fold_passes_is_kept_as_it_is(tmp_path: Path, how: str) -> None:
     between, instead, stored, dtype = KEPT[how]
     assert accepted(proved(tmp_path, *scaled_behind(between, between, stored, dtype)))
     assert not accepted(proved(tmp_path, *scaled_behind(between, instead, stored, dtype)))
+
+
+def test_a_normalization_keeps_the_type_that_it_computes_in(tmp_path: Path) -> None:
+    scale = DICE.uniform(0.5, 1.5, 16)
+    original, right, wrong = (
+        model([step("LayerNormalization", "x s", stash_type=kind)], {"s": scale}, (1, 4, 16))
+        for kind in (SINGLE, SINGLE, HALF)
+    )
+    assert accepted(proved(tmp_path, original, right))
+    assert not accepted(proved(tmp_path, original, wrong))
 
 
 def test_a_normalization_keeps_its_epsilon(tmp_path: Path) -> None:
@@ -315,6 +357,16 @@ SAME: Mapping[str, Kind] = {
         [step("HardSigmoid", "d")], [step("HardSigmoid", "d", alpha=0.2, beta=0.5)]
     ),
     "an axis that is the default": Kind([step("Softmax", "d")], [step("Softmax", "d", axis=-1)]),
+    "a hard swish written out": Kind(
+        [step("HardSwish", "d")],
+        [step("Add", "d three", "q"), step("Clip", "q nil six", "r"), step("Mul", "d r", "p"),
+         step("Div", "p six")],
+        {"three": single(3.0), "nil": single(0.0), "six": single(6.0)},
+    ),
+    "a hard swish as a hard sigmoid": Kind(
+        [step("HardSwish", "d")],
+        [step("HardSigmoid", "d", "s", alpha=1 / 6, beta=0.5), step("Mul", "s d")],
+    ),
     "a copy beside": Kind(
         [step("Tile", "d across")], [step("Concat", "d d", axis=3)], {"across": whole(1, 1, 1, 2)}
     ),

@@ -223,6 +223,22 @@ def two_slopes(compute: Compute, node: onnx.NodeProto, inputs: TrackedInputs) ->
     return [np.asarray(data.magnitude * steepest + np.abs(data.value) * error)]
 
 
+def no_steeper(slope: float | str) -> Rule:
+    """Elementwise, nowhere steeper than a number or an attribute; f(x) itself is rounded, too."""
+
+    def rule(compute: Compute, node: onnx.NodeProto, inputs: TrackedInputs) -> list[Array]:
+        steepest = slope if isinstance(slope, float) else attributes_of(node).get(slope, _USUAL)
+        data = needed_of(inputs, 0)
+        (value,) = compute(node, [data.value])
+        return [np.abs(value) + abs(steepest) * data.magnitude]
+
+    return rule
+
+
+_USUAL = 1.0
+"""An α where a node states none; that of HardSigmoid is less."""
+
+
 def interpolation(compute: Compute, node: onnx.NodeProto, inputs: TrackedInputs) -> list[Array]:
     """Nearest and linear weights are no less than 0 and sum to 1.
 

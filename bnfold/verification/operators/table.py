@@ -276,7 +276,7 @@ def _pool(
 def _normalization(lay: normalizing.Lay, *, changed_in: tuple[int, ...] = ()) -> Row:
     return Row(
         Kind.COMBINATION, normalizing.magnitude_by(lay), normalizing.normalized_by(lay),
-        kept=("epsilon",), changed_in=changed_in,
+        kept=("epsilon", "stash_type"), changed_in=changed_in,
     )  # fmt: skip
 
 
@@ -370,8 +370,21 @@ TABLE: Mapping[str, Row] = {
     "Abs": _activation(magnitude.passes, _of_data(np.abs), never_negative=True),
     "Max": Row(Kind.ELEMENTWISE, magnitude.largest_of(1.0), parameters=(0, 1, 2)),
     "Min": Row(Kind.ELEMENTWISE, magnitude.largest_of(-1.0), parameters=(0, 1, 2)),
-    "Sigmoid": _NOT_NEGATIVE,
-    "HardSigmoid": _NOT_NEGATIVE,
+    **{
+        op_type: _activation(magnitude.no_steeper(slope), never_negative=True)
+        for op_type, slope in (("Sigmoid", 0.25), ("Softplus", 1.0))
+    },
+    **{
+        op_type: _activation(magnitude.no_steeper(slope))
+        for op_type, slope in (
+            ("Atan", 1.0), ("Cos", 1.0), ("Erf", 1.13), ("Gelu", 1.13), ("HardSwish", 1.5),
+            ("Mish", 1.1), ("Sin", 1.0), ("Softsign", 1.0), ("Tanh", 1.0),
+        )
+    },
+    "HardSigmoid": Row(
+        Kind.ELEMENTWISE, magnitude.no_steeper("alpha"), separates_channels=True,
+        never_negative=True, kept=("alpha", "beta"),
+    ),
     "Exp": _NOT_NEGATIVE,
     "Softmax": Row(never_negative=True, changed_in=(13,)),
     "Sqrt": _NOT_NEGATIVE,

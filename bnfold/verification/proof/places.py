@@ -1,8 +1,10 @@
 """Where in a graph a tensor stands: what is computed from it, and from what it is computed."""
 
+import contextlib
 import heapq
 from collections.abc import Collection
 
+from bnfold.verification.operators.node import EvaluationError
 from bnfold.verification.operators.table import row_of
 from bnfold.verification.proof.scopes import Scope
 
@@ -64,3 +66,19 @@ def computed_from(scope: Scope, leaves: Collection[str]) -> list[str]:
 def reader_types(scope: Scope, name: str) -> set[str]:
     """Return the types of the operators that read a tensor."""
     return {reader.op_type for reader, _ in scope.readers.get(name, ())}
+
+
+def is_rescaled(scope: Scope, name: str) -> bool:
+    """Tell whether all that reads a tensor multiplies it by one number, or divides it by one."""
+    readers = [node for node, _ in scope.readers.get(name, ())]
+    return bool(readers) and all(
+        node.op_type in {"Mul", "Div"}
+        and any(scope.is_constant(n) and _is_single(scope, n) for n in node.input)
+        for node in readers
+    )
+
+
+def _is_single(scope: Scope, name: str) -> bool:
+    with contextlib.suppress(EvaluationError):
+        return scope.constant(name).size == 1
+    return False

@@ -28,6 +28,8 @@ _END = 2**31 - 1
 """From here on a number stands for the end of an axis."""
 _FEW = 8
 """So many numbers of a constant are looked at: a shape has no more axes."""
+_LINEAR_TAPS, _CUBIC_TAPS = 2, 4
+"""Elements between which an interpolation takes its values."""
 _LEAST = 2
 """Shorter axes than this would look like axes that are broadcast."""
 
@@ -50,8 +52,9 @@ def reach(cone: Cone, weights: Weights) -> dict[str, int]:
             kernel = None if weight is None else weight.shape[2:]
             here = max([_LEAST, *_entering(node, attributes_of(node), kernel, here)])
         if row.scales is not None:
+            attributes = attributes_of(node)
             for scales in scales_of(node, cone.scope.opsets.get("", 0), weights.values):
-                here = max(here, *map(_period, scales))
+                here = max([here, *(_period(s) + _span(s, attributes) for s in scales if s != 1)])
         for name in node.input:
             wanted[name] = max(wanted.get(name, 0), here)
     return {leaf: wanted.get(leaf, _LEAST) for leaf in cone.leaves}
@@ -65,6 +68,19 @@ def _period(scale: float) -> int:
     if not (math.isfinite(scale) and scale > 0):
         return _LEAST
     return Fraction(scale).limit_denominator(_STEPS).denominator
+
+
+def _span(scale: float, attributes: Mapping[str, Any]) -> int:
+    """Return over how many elements more an interpolation reaches, so that not all are at an end.
+
+    The weights of one that is smoothed reach as much farther as the axis becomes shorter.
+    """
+    mode = attributes.get("mode", b"nearest")
+    if mode == b"nearest" or not (math.isfinite(scale) and scale > 0):
+        return 0
+    taps = _CUBIC_TAPS if mode == b"cubic" else _LINEAR_TAPS
+    smoothed = attributes.get("antialias", 0) and scale < 1
+    return min(math.ceil(2 * taps / scale) if smoothed else taps, _FAR)
 
 
 def _counted(node: onnx.NodeProto, weights: Weights) -> Iterator[int]:

@@ -10,6 +10,8 @@ import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 
+import numpy as np
+
 from bnfold.frozen import frozen
 from bnfold.region import Region, ScopePath
 from bnfold.verification.operators.node import EvaluationError
@@ -19,7 +21,13 @@ from bnfold.verification.proof.facts import is_straight, linear_depth
 from bnfold.verification.proof.finding import Finding
 from bnfold.verification.proof.matching import Matcher, Numbered
 from bnfold.verification.proof.pinpoint import Failure
-from bnfold.verification.proof.places import computed_from, is_later, next_in_both, reader_types
+from bnfold.verification.proof.places import (
+    computed_from,
+    is_later,
+    is_rescaled,
+    next_in_both,
+    reader_types,
+)
 from bnfold.verification.proof.prober import Prober
 from bnfold.verification.proof.scaling import NOTHING_MULTIPLIED, Factors, Multiplied
 from bnfold.verification.verdict import Probe, ProbeVerdict
@@ -138,14 +146,18 @@ class Seeker:
                 if scaled is None or not scaled.held:
                     continue
                 assert isinstance(scaled.finding, Finding)  # noqa: S101 - it has held
-                assert scaled.finding.factors is not None  # noqa: S101 - they were asked for
+                factors = scaled.finding.factors
+                assert factors is not None  # noqa: S101 - they were asked for
                 nearest = self._nearest(new, name, failed.values())
                 # Nothing begins at a tensor that is shifted, so it needs no name of the original's.
-                kept = name if scaled.finding.factors.shifts.any() else called
+                kept = name if factors.shifts.any() else called
+                is_one = np.allclose(factors.values, factors.values[0])
+                if kept != name and is_one and is_rescaled(new.scope, name):
+                    return False  # the next one has the factor taken back, and is the tensor itself
                 if kept != name and not self.matcher.rename(new, name, kept):
                     continue
                 place = new.scope.path, kept
-                self.scaled[place] = scaled.finding.factors
+                self.scaled[place] = factors
                 self.unscaled[place] = replace(nearest, name=kept)
                 self.sought.append(kept)
                 return True

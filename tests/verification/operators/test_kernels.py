@@ -55,6 +55,18 @@ CASES: list[tuple[str, list[Any], dict[str, Any]]] = [
 ]  # fmt: skip
 
 
+ELEMENTWISE = [
+    "Atan", "Cos", "Erf", "Gelu", "HardSigmoid", "HardSwish", "Mish", "Sigmoid", "Sin", "Softplus",
+    "Softsign", "Tanh",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("op_type", ELEMENTWISE)
+def test_what_is_nowhere_steeper_as_onnxruntime(op_type: str) -> None:
+    x = np.linspace(-9, 9, 199, dtype=np.float32)
+    assert_as_onnxruntime(helper.make_node(op_type, ["x"], ["y"]), [x], opset=20)
+
+
 @pytest.mark.parametrize(("op_type", "shapes", "attributes"), CASES)
 def test_as_onnxruntime(op_type: str, shapes: list[Any], attributes: dict[str, Any]) -> None:
     rng = np.random.default_rng(0)
