@@ -51,8 +51,9 @@ class _Check:
     """Checks the nodes of one scope and of those in it, which have the same opsets."""
 
     def __init__(self, ir_version: int, imports: Iterable[onnx.OperatorSetIdProto]) -> None:
-        for version in (ir_version, *(i.version for i in imports)):
-            if not 0 <= version <= _LAST_VERSION:
+        stated = [(i.version, int(i.domain in OWN_DOMAINS)) for i in imports]  # a 0 is not written
+        for version, first in ((ir_version, 0), *stated):
+            if not first <= version <= _LAST_VERSION:
                 raise ModelError(f"it names version {version} of its operators, and there is none")
         self._context = onnx.checker.C.CheckerContext()
         self._context.ir_version = ir_version

@@ -388,12 +388,12 @@ def matrix_product(op: Operator) -> Linear:
 
 def contraction(op: Operator) -> Linear:
     """Einsum: a product with a weight, as bic,oc->bio or bthd,hdk->bthk; channels on any axes."""
-    weight = 1 if op.required(1).is_constant else 0
-    shape = _weight(op, weight)
     equation = op.text("equation", "")
     subscripts = parse(equation, lambda index: op.required(index).rank)
     if len(subscripts.inputs) != len(op.inputs) or len(op.inputs) != 2:  # noqa: PLR2004
         raise Refusal(Reason.NOT_LINEAR, f"{equation} is no product of two operands")
+    weight = 1 if op.required(1).is_constant else 0
+    shape = _weight(op, weight)
     if len(subscripts.inputs[weight]) != len(shape):
         raise Refusal(Reason.INVALID_NODE, f"{equation}, and a weight of rank {len(shape)}")
     lettered = Lettered.of(subscripts, weight, shape)
