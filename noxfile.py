@@ -23,9 +23,10 @@ nox.options.reuse_existing_virtualenvs = True
 
 @nox.session
 def fast(session: nox.Session) -> None:
-    """Run what answers within half a minute, while you work."""
+    """Run what answers within half a minute, while you work; name tests that are slow for that."""
     session.install("-e", ".[test]")
-    session.run("pytest", "-q", "-n", "2", "-m", _QUICK, *session.posargs)
+    slow = ("--durations=10", "--durations-min=0.5")
+    session.run("pytest", "-q", "-n", "2", "-m", _QUICK, *slow, *session.posargs)
 
 
 @nox.session
