@@ -32,6 +32,7 @@ from bnfold.verification.operators.demands import Shape
 from bnfold.verification.operators.node import EvaluationError, default_domain
 from bnfold.verification.proof.cells import with_products
 from bnfold.verification.proof.drawing import Drawing
+from bnfold.verification.proof.evaluations import is_another_evaluation
 from bnfold.verification.proof.identity import (
     Key,
     attribute_content,
@@ -366,8 +367,14 @@ class Matcher:
         """Return the number of a constant.
 
         A small one is identified by its content. A large one of the candidate is only compared
-        with its namesake in the original.
+        with its namesake in the original. Where the original computes that, it may be rounded
+        otherwise.
         """
+        other = None if home.twin is None else home.twin.home(name)
+        # Where folds are named, all else must be the same.
+        may_differ = self.in_use is not None
+        if other and may_differ and is_another_evaluation(other.scope, home.scope, name):
+            return other.numbers[name]
         if _small(home.scope, name):
             try:
                 array = home.scope.constant(name)
@@ -376,13 +383,10 @@ class Matcher:
                 written = tuple(attribute_content(model, attribute) for attribute in stated)
                 return self.table.number(("undefined", written))
             return self.table.number(("content", *content(array)))
-        twin = home.twin
-        if twin is not None:
-            other = twin.home(name)
-            if other is not None and equal_constants(home.scope, other.scope, name):
-                number = self.of(twin, name)
-                if number is not None:
-                    return number
+        if other is not None and equal_constants(home.scope, other.scope, name):
+            number = self.of(other, name)
+            if number is not None:
+                return number
         return self.table.number(("constant", id(home.scope.model), home.scope.path, name))
 
 

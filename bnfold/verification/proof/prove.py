@@ -21,6 +21,7 @@ from bnfold.verification.options import VerifyOptions
 from bnfold.verification.proof.bends import Unshown, only_in_one
 from bnfold.verification.proof.cells import with_products
 from bnfold.verification.proof.cone import Cone, cut
+from bnfold.verification.proof.evaluations import is_another_evaluation
 from bnfold.verification.proof.facts import linear_depth
 from bnfold.verification.proof.finding import Finding
 from bnfold.verification.proof.identity import Key
@@ -312,7 +313,13 @@ class _Prover:
             explained = name if self._explain_named(new, region, name, end) else None
         elif name in self.assumed:
             explained = self.assumed[name]
-        elif not equal_constants(new.scope, new.original.scope, name):
+        elif not (
+            equal_constants(new.scope, new.original.scope, name)
+            or (
+                self.in_use is not None
+                and is_another_evaluation(new.original.scope, new.scope, name)
+            )
+        ):
             explained = self.seeker.seek(new, name)
         if explained is None and name in new.original.scope.producers and self._is_first(new, name):
             self._note(new, name)
