@@ -36,13 +36,9 @@ def assemble(
     recipes: Mapping[str, Recipe],
     place: Place,
 ) -> list[Piece]:
-    """Return the pieces of the model's file.
+    """Return the pieces of the file of an edited skeleton, whose references are into `opened`.
 
-    Args:
-        opened: What the skeleton's references refer to.
-        proto: The edited skeleton.
-        recipes: The recipes by location.
-        place: Where the numbers of each referring tensor shall be.
+    `recipes` are by location; `place` says where the numbers of each referring tensor shall be.
     """
     data = proto.SerializeToString()
     marks = _find_all(data, _MARK)

@@ -79,12 +79,7 @@ class Staged:
 
     @classmethod
     def create(cls, target: Path, *, like: Path | None = None) -> Self:
-        """Begin a file.
-
-        Args:
-            target: What it will be.
-            like: A file whose owner and permissions it gets if that exists; by default the target.
-        """
+        """Begin a file with the owner and permissions of the target, or of what is `like` it."""
         hidden = hidden_name(target, PARTIAL)
         descriptor = _open_without_name(target.parent)
         named = descriptor is None

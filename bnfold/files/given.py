@@ -39,12 +39,8 @@ def model_or_path(given: Given) -> onnx.ModelProto | Path:
 def as_file(model: onnx.ModelProto, called: str) -> Iterator[Path]:
     """Give a model in memory as a file in a folder of its own, which is gone in the end.
 
-    Args:
-        model: The model.
-        called: What texts of errors call it, in the place of the file.
-
     Raises:
-        ModelError: Its numbers are not all in memory, or no file could hold it.
+        ModelError: Its numbers are not all in memory, or no file could hold it; it is `called` so.
         RequestError: The file cannot be written.
     """
     with scratch_folder() as folder:

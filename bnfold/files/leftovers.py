@@ -95,13 +95,8 @@ def data_files(model: Path) -> list[Path]:
 def journal(model: Path, new: os.stat_result, place: Path, old: Iterable[Path]) -> Iterator[None]:
     """Remove those of a model's data files that no model reads when the context ends.
 
-    If this process is killed meanwhile, the next one that looks after the folder does so.
-
-    Args:
-        model: The model.
-        new: The data file that it gets in the context.
-        place: Where.
-        old: Those that it has.
+    In it the model's `old` data files are replaced by the `new` one, at `place`. If this process is
+    killed meanwhile, the next one that looks after the folder does so.
     """
     files = {place.name: [new.st_dev, new.st_ino]}
     for path in old:

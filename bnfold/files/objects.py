@@ -76,9 +76,7 @@ def _asked(url: str) -> Mapping[str, Any]:
 def listed(folder: str, pattern: str) -> list[str]:
     """Return the files of a folder that match a pattern, as paths from there, in order.
 
-    Args:
-        folder: The URL of the folder.
-        pattern: As for `Path.glob`: `**` stands for any folders.
+    The folder is a URL; in the pattern `**` stands for any folders, as for `Path.glob`.
 
     Raises:
         RequestError: The store refuses.

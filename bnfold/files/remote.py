@@ -69,12 +69,7 @@ class Remote:
 
     @classmethod
     def begin(cls, url: str, copy: Path, known: Held | None = None) -> "Remote":
-        """Make a local file without bytes.
-
-        Args:
-            url: Where the file is.
-            copy: The local one.
-            known: What the store said of it just now; None to ask.
+        """Make a local file without bytes; the store is asked what is not `known` of the file.
 
         Raises:
             RequestError: There is no such file, it cannot be read, or fsspec is not installed.
@@ -157,9 +152,7 @@ def copy_at(path: Path) -> Remote | None:
 def provide(folder: Path, location: str) -> None:
     """Begin a copy of a data file of a model that is a copy itself; else do nothing.
 
-    Args:
-        folder: Where the model's copy is.
-        location: The data file's path from there, which is known to lead nowhere else.
+    The location is a path from the folder of that copy, which is known to lead nowhere else.
     """
     inside = os.path.realpath(folder)
     model = next((one for name, one in _COPIES.items() if os.path.dirname(name) == inside), None)  # noqa: PTH120

@@ -92,9 +92,7 @@ class Making:
     def note(self, report: Report, source: Mapping[str, str]) -> None:
         """Write the record of a target that was written, if that is possible.
 
-        Args:
-            report: What was done.
-            source: What the source's files were known by, before; nothing if that is not known.
+        `source` is by what the source's files were known before; nothing if that is not known.
         """
         if not source:
             return

@@ -94,10 +94,7 @@ def _absolute(path: Path) -> Path:
 def fold_one(task: Task, step: Callable[[str], None] | None = None) -> Outcome:
     """Fold one model, whatever may happen, and take the time.
 
-    Args:
-        task: What to do.
-        step: Called with a text that says what is being done; by default that goes to the process
-            that gave the task to this one.
+    `step` is told what is being done; by default that goes to the process that gave the task.
     """
     began = monotonic()
     outcome = _attempt(task, step or (lambda what: tell(f"{called(task.source)}: {what}")))

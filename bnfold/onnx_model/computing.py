@@ -89,13 +89,7 @@ def require_room_for_outputs(
 ) -> None:
     """Refuse a node whose outputs are known to have no room, or, in `limited_work`, to take long.
 
-    What is unknown is let pass.
-
-    Args:
-        node: A node of the default domain, without subgraphs.
-        opset: The version of its operator.
-        inputs: Its inputs; None for one that is left out.
-        room: Bytes that its outputs may take.
+    What is unknown is let pass; else see `require_computable`.
 
     Raises:
         TooLargeError: They take more.

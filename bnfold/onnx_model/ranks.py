@@ -25,25 +25,16 @@ _PICTURE = 4  # N, C, H, W
 
 
 def output_shape(node: onnx.NodeProto, inputs: _Inputs) -> Dims | None:
-    """Return what a node tells of the shape of its first output, or None.
+    """Return what a node tells of the shape of its first output, from those of its inputs, or None.
 
-    Args:
-        node: A node.
-        inputs: What is known of the shapes of its inputs; None for one of which nothing is, or
-            that is left out.
+    None stands for an input that is left out, or of whose shape nothing is known.
     """
     rule = _rules(node, _OUTPUT)
     return None if rule is None else rule(node, inputs)
 
 
 def input_shape(node: onnx.NodeProto, inputs: _Inputs, output: Dims | None) -> Dims | None:
-    """Return what a node tells of the shape of its first input, or None.
-
-    Args:
-        node: A node.
-        inputs: What is known of the shapes of its inputs.
-        output: What is known of that of its first output.
-    """
+    """Return what a node tells of the shape of its first input, from its other shapes, or None."""
     if _keeps_shape(node):
         return output
     rule = _rules(node, _INPUT)

@@ -102,13 +102,7 @@ class ExplainedRecord(Plain):
 def explained_records(
     graph: Graph, options: FoldOptions, unfit: Mapping[int, Reason], asked: str
 ) -> tuple[ExplainedRecord, ...]:
-    """Tell what was tried for every node that bears a name or makes a tensor of that name.
-
-    Args:
-        graph: What is known of the model.
-        options: What may be folded.
-        unfit: Nodes into which nothing can be folded, and what is wrong with their numbers.
-        asked: The name.
+    """Tell what was tried for every node that is called `asked` or makes a tensor of that name.
 
     Raises:
         RequestError: There is no such node, or there are very many.

@@ -109,10 +109,7 @@ class Linear:
     def factor(self, out_scale: F64, in_scale: F64, weight_rank: int) -> F64:
         """Return s[o] q[i], float64, of a shape that broadcasts to the weight.
 
-        Args:
-            out_scale: s, [Cout].
-            in_scale: q, [Cin].
-            weight_rank: The rank of the weight.
+        s is `out_scale`, [Cout], and q is `in_scale`, [Cin].
         """
         if self.is_diagonal:
             return out_scale
@@ -166,10 +163,7 @@ class Linear:
 
         A bias that is an operand of an Add has an axis for each that lies behind the channels, as
         one behind W x; that of a convolution, whose channels are counted from the front, has none.
-
-        Args:
-            vector: The numbers.
-            beside: What stands for the numbers of a bias that belong to no output channel.
+        Numbers of a bias that belong to no output channel are `beside`.
         """
         if self.directions:
             rows = vector.reshape(self.directions, -1)

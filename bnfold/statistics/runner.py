@@ -28,13 +28,7 @@ class Runner:
     """The parent's side: a loaded network that takes one feed after the other."""
 
     def __init__(self, target: Target, provider: str, folder: Path, timeout: float) -> None:
-        """Start the process and load the network.
-
-        Args:
-            target: The network.
-            provider: The short name of the execution provider; the CPU takes what it leaves.
-            folder: Where files may lie meanwhile.
-            timeout: Seconds for loading, and for each run.
+        """Start the process and load the network, with its files in a folder.
 
         Raises:
             RequestError: ONNX Runtime refuses the network.

@@ -103,12 +103,9 @@ class Editor:
     # -- gathering ----------------------------------------------------------------------------
 
     def replace_constant(self, edge: Edge, recipe: Recipe, key: object) -> None:
-        """Let an input read new numbers in place of the constant that it reads.
+        """Let an input, (node, index), read new numbers in place of the constant that it reads.
 
-        Args:
-            edge: The (node, input index).
-            recipe: The numbers.
-            key: Edges that read the same constant and have equal keys share the new numbers.
+        Inputs that read the same constant and have equal keys share the new numbers.
         """
         node, index = edge
         source = self.view.nodes[node].inputs[index]

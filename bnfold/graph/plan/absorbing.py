@@ -20,11 +20,7 @@ def absorbed_on_output(
 ) -> Absorbed:
     """Return the state of a linear node after one more affine on its output.
 
-    Args:
-        draft: The graph as it is planned so far.
-        state: What the node has absorbed.
-        affine: What is on its output.
-        variance: The variance of its output without that, [Cout]; None where it is not known.
+    `variance` is that of its output before, [Cout]; None where it is not known.
 
     Raises:
         Refusal: The node cannot absorb it.

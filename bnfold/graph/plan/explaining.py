@@ -58,14 +58,7 @@ class Explanation:
 def explain(
     graph: Graph, options: FoldOptions, unfit: Mapping[int, Reason], node: int
 ) -> Explanation:
-    """Tell what was tried for a node.
-
-    Args:
-        graph: What is known of the model.
-        options: What may be folded.
-        unfit: Nodes into which nothing can be folded, and what is wrong with their numbers.
-        node: The node.
-    """
+    """Tell what was tried for a node, where nothing goes into `unfit` nodes."""
     draft = Draft(graph, unfit, options)
     recorder = Recorder(node)
     plan = make_plan(graph, options, unfit, recorder)

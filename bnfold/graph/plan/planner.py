@@ -40,12 +40,7 @@ _LONGEST_IN_PARTS = 16
 def read_graph(
     opened: OpenedModel, options: FoldOptions = EVERYTHING, *, check: bool = False
 ) -> Graph:
-    """Return all that planning reads of a model.
-
-    Args:
-        opened: The model.
-        options: What may be folded.
-        check: Whether to look first whether its nodes are valid.
+    """Return all that planning reads of a model; if asked, `check` first that its nodes are valid.
 
     Raises:
         ModelError: The graph makes no sense.
@@ -83,13 +78,9 @@ def make_plan(
     unfit: Mapping[int, Reason] = NOTHING_UNFIT,
     tracer: Tracer = SILENT,
 ) -> Plan:
-    """Decide what to fold.
+    """Decide what to fold; nothing goes into `unfit` nodes, whose new numbers cannot be stored.
 
-    Args:
-        graph: What is known of the model.
-        options: What may be folded.
-        unfit: Nodes into which nothing can be folded, and what is wrong with their numbers.
-        tracer: Gets to know each attempt.
+    The tracer gets to know each attempt.
     """
     return Planner(graph, options, unfit, tracer).plan()
 

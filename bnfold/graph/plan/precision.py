@@ -46,10 +46,7 @@ class Precision:
     def require(self, before: Absorbed, after: Absorbed, variances: F64 | None) -> None:
         """Refuse a further state of a linear node that loses too much.
 
-        Args:
-            before: What the node has absorbed.
-            after: What it would have absorbed.
-            variances: The variance of the node's output then, [Cout]; None where it is not known.
+        `variances` are those of the node's output then, [Cout]; None where they are not known.
 
         Raises:
             Refusal: The weight would lose more than 3 dB.

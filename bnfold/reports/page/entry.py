@@ -29,10 +29,9 @@ class Weight:
     ranges: Ranges
 
     def gain(self, scales: str) -> float | None:
-        """Return by how much better int8 keeps it, in dB; None where that makes no number.
+        """Return by how much better int8 keeps it with scales `per_tensor` or `per_channel`, in dB.
 
-        Args:
-            scales: `per_tensor` or `per_channel`.
+        None where that makes no number.
         """
         before, after = self.data["before"], self.data["after"]
         if before is None or before[scales] is None or after[scales] is None:

@@ -129,12 +129,8 @@ def factors_between(
 ) -> Factors | None:
     """Return the factors by which outputs differ if they differ by nothing else; None if not so.
 
-    A channel that does not vary has the factor 1. Whether the factors are right is not checked.
-
-    Args:
-        samples: Outputs of one rank.
-        axis: Where their channels are.
-        shifted: Something may have been added, too.
+    Their channels are along `axis`; if they are `shifted`, something may have been added, too. A
+    channel that does not vary has the factor 1. Whether the factors are right is not checked.
     """
     laid = [sample.by_channel(axis) for sample in samples]
     known = [sample for sample in laid if sample is not None]

@@ -225,9 +225,7 @@ def with_evidence_elsewhere(
 ) -> list[OutputComparison]:
     """Let an output that shows nothing for one feed agree where it does so for another.
 
-    Args:
-        results: The comparisons of all outputs for all feeds.
-        labels: What was added to the names of outputs for each feed.
+    `labels` are what was added to the names of outputs for each feed.
     """
 
     def plain(result: OutputComparison) -> tuple[str, str]:

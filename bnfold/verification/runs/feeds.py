@@ -64,13 +64,8 @@ def of_other_sizes(
 ) -> Iterator[Feed]:
     """Yield feeds of other sizes than a given one, where the model's inputs leave sizes open.
 
-    A batch of two comes first, with odd lengths, then one of the two alone.
-
-    Args:
-        specs: The model's inputs.
-        shapes: Shapes that the user gave, by input name; they stay.
-        feed: What the model takes.
-        seed: Seed of all values.
+    A batch of two comes first, with odd lengths, then one of the two alone. The `shapes` that the
+    user gave stay.
     """
     given = _given_sizes(specs, shapes)
     usual = _sizes_of(specs, feed)

@@ -24,13 +24,9 @@ Sides = tuple[list[float], list[float]]
 
 
 def timed_in_turn(before: Runner, after: Runner, budget: float, *, asked: bool) -> Timing | None:
-    """Return how long two runs take, or None where the budget is too short to tell.
+    """Return how long two runs take, or None where the budget of seconds is too short to tell.
 
-    Args:
-        before: Runs the original once.
-        after: Runs the candidate once.
-        budget: Seconds.
-        asked: Whether the budget was asked for, and so is to be used up.
+    A budget that was `asked` for is used up.
     """
     started = time.perf_counter()
     sides = (before, after)
@@ -66,11 +62,8 @@ def confirmed(
     """Return a timing by which a candidate is slower only where a second one says so, too.
 
     Seen: on a loaded machine one session is slower than its equal for as long as it lives, which
-    taking turns does not balance. To say "slower" of a right fold costs more than a second look.
-
-    Args:
-        first: Times both models.
-        again: Times them anew, in sessions of its own.
+    taking turns does not balance. So the second one has sessions of its own. To say "slower" of a
+    right fold costs more than a second look.
     """
     timing = first()
     return again() if timing is not None and timing.verdict == "slower" else timing

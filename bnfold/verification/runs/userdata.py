@@ -34,12 +34,7 @@ UNREADABLE = (
 def load_inputs(
     path: Path, specs: Sequence[InputSpec], outputs: Sequence[str]
 ) -> tuple[list[Feed], list[Outputs]]:
-    """Read feeds, and the outputs that are expected for them where the data holds any.
-
-    Args:
-        path: A file or a folder.
-        specs: The model's inputs.
-        outputs: The names of the model's outputs, in order.
+    """Read feeds from a file or folder, and the outputs that are expected where there are any.
 
     Raises:
         RequestError: The data cannot be read or does not fit the model.
