@@ -19,9 +19,7 @@ Row = tuple[str, str, str]
 def change_lines(report: Report, *, verbose: bool) -> Iterator[str]:
     """Tell how many operators, nodes and bytes there are before and after.
 
-    Args:
-        report: What was done to a model.
-        verbose: Tell every operator of which there are more or fewer.
+    If `verbose`, tell it of every operator of which there are more or fewer.
     """
     if report.changes:
         yield "before → after"

@@ -79,8 +79,7 @@ _NARROWEST = 20
 class Command(click.Command):
     """A command whose help lists the options by what they are about, and then what else there is.
 
-    Args:
-        lists: What else: by its title, terms and what they mean.
+    That is `lists` by their titles, each of terms and what they mean.
     """
 
     def __init__(

@@ -24,12 +24,7 @@ from bnfold.reports.report_file import ReportFile, is_page
 
 
 def run(models: Sequence[Path], options: dict[str, Any]) -> int:
-    """Fold the models, print and report what becomes of each, and return the exit code.
-
-    Args:
-        models: The models, folders and patterns that are named.
-        options: The options of the command line, by the names that click gives them.
-    """
+    """Fold the models, print and report what becomes of each, and return the exit code."""
     request = Request(options["output"], options["directory"], _how(options))
     sources = find_sources(models, request.directory)
     require_explainable(sources, request)

@@ -177,9 +177,7 @@ def open_model(path: Path) -> OpenedModel:
 def from_proto(proto: onnx.ModelProto, folder: Path | None = None) -> OpenedModel:
     """Present a model in memory as an opened one. It is not altered, nor is its bulk copied.
 
-    Args:
-        proto: The model.
-        folder: Where its data files are, if it has any.
+    Its data files, if it has any, are in `folder`.
 
     Raises:
         ModelError: It is newer than the installed onnx, has no graph, or a tensor is not sane.

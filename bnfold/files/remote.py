@@ -183,8 +183,7 @@ def copied(url: str, folder: Path) -> Iterator[Path]:
 def glimpsed(files: Mapping[Path, tuple[str, Held]]) -> Iterator[None]:
     """Begin copies of remote files that others may change meanwhile, while the context lasts.
 
-    Args:
-        files: Where each goes, with its URL and what the store said of it just now.
+    `files` says where each goes, with its URL and what the store said of it just now.
     """
     copies = {
         os.path.realpath(path): Remote.begin(url, path, h) for path, (url, h) in files.items()

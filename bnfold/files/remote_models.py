@@ -23,8 +23,7 @@ _LOOKED_INTO: Final = 32
 def temporary_folder(*models: object) -> Iterator[Path]:
     """Give a folder for copies, which is gone in the end, also if this process is killed.
 
-    Args:
-        models: If there are some and none is a remote path, the folder is never made.
+    If there are `models`, and none is a remote path, the folder is never made.
     """
     if models and not any(isinstance(model, Path) and url_of(model) for model in models):
         yield Path()

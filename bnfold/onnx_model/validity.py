@@ -36,9 +36,6 @@ Dims = Mapping[str, tuple[int | None, ...]]
 def require_valid(model: onnx.ModelProto) -> None:
     """Check every node of a model, of its subgraphs and of its functions.
 
-    Args:
-        model: The model; its bulk tensors may be references.
-
     Raises:
         ModelError: A node is not valid ONNX; the text names it and says what is wrong.
     """

@@ -4,11 +4,7 @@ import signal
 
 
 def how_it_ended(code: int) -> str:
-    """Return how a process ended, in words.
-
-    Args:
-        code: Its return code; the negative number of a signal that ended it.
-    """
+    """Return how a process ended, by its return code or minus the number of a signal, in words."""
     if code >= 0:
         return f"ended with exit code {code}"
     known = {number.value: number.name for number in signal.Signals}

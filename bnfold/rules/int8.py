@@ -106,13 +106,9 @@ class Spread:
 
     @np.errstate(all="ignore")
     def times(self, factor: F64, axis: int) -> "Spread | None":
-        """Return how the numbers lie when the weight is multiplied by a factor.
+        """Return how the numbers lie when the weight is multiplied by a factor of its rank.
 
         None where the factor varies within an output channel: then the numbers must be looked at.
-
-        Args:
-            factor: What broadcasts to the weight, of its rank.
-            axis: The axis of its output channels.
         """
         if factor.size != factor.shape[axis]:
             return None
@@ -130,10 +126,8 @@ class Spread:
 
         Rounding adds to the output of a channel what it takes from the channel's Σ w², in
         proportion. A channel whose output is as large as others' although its weight is small, as
-        behind a normalization, so loses more than Σ w² of all channels together shows.
-
-        Args:
-            variances: The variance of the output of each channel, [Cout].
+        behind a normalization, so loses more than Σ w² of all channels together shows. `variances`
+        are those of the output of each channel, [Cout].
         """
         counted = np.where(self.signals > 0, variances / self.signals, 0)
         return replace(self, importance=counted)
@@ -159,12 +153,7 @@ def change(before: float, after: float) -> str:
 
 
 def int8(weight: NDArray[np.generic], axis: int) -> Int8:
-    """Return what a weight loses as int8.
-
-    Args:
-        weight: Finite floating-point numbers of any shape and dtype.
-        axis: The axis of its output channels.
-    """
+    """Return what a weight of finite numbers, its output channels along an axis, loses as int8."""
     return Spread.of(weight, axis).int8()
 
 

@@ -45,15 +45,10 @@ class Given:
 def derive(
     graph: Graph, normalizations: Sequence[Normalization]
 ) -> tuple[onnx.ModelProto, list[Given]]:
-    """Return the training network of a model, and what it gives for each normalization.
+    """Return the network with these normalizations in training mode, and what it gives for each.
 
-    Args:
-        graph: The model.
-        normalizations: What is to be in training mode. Those in subgraphs are, but give nothing.
-
-    Returns:
-        The network, with nothing but the statistics as outputs, and their names for each
-        normalization of the main graph, in the order of `normalizations`.
+    Its outputs are their statistics alone, with the names in the order of the normalizations.
+    Those in subgraphs are in training mode, too, but give nothing.
 
     Raises:
         RequestError: The opset is too old to write a normalization out.

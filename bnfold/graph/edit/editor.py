@@ -189,8 +189,7 @@ class Editor:
     def _place_constants(self, dead: set[int]) -> None:
         """Add the new constants; the first takes the place of the one that nobody reads any more.
 
-        Args:
-            dead: The constants that nobody reads; loses those that are overwritten.
+        Those that nobody reads are in `dead`, which loses those that are overwritten.
         """
         for source, versions in self._new.items():
             for version in versions.values():

@@ -27,11 +27,9 @@ _TEXTS = {"value_string", "value_strings"}
 def lift_constants(model: onnx.ModelProto) -> int:
     """Write the constants of all graphs as initializers of the same names; return how many.
 
-    What stays a node: constants of local functions, which hold no initializers, and those that are
-    outputs of their graph, for runtimes want a node that makes an output.
-
-    Args:
-        model: The model, of IR version 4 or later; it is edited.
+    The model, of IR version 4 or later, is edited. What stays a node: constants of local functions,
+    which hold no initializers, and those that are outputs of their graph, for runtimes want a node
+    that makes an output.
     """
     return sum(_lift(graph) for graph in _graphs(model.graph))
 

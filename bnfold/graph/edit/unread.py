@@ -17,9 +17,6 @@ def without_unread(model: onnx.ModelProto) -> tuple[onnx.ModelProto, int]:
     What they alone read goes with them. Operators of other domains stay, since they may do more
     than compute, and so does everything in a model that says how to train it.
 
-    Args:
-        model: The model; it is not changed.
-
     Raises:
         ModelError: Nodes read one another in a circle.
     """

@@ -125,10 +125,7 @@ class Scope:
 
 
 class View:
-    """The index of one model.
-
-    Args:
-        model: The model; its bulk tensors may be references.
+    """The index of one model, whose bulk tensors may be references.
 
     Raises:
         ModelError: Names are missing, repeated or in a circle.

@@ -94,9 +94,7 @@ class Branch:
 class Branches:
     """Finds sums and their branches in a draft.
 
-    Args:
-        draft: The draft.
-        term_of: Tells which linear map a node is; raises Refusal for one that is none.
+    `term_of` tells which linear map a node is, or raises Refusal.
     """
 
     def __init__(self, draft: Draft, term_of: Callable[[int], Term]) -> None:

@@ -49,11 +49,8 @@ def is_available() -> bool:
 def lay_out(nodes: Sequence[int], edges: Iterable[Pair]) -> Layout:
     """Lay out a graph without circles, the data going from the left to the right.
 
-    Parts that are not connected stand one behind the other.
-
-    Args:
-        nodes: The nodes, in the order of the data.
-        edges: Which node reads what which one makes, each pair once.
+    Its nodes are in the order of the data; edges say which node reads what which one makes, each
+    once. Parts that are not connected stand one behind the other.
     """
     laid, straight = _affordable(nodes, list(edges))
     parts = _connected(laid)

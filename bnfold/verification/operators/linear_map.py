@@ -193,9 +193,7 @@ class Map:
     def with_order(self, order: Order, channel: int) -> "Map":
         """Return the same tensor with another order behind, and what makes up for that before.
 
-        Args:
-            order: That order.
-            channel: The axis of channels, counted from the end.
+        The axis of channels is counted from the end.
 
         Raises:
             OtherMapError: A kernel goes over axes that it would no longer go over.

@@ -38,13 +38,10 @@ class Group:
 
 
 def groups(values: Array) -> list[Group]:
-    """Return the elements of an output by their magnitude, the smallest first.
+    """Return the elements of a floating-point or complex output by magnitude, the smallest first.
 
     What is not finite, and zeros, are with the smallest. There is one group where all magnitudes
     between the smallest and the largest occur.
-
-    Args:
-        values: Floating-point or complex numbers of any width.
     """
     whole = [Group(np.ones(values.shape, np.bool_), mask=False)]
     if _largest(values) < _HUGE:
