@@ -62,7 +62,7 @@ def become_child() -> IO[str]:
     What native code prints to file descriptor 1 goes to stderr: the answers have a descriptor of
     their own.
     """
-    _die_with_parent()
+    end_with(int(os.environ.get(_PARENT) or os.getppid()))
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
@@ -70,11 +70,11 @@ def become_child() -> IO[str]:
     return out
 
 
-def _die_with_parent() -> None:
-    """Let the system end this process when the parent is gone, however busy it is (Linux)."""
+def end_with(parent: int) -> None:
+    """Let the system end this process when its parent is gone, however busy it is (Linux)."""
     if sys.platform == "linux":
         import ctypes
 
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.environ.get(_PARENT, "") not in {"", str(os.getppid())}:  # it was gone before
+        if os.getppid() != parent:  # it was gone before
             os._exit(1)

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn, Self
 
+from bnfold.processes.child import end_with
+
 _own_process = False
 
 _FATAL = ("SIGINT", "SIGTERM", "SIGABRT", "SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL")
@@ -48,11 +50,12 @@ class Forked:
         if not _own_process or sys.platform != "linux":
             return
         self._pipe, writing = os.pipe()
+        here = os.getpid()
         with warnings.catch_warnings():  # about threads, of which the copy needs none
             warnings.simplefilter("ignore", DeprecationWarning)
             self._child = os.fork()
         if not self._child:
-            _do(work, room, seconds, writing)
+            _do(work, room, seconds, writing, here)
         os.close(writing)
 
     def result(self) -> bytes | None:
@@ -86,10 +89,11 @@ class Forked:
             os.close(self._pipe)
 
 
-def _do(work: Callable[[], bytes], room: int, seconds: int, writing: int) -> NoReturn:
+def _do(work: Callable[[], bytes], room: int, seconds: int, writing: int, parent: int) -> NoReturn:
     """Do the work in the copy, with stderr closed, write the result and end the copy."""
     code = 1
     try:
+        end_with(parent)  # it has the parent's pipes, and who reads them waits for their end
         for name in _FATAL:
             signal.signal(getattr(signal, name), signal.SIG_DFL)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)

@@ -2,12 +2,14 @@
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from commandline import ENVIRONMENT
 
 from bnfold.processes import fork
 from bnfold.processes.fork import Forked
@@ -106,6 +108,29 @@ def test_what_nobody_asks_for_is_ended() -> None:
     with pytest.raises(ZeroDivisionError), Forked(_sleep, ROOM, LIMIT):
         raise ZeroDivisionError
     assert time.monotonic() - begin < 30
+
+
+_KILLED = """
+import time
+from bnfold.processes.fork import Forked, own_process
+
+def work():
+    print("begun", flush=True)
+    time.sleep(600)
+
+own_process()
+with Forked(work, 1 << 26, 60):
+    time.sleep(600)
+"""
+
+
+def test_a_copy_ends_with_the_process_that_it_is_a_copy_of() -> None:
+    words = [sys.executable, "-c", _KILLED]
+    with subprocess.Popen(words, env=ENVIRONMENT, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"begun\n"
+        process.kill()
+        assert process.communicate(timeout=120) == (b"", None)
 
 
 def test_as_a_library_it_is_done_here(monkeypatch: pytest.MonkeyPatch) -> None:
