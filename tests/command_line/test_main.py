@@ -16,7 +16,6 @@ import click
 import numpy as np
 import onnx
 import pytest
-from click.testing import CliRunner
 from commandline import (
     ENVIRONMENT,
     MODELS,
@@ -325,10 +324,10 @@ def test_a_wrong_fold_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyP
     report = tmp_path / "r.json"
     for words in ([], ["-q"], ["--in-place"]):
         before = source.read_bytes()
-        result = CliRunner().invoke(fold, [str(source), "--report", str(report), *words])
-        assert result.exit_code == 3
-        assert result.stdout == ""
-        assert result.stderr.startswith(f"bnfold: {source}: verification failed: ")
+        result = run_here(source, "--report", report, *words, cwd=tmp_path)
+        assert result.code == 3
+        assert result.text == ""
+        assert result.err.startswith(f"bnfold: {source}: verification failed: ")
         assert target.read_bytes() == OLD
         assert source.read_bytes() == before
         assert files(tmp_path) == {"digits.onnx", "digits.folded.onnx", "r.json"}
@@ -673,14 +672,14 @@ def test_a_bug_is_one_line_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         raise ZeroDivisionError("a bug")
 
     monkeypatch.setattr("bnfold.many.task.fold_with", broken)
-    source = str(model_in(tmp_path))
-    result = CliRunner().invoke(fold, [source])
-    assert (result.exit_code, result.stdout) == (2, "")
-    assert result.stderr.count("\n") == 1
-    assert "this is a bug in bnfold" in result.stderr
-    verbose = CliRunner().invoke(fold, [source, "-v"])
-    assert verbose.exit_code == 2
-    assert "Traceback" in verbose.stderr
+    source = model_in(tmp_path)
+    result = run_here(source, cwd=tmp_path)
+    assert (result.code, result.text) == (2, "")
+    assert result.err.count("\n") == 1
+    assert "this is a bug in bnfold" in result.err
+    verbose = run_here(source, "-v", cwd=tmp_path)
+    assert verbose.code == 2
+    assert "Traceback" in verbose.err
 
 
 # What a terminal, a shell or a file's name may do
