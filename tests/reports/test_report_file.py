@@ -11,7 +11,7 @@ from pathlib import Path
 import onnx
 import pytest
 from click.testing import CliRunner
-from commandline import MODELS, model_in, run
+from commandline import MODELS, model_in, run, run_here
 
 import bnfold
 from bnfold.command_line.fold import fold
@@ -126,12 +126,9 @@ def test_where_no_report_can_be_written_the_models_are_summed_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = [model_in(tmp_path, as_name=name).name for name in ("a.onnx", "b.onnx")]
-    monkeypatch.chdir(tmp_path)
     with monkeypatch.context() as full:
         full.setattr(ReportFile, "add", lambda *_: Path("/dev/full").write_text("no"))
-        result = CliRunner().invoke(fold, [*names, "--no-verify", "--report", "r.json"])
-    assert result.exit_code == 2
-    assert "2 models: 2 written\n" in result.stdout
-    assert result.stderr == (
-        "bnfold: the output: No space left on device; 2 of 2 models were written\n"
-    )
+        result = run_here(*names, "--no-verify", "--report", "r.json", cwd=tmp_path)
+    assert result.code == 2
+    assert "2 models: 2 written\n" in result.text
+    assert result.err == "bnfold: the output: No space left on device; 2 of 2 models were written\n"
