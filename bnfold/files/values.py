@@ -48,6 +48,11 @@ def _is_packed(data_type: int) -> bool:
     return onnx.TensorProto.DataType.Name(data_type) in _NARROW
 
 
+@cache
+def _dtype(data_type: int) -> np.dtype[np.generic]:
+    return onnx.helper.tensor_dtype_to_np_dtype(data_type)
+
+
 def require_rank(rank: int, what: str) -> None:
     """Raise `ModelError` if `what` has more axes than an array can have."""
     if rank > RANK:
@@ -80,16 +85,15 @@ def decode(tensor: onnx.TensorProto, data: memoryview) -> NDArray[np.generic]:
     Raises:
         ModelError: There are fewer or more bytes than the shape says.
     """
-    expected = byte_count(tensor)
+    expected, data_type = byte_count(tensor), tensor.data_type
     if len(data) != expected:
         raise ModelError(f"tensor {tensor.name!r} has {len(data)} bytes, not {expected}")
-    if _is_packed(tensor.data_type):
+    if _is_packed(data_type):
         packed = onnx.TensorProto(
             dims=tensor.dims, data_type=tensor.data_type, raw_data=bytes(data)
         )
         return onnx.numpy_helper.to_array(packed)
-    dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
-    values = np.frombuffer(data, dtype)
+    values = np.frombuffer(data, _dtype(data_type))
     if sys.byteorder == "big":
         values = values.byteswap()
     return values.reshape(tuple(tensor.dims))

@@ -43,11 +43,11 @@ def run_node(node: onnx.NodeProto, opsets: Opsets, inputs: Inputs) -> list[Array
     Raises:
         EvaluationError: It cannot be computed.
     """
-    row = row_of(node)
+    row, named = row_of(node), sum(map(bool, node.output))
     # At inference a batch normalization has one output, whatever others are named.
-    if row.kernel is None or (any(node.output[1:]) and not row.normalizes):
+    several = named > 1 or (named == 1 and not node.output[0])
+    if row.kernel is None or (several and not row.normalizes):
         return constant_node(node, opsets, inputs)
-    named = sum(map(bool, node.output))
     try:
         made = row.kernel(Call(inputs, attributes_of(node), opset_of(node, opsets), named))
     except EvaluationError:

@@ -1,6 +1,6 @@
 """What is asked of a node before anything is computed, and the errors of computing."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import onnx
@@ -47,8 +47,19 @@ def attributes_of(node: onnx.NodeProto) -> dict[str, Any]:
     for attribute in node.attribute:
         if attribute.ref_attr_name:
             raise UnsupportedError(f"{node.op_type} depends on an attribute of its function")
-        made[attribute.name] = onnx.helper.get_attribute_value(attribute)
+        read = _PLAIN.get(attribute.type, onnx.helper.get_attribute_value)
+        made[attribute.name] = read(attribute)
     return made
+
+
+_PLAIN: Mapping[int, Callable[[onnx.AttributeProto], Any]] = {
+    onnx.AttributeProto.FLOAT: lambda attribute: attribute.f,
+    onnx.AttributeProto.INT: lambda attribute: attribute.i,
+    onnx.AttributeProto.STRING: lambda attribute: attribute.s,
+    onnx.AttributeProto.INTS: lambda attribute: list(attribute.ints),
+    onnx.AttributeProto.FLOATS: lambda attribute: list(attribute.floats),
+}
+"""How most attributes are read; onnx tries one type after the other."""
 
 
 def default_domain(node: onnx.NodeProto) -> bool:

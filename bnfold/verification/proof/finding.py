@@ -131,8 +131,11 @@ class Allowed:
     def _fractions(self, old: Array, new: Array, magnitude: Array, extra: Array) -> Array:
         """Return |new − old| / bound, 0 / 0 being 0."""
         bound = self.slack * magnitude + 4.0 * self.u * extra
+        fractions = np.abs(new - old) / bound
+        if math.isfinite(fractions.sum()):  # so it mostly is
+            return np.asarray(fractions)
         same = (old == new) | (np.isnan(old) & np.isnan(new))
-        fractions = np.where(same, 0.0, np.abs(new - old) / bound)
+        fractions = np.where(same, 0.0, fractions)
         return np.where(np.isnan(fractions), math.inf, fractions)
 
 

@@ -186,12 +186,14 @@ def settled(
         return [*stated.values()], opset
     for name in _moot(node, stated, shape_of):
         del stated[name]
-    shape = shape_of(node.input[0]) if node.input and node.input[0] else None
-    rank = None if shape is None else len(shape)
     for name in ("axis", "mode"):
         default = _defaults(node.op_type, "", opset).get(name)
         if default is not None:
             stated.setdefault(name, onnx.AttributeProto.FromString(default))
+    if not ("axis" in stated or "axes" in stated or node.op_type.startswith("Reduce")):
+        return [*stated.values()], _in_newer_words(node.op_type, stated, opset, None)
+    shape = shape_of(node.input[0]) if node.input and node.input[0] else None
+    rank = None if shape is None else len(shape)
     if rank is not None and node.op_type not in _OF_OTHER_AXES:
         stated = _with_axes(node, stated, rank)
     opset = _in_newer_words(node.op_type, stated, opset, rank)

@@ -231,6 +231,8 @@ def are_paired(old: Cone, new: Cone) -> bool:
 def _linear_nodes(cone: Cone) -> list[_Linear]:
     """Return the linear operators, those of the same leaves in their order."""
     behind = {leaf: {leaf} for leaf in cone.leaves}
+    if len(cone.leaves) == 1:  # all depends on that
+        return [_Linear(*each, cone.leaves) for each in _with_weights(cone)]
     for node in cone.passing:
         leaves = set[str]().union(*(behind.get(name, ()) for name in node.input))
         behind |= dict.fromkeys(node.output, leaves)

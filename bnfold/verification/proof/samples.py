@@ -89,12 +89,15 @@ def trials(
     batch_is_free = any(shape is not None and shape[:1] == (None,) for shape in known.values())
     # More samples than one come last: for a wrong number of them a Reshape to a stated shape may
     # well be computed, of elements that do not belong together.
-    for samples, goals, channels, rank, first in itertools.product(
-        dict.fromkeys((1, *hints)) if batch_is_free else [1],
-        _goals(least, both=both),
+    numbers = dict.fromkeys((1, *hints)) if batch_is_free else [1]
+    in_turn = ((samples, goals) for samples in numbers for goals in _goals(least, both=both))
+    ways = (
         hints if any(shape is None or None in shape[1:] for shape in known.values()) else [1],
         _RANKS if None in known.values() else _RANKS[:1],
         (2, 1),
+    )
+    for (samples, goals), (channels, rank, first) in (
+        (size, way) for size in in_turn for way in itertools.product(*ways)
     ):
         sizes = _shrunk(
             {leaf: (None,) * rank if shape is None else shape for leaf, shape in known.items()},
@@ -108,15 +111,13 @@ def trials(
             yield sizes
 
 
-def _goals(least: Mapping[str, int], *, both: bool) -> list[Mapping[str, int]]:
-    """Return the lengths that the axes of each leaf are cut down to, in the order of trying."""
+def _goals(least: Mapping[str, int], *, both: bool) -> Iterator[Mapping[str, int]]:
+    """Yield the lengths that the axes of each leaf are cut down to, in the order of trying."""
+    yield least
     most = max(least.values(), default=0)
-    alike = (
-        dict.fromkeys(least, target + more)
-        for target in (most, *(t for t in _TARGETS if t > most))
-        for more in ((0, 1) if both else (0,))
-    )
-    return [least, *alike]
+    for target in (most, *(t for t in _TARGETS if t > most)):
+        for more in (0, 1) if both else (0,):
+            yield dict.fromkeys(least, target + more)
 
 
 def _suffice(sizes: Sizes, known: Mapping[str, Shape | None], least: Mapping[str, int]) -> bool:
@@ -303,27 +304,42 @@ def _sparse_samples(shapes: Sequence[tuple[int, ...]]) -> int:
 
 def _samples(rng: np.random.Generator, shape: tuple[int, ...], *, count: int) -> Iterator[Array]:
     """Yield numbers for one leaf: zeros, dense ones, a few, `count` sparse samples, huge ones."""
+    longest = max(shape, default=1)
     yield np.zeros(shape)
     yield rng.standard_normal(shape)
-    yield _scattered(rng, shape, rng.integers(0, max(shape, default=1), 3)) * 256.0
-    every = np.arange(max(shape, default=1))
-    for k, some in enumerate(np.array_split(every, count)):
-        yield _scattered(rng, shape, some) * 256.0 ** (2 + k % 3)
-    huge = _scattered(rng, shape, every)
-    huge *= 2.0 ** rng.uniform(*_HUGE, shape)
+    few = _places(rng, shape, rng.integers(0, max(longest, 1), 3))
+    yield _with(shape, few, rng.standard_normal(3) * 256.0)
+    every = np.arange(longest)
+    # Drawn for all sparse samples at once: to draw takes longer than to make one.
+    places, values = _places(rng, shape, every), rng.standard_normal(max(longest, count))
+    each, longer = divmod(longest if shape else count, count)
+    begin = 0
+    for k in range(count):
+        part = slice(begin, begin := begin + each + (k < longer))
+        yield _with(shape, places[:, part], values[part] * 256.0 ** (2 + k % 3))
+    sizes = 2.0 ** rng.uniform(*_HUGE, longest)
+    huge = _with(shape, _places(rng, shape, every), rng.standard_normal(longest) * sizes)
     yield huge
     yield -huge
 
 
-def _scattered(rng: np.random.Generator, shape: tuple[int, ...], indices: Array) -> Array:
-    """Return zeros but for one element at each of some indices of the longest axis."""
-    sample = np.zeros(shape)
+def _places(rng: np.random.Generator, shape: tuple[int, ...], indices: Array) -> Array:
+    """Return an element at each of some indices of the longest axis: its index along every axis."""
+    if not math.prod(shape):
+        return np.zeros((len(shape), 0), np.int64)
+    places = rng.integers(0, np.array(shape)[:, None], (len(shape), indices.size))
+    if shape:
+        places[int(np.argmax(shape))] = indices
+    return np.asarray(places)
+
+
+def _with(shape: tuple[int, ...], places: Array, values: Array) -> Array:
+    """Return zeros but for some elements; of a shape without axes the one value."""
     if not shape:
-        return np.asarray(rng.standard_normal())
-    if sample.size:
-        place = list(rng.integers(0, np.array(shape)[:, None], (len(shape), indices.size)))
-        place[int(np.argmax(shape))] = indices
-        sample[tuple(place)] = rng.standard_normal(indices.size)
+        return np.array(values[0])
+    sample = np.zeros(shape)
+    if places.size:
+        sample[tuple(places)] = values
     return sample
 
 

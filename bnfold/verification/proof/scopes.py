@@ -131,10 +131,10 @@ class Scope:
             EvaluationError: It cannot be computed.
         """
         home = self.home(name)
+        if home is not None and name in home.tensors:
+            return home.model.read(home.tensors[name])
         if home is None or not self.is_constant(name):
             raise EvaluationError(f"{name} is no constant")
-        if name in home.tensors:
-            return home.model.read(home.tensors[name])
         return home._compute(name)  # noqa: SLF001
 
     def wide_constant(self, name: str) -> tuple[Array, np.dtype[np.generic]]:
