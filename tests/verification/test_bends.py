@@ -71,6 +71,9 @@ GONE: Mapping[str, tuple[Nodes, Nodes, str]] = {
         split(step("Shrink", "o", lambd=1e-9, bias=0.0)), node("Asinh", "d"),
         "the original has a Shrink",
     ),
+    "numbers halfway": (
+        node("Round", "d"), [step("Add", "d half", "h"), step("Floor", "h")], "has a Round"
+    ),
     "a remainder": (
         split(step("Mod", "o huge", fmod=1)), node("Asinh", "d"), "the original has a Mod"
     ),

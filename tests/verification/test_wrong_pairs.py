@@ -217,6 +217,12 @@ KINDS: Mapping[str, Kind] = {
          step("Div", "p seven")],
         {"three": single(3.0), "nil": single(0.0), "six": single(6.0), "seven": single(6.00001)},
     ),
+    "a bound of the larger one": Kind(
+        [step("Relu", "d", "r"), step("Neg", "r", "q"), step("Neg", "d", "p"),
+         step("Max", "q p least")],
+        [step("Relu", "d", "r"), step("Neg", "r", "q"), step("Neg", "d", "p"), step("Max", "q p")],
+        {"least": single(-1e9)},
+    ),
     "a sum from below": Kind(scanned(0), scanned(1), {"start": np.zeros((1, C, 32))}),
 }  # fmt: skip
 

@@ -33,6 +33,8 @@ _TURNED = {"Greater": False, "LessOrEqual": False, "Less": True, "GreaterOrEqual
 """What compares two numbers, and whether they change places where it is told by Greater."""
 _TRUE_OR_FALSE = {"Equal", "IsInf", "IsNaN"}
 _CHOOSES = {"If", "Where"}
+_SELDOM = {"Ceil", "Floor", "Round", "Shrink"}
+"""Of which the ends of what enters show nothing: numbers halfway, and a middle."""
 _OF_SEVERAL = {"Max", "Min", "Mod"}
 _HARD = {"HardSigmoid": (0.2, 0.5), "HardSwish": (1 / 6, 0.5)}
 """Between 0 and 1 is α x + β, with these by default."""
@@ -206,7 +208,7 @@ def _points(node: onnx.NodeProto, scope: Scope) -> Iterator[tuple[Key, Point | N
         yield _compared(node, scope), (node.output[0], 0.5)
     elif node.op_type in _CHOOSES:
         yield (node.op_type,), (node.input[0], 0.5)
-    elif node.op_type == "Shrink":  # it has a middle, of which nothing is seen at its ends
+    elif node.op_type in _SELDOM:
         yield (node.op_type,), None
     elif node.input:
         kind = (node.op_type, *(v for _, v in sorted(stated.items()) if isinstance(v, float | int)))

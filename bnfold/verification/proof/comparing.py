@@ -32,6 +32,7 @@ from bnfold.verification.proof.facts import (
     integer_inputs,
     is_alike_for_all_shapes,
     keeps_samples_apart,
+    several_compete,
     table_rows,
 )
 from bnfold.verification.proof.finding import Finding, Made
@@ -48,6 +49,7 @@ from bnfold.verification.proof.samples import (
     batches,
     of_all_rows,
     of_any_size,
+    of_one_sign,
 )
 from bnfold.verification.proof.scaling import (
     NOTHING_MULTIPLIED,
@@ -133,6 +135,8 @@ class Pair(Sides):
         yield from of_all_rows(sizes, self._table_rows, together=together)
         whole = integer_inputs(self.old)
         yield from filter(self._can_enter, of_any_size(sizes, whole, seed))
+        if several_compete(self.old) or several_compete(self.new):
+            yield from map(self._possible, of_one_sign(sizes, seed))
 
     def compare(self, inputs: Iterable[Mapping[str, Array]], *, stacked: bool = False) -> Finding:
         """Return the worst finding for several inputs, which are computed one after the other.

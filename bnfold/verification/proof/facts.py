@@ -275,6 +275,15 @@ def _consists_of(cone: Cone, belongs: Callable[[Row], bool]) -> bool:
     return len(cone.passed) == len(cone.nodes) and all(map(belongs, cone.rows))
 
 
+def several_compete(cone: Cone) -> bool:
+    """Tell whether the largest or the least of several tensors that vary is chosen somewhere."""
+    varying = (
+        sum(bool(name) and not cone.scope.is_constant(name) for name in node.input)
+        for node in cone.passing if node.op_type in {"Max", "Min"}
+    )  # fmt: skip
+    return any(count > 1 for count in varying)
+
+
 def is_only_measured(cone: Cone, leaf: str) -> bool:
     """Tell whether a cone asks for nothing of a leaf but its shape."""
     nodes, scope = {*cone.nodes}, cone.scope

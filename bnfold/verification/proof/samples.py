@@ -241,6 +241,17 @@ def of_all_rows(
         }
 
 
+def of_one_sign(sizes: Sizes, seed: int) -> Iterator[dict[str, Array]]:
+    """Yield samples without a zero that are huge and below zero, and above, for all leaves at once.
+
+    Of several tensors the largest is less than a bound only where all of them are.
+    """
+    rng = np.random.default_rng(seed)
+    huge = {n: 2.0 ** rng.uniform(*_HUGE, shape) for n, shape in sizes.items()}
+    for sign in (-1.0, 1.0):
+        yield {name: np.asarray(sign * array) for name, array in huge.items()}
+
+
 def of_any_size(
     sizes: Sizes, whole: Mapping[str, np.dtype[np.generic]], seed: int
 ) -> Iterator[dict[str, Array]]:
