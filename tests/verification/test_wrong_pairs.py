@@ -14,7 +14,19 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 from proving import clone, proved
-from test_deliberate import FIXED, FREE, C, Nodes, Weights, accepted, model, pair, whole
+from test_deliberate import (
+    FIXED,
+    FREE,
+    C,
+    Nodes,
+    Weights,
+    accepted,
+    folded,
+    model,
+    pair,
+    weights,
+    whole,
+)
 
 Shape = Sequence[int | str]
 
@@ -279,6 +291,54 @@ def test_what_a_fold_passes_is_kept_as_it_is(tmp_path: Path, how: str) -> None:
     between, instead, stored, dtype = KEPT[how]
     assert accepted(proved(tmp_path, *scaled_behind(between, between, stored, dtype)))
     assert not accepted(proved(tmp_path, *scaled_behind(between, instead, stored, dtype)))
+
+
+@pytest.mark.parametrize("dtype", [HALF, SINGLE])
+@pytest.mark.parametrize("times", [1.0, 30.0, 1000.0])
+@pytest.mark.parametrize("op_type", ["Sigmoid", "Erf", "HardSigmoid"])
+def test_what_is_flat_hides_no_wrong_weight(
+    tmp_path: Path, op_type: str, times: float, dtype: int
+) -> None:
+    """Most numbers that enter are so large that it makes 0 or 1 of them; no name is kept."""
+
+    def behind(read: str, called: str) -> Nodes:
+        return [
+            step("Mul", f"{read} t", f"{called}p"),
+            step(op_type, f"{called}p", f"{called}s"),
+            step("Mul", f"{called}s h"),
+        ]
+
+    given, more = weights(), {"t": np.array(times), "h": np.array(3.0)}
+    conv, norm = (
+        step("Conv", "x W b", "c", pads=[1] * 4), step("BatchNormalization", "c g be m v", "d")
+    )  # fmt: skip
+    original = model([conv, norm, *behind("d", "o")], {**given, **more}, FIXED, dtype)
+    for wrong in (1.0, 1.1):
+        kept = folded(given)
+        kept["W"][2] *= wrong
+        other = model([conv, *behind("c", "k")], {**kept, **more}, FIXED, dtype)
+        assert accepted(proved(tmp_path, original, other)) == (wrong == 1)
+
+
+@pytest.mark.parametrize(("roundings", "right"), [(0.0, True), (1.0, False), (3.9, False)])
+def test_a_bound_that_is_an_attribute_is_a_single(
+    tmp_path: Path,
+    roundings: float,
+    right: bool,  # noqa: FBT001
+) -> None:
+    """Of half precision are the tensors, and not the bounds of a Clip before opset 11."""
+    kernel = np.random.default_rng(3).standard_normal((C, C, 3, 3)).astype(np.float16)
+    conv, factor = step("Conv", "x W", "c", pads=[1] * 4), np.float16(0.7)
+    bounded = [step("Clip", "c", "e", min=0.0, max=6.0), step("Mul", "e k")]
+    bound = 6 * float(factor) * (1 + roundings * 2.0**-11)
+    made = {"W": (kernel * factor).astype(np.float64)}
+    models = (
+        model([conv, *bounded], {"W": kernel, "k": np.array(factor)}, FIXED, HALF),
+        model([conv, step("Clip", "c", min=0.0, max=bound)], made, FIXED, HALF),
+    )
+    for each in models:
+        each.opset_import[0].version = 9
+    assert accepted(proved(tmp_path, *models)) == right
 
 
 def test_a_normalization_keeps_the_type_that_it_computes_in(tmp_path: Path) -> None:

@@ -154,6 +154,10 @@ def closed_below(compute: Compute, node: onnx.NodeProto, inputs: TrackedInputs) 
     return [np.where(data.value < -data.slack * data.magnitude, 0.0, data.magnitude)]
 
 
+_SLACK_OF_AN_ATTRIBUTE = 4 * 2.0**-24
+_TINY = 2.0**-60
+
+
 def between_bounds(compute: Compute, node: onnx.NodeProto, inputs: TrackedInputs) -> list[Array]:
     """What is certainly beyond a bound is the bound, in both models, and as exact as that."""
     del compute
@@ -165,7 +169,8 @@ def between_bounds(compute: Compute, node: onnx.NodeProto, inputs: TrackedInputs
             bound, exactness = given.value, given.magnitude
         elif name in attributes:
             bound = np.asarray(float(attributes[name]))
-            exactness = np.abs(bound)
+            # It was rounded to single precision, whatever the tensors are.
+            exactness = np.abs(bound) * min(1.0, _SLACK_OF_AN_ATTRIBUTE / max(data.slack, _TINY))
         else:
             continue
         if not np.isfinite(bound).all():  # nothing is beyond it, and it is no number that comes out

@@ -95,6 +95,7 @@ class Row:
             comparison of summed weights (`proof.summation`) begins anew behind the operator.
         demand: Which shapes it demands of its inputs, where it demands any.
         window: How its window goes over the input, if it has one.
+        scale_matters: No factor of what enters becomes one of what it makes.
         separates_channels: No channel is lost in it or mixed with another.
         never_negative: It makes nothing below zero.
         adds: It adds up its operands, or takes them away.
@@ -130,6 +131,7 @@ class Row:
     linear_map: linear_rules.Rule | None = None
     demand: Demand | None = None
     window: Window | None = None
+    scale_matters: bool = False
     separates_channels: bool = False
     never_negative: bool = False
     adds: bool = False
@@ -258,6 +260,13 @@ def _activation(
     )
 
 
+def _bent(slope: float | str, *, never_negative: bool = False, kept: tuple[str, ...] = ()) -> Row:
+    return Row(
+        Kind.ELEMENTWISE, magnitude.no_steeper(slope), scale_matters=True, separates_channels=True,
+        never_negative=never_negative, kept=kept,
+    )  # fmt: skip
+
+
 def _pool(
     kernel: Kernel | None,
     window: Window | None = None,
@@ -370,21 +379,16 @@ TABLE: Mapping[str, Row] = {
     "Abs": _activation(magnitude.passes, _of_data(np.abs), never_negative=True),
     "Max": Row(Kind.ELEMENTWISE, magnitude.largest_of(1.0), parameters=(0, 1, 2)),
     "Min": Row(Kind.ELEMENTWISE, magnitude.largest_of(-1.0), parameters=(0, 1, 2)),
+    "Sigmoid": _bent(0.25, never_negative=True),
+    "Softplus": _bent(1.0, never_negative=True),
+    "HardSigmoid": _bent("alpha", never_negative=True, kept=("alpha", "beta")),
     **{
-        op_type: _activation(magnitude.no_steeper(slope), never_negative=True)
-        for op_type, slope in (("Sigmoid", 0.25), ("Softplus", 1.0))
-    },
-    **{
-        op_type: _activation(magnitude.no_steeper(slope))
+        op_type: _bent(slope)
         for op_type, slope in (
-            ("Atan", 1.0), ("Cos", 1.0), ("Erf", 1.13), ("Gelu", 1.13), ("HardSwish", 1.5),
-            ("Mish", 1.1), ("Sin", 1.0), ("Softsign", 1.0), ("Tanh", 1.0),
+            ("Atan", 1.0), ("Erf", 1.13), ("Gelu", 1.13), ("HardSwish", 1.5), ("Mish", 1.1),
+            ("Softsign", 1.0), ("Tanh", 1.0),
         )
     },
-    "HardSigmoid": Row(
-        Kind.ELEMENTWISE, magnitude.no_steeper("alpha"), separates_channels=True,
-        never_negative=True, kept=("alpha", "beta"),
-    ),
     "Exp": _NOT_NEGATIVE,
     "Softmax": Row(never_negative=True, changed_in=(13,)),
     "Sqrt": _NOT_NEGATIVE,

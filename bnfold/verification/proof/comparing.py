@@ -32,6 +32,7 @@ from bnfold.verification.proof.facts import (
     integer_inputs,
     is_alike_for_all_shapes,
     keeps_samples_apart,
+    scale_matters,
     several_compete,
     table_rows,
 )
@@ -48,6 +49,7 @@ from bnfold.verification.proof.samples import (
     as_integers,
     batches,
     of_all_rows,
+    of_all_sizes,
     of_any_size,
     of_one_sign,
 )
@@ -137,6 +139,8 @@ class Pair(Sides):
         yield from filter(self._can_enter, of_any_size(sizes, whole, seed))
         if several_compete(self.old) or several_compete(self.new):
             yield from map(self._possible, of_one_sign(sizes, seed))
+        if scale_matters(self.old) or scale_matters(self.new):
+            yield from map(self._possible, of_all_sizes(sizes, seed))
 
     def compare(self, inputs: Iterable[Mapping[str, Array]], *, stacked: bool = False) -> Finding:
         """Return the worst finding for several inputs, which are computed one after the other.
@@ -237,7 +241,7 @@ class Pair(Sides):
             return
         lifts = [] if underflow is None else [underflow]
         after = (
-            tracked_in_chunks(self.new, self.new_weights, given, some)
+            tracked_in_chunks(self.new, self.new_weights, given, some, slack)
             for some in (self.bound.sizes_of_candidate(), *lifts)
         )
         for mine, theirs, *lifted in in_step(before, *after):
@@ -288,7 +292,7 @@ class Pair(Sides):
         before = tracked_of(self.old, self.old_weights, batch, known, slack)
         del known
         try:
-            found = self._candidate(before.magnitude, underflow, self._multiplied(batch))
+            found = self._candidate(before.magnitude, underflow, self._multiplied(batch), slack)
         except EvaluationError as error:
             note = f"the candidate's part cannot be computed: {error}"
             return Finding(math.inf, note, comparable=False)
@@ -354,7 +358,11 @@ class Pair(Sides):
         return True
 
     def _candidate(
-        self, magnitude: Array, underflow: Mapping[str, Tracked] | None, batch: Mapping[str, Array]
+        self,
+        magnitude: Array,
+        underflow: Mapping[str, Tracked] | None,
+        batch: Mapping[str, Array],
+        slack: float,
     ) -> tuple[Array, Array, Array | float]:
         """Return the candidate's output, the magnitude, and what underflow adds to the latter.
 
@@ -362,10 +370,11 @@ class Pair(Sides):
         """
         if not self._pads and underflow is None:
             return value_of(self.new, self.new_weights, batch), magnitude, 0.0
-        after = tracked_of(self.new, self.new_weights, batch, self.bound.sizes_of_candidate())
+        sizes = self.bound.sizes_of_candidate()
+        after = tracked_of(self.new, self.new_weights, batch, sizes, slack)
         if underflow is None:
             return self._judged(magnitude, after)
-        lifted = tracked_of(self.new, self.new_weights, batch, underflow)
+        lifted = tracked_of(self.new, self.new_weights, batch, underflow, slack)
         return self._judged(magnitude, after, lifted)
 
     def _judged(

@@ -284,6 +284,11 @@ def several_compete(cone: Cone) -> bool:
     return any(count > 1 for count in varying)
 
 
+def scale_matters(cone: Cone) -> bool:
+    """Tell whether an operator is flat for large numbers, or for small ones."""
+    return any(row.scale_matters for row in cone.rows)
+
+
 def is_only_measured(cone: Cone, leaf: str) -> bool:
     """Tell whether a cone asks for nothing of a leaf but its shape."""
     nodes, scope = {*cone.nodes}, cone.scope
@@ -291,16 +296,19 @@ def is_only_measured(cone: Cone, leaf: str) -> bool:
     return all(row_of(node).sees_shape_only for node in readers)
 
 
-def check_provable(cone: Cone) -> None:
+def check_provable(cone: Cone, *, multiplied: bool = False) -> None:
     """Check, before anything is computed, that every operator of a cone has a magnitude.
 
     Raises:
-        UnsupportedError: The table of operators has none for one of them, or the model has a
-            function of its own in its place.
+        UnsupportedError: The table of operators has none for one of them, the model has a function
+            of its own in its place; or no factor passes it, and what enters is `multiplied`, or not
+            all that is around it is elementwise: where it is flat it hides a wrong weight.
     """
     own = {f.name for f in cone.scope.model.proto.functions if f.domain in {"", "ai.onnx"}}
     for node, row in zip(cone.passing, cone.rows, strict=True):
         if node.op_type in own:
             raise UnsupportedError(f"{node.op_type} is a function of the model")
         if row.magnitude is None:
+            raise UnsupportedError(f"{node.op_type} is not an operator that a fold passes")
+        if row.scale_matters and (multiplied or not all(each.is_elementwise for each in cone.rows)):
             raise UnsupportedError(f"{node.op_type} is not an operator that a fold passes")

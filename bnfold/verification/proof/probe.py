@@ -98,7 +98,7 @@ def probe(
             nothing.
     """
     for cone in (old, new):
-        check_provable(cone)
+        check_provable(cone, multiplied=bool(multiplied.entering))
     unlike = casts_unlike(old, new)
     if unlike is not None:
         return unlike

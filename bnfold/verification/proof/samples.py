@@ -41,6 +41,10 @@ _OTHERS = 5
 """Samples that are not sparse."""
 _KEPT = 1 << 16
 """Elements of all samples of some shapes, up to which they are kept for the next such region."""
+_SIZES = (-24.0, 12.0)
+"""Powers of two between which the elements of a sample lie that shows where a function bends."""
+_OF_ALL_SIZES = 8
+"""Such samples."""
 _HUGE = (63.0, 126.0)
 """Powers of two, of which the largest lifts the smallest normal float32 weight to 1."""
 
@@ -250,6 +254,16 @@ def of_one_sign(sizes: Sizes, seed: int) -> Iterator[dict[str, Array]]:
     huge = {n: 2.0 ** rng.uniform(*_HUGE, shape) for n, shape in sizes.items()}
     for sign in (-1.0, 1.0):
         yield {name: np.asarray(sign * array) for name, array in huge.items()}
+
+
+def of_all_sizes(sizes: Sizes, seed: int) -> Iterator[dict[str, Array]]:
+    """Yield samples without a zero whose elements are of either sign, and of all sizes alike."""
+    rng = np.random.default_rng(seed)
+    for _ in range(_OF_ALL_SIZES):
+        yield {
+            name: rng.choice((-1.0, 1.0), shape) * 2.0 ** rng.uniform(*_SIZES, shape)
+            for name, shape in sizes.items()
+        }
 
 
 def of_any_size(
