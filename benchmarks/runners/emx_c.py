@@ -23,7 +23,7 @@ def run(job: Job) -> Array:
     subprocess.run([compiler, str(source), "-o", str(library), *options], check=True)
     inputs = [np.ascontiguousarray(array) for array in job.feeds.values()]
     outputs = [_empty(*each) for each in _parameters(source.read_text())[len(inputs) :]]
-    compute = ctypes.CDLL(str(library)).net
+    compute = ctypes.CDLL(str(library.absolute())).net
     places = [ctypes.c_void_p(array.ctypes.data) for array in (*inputs, *outputs)]
 
     def infer() -> Array:
