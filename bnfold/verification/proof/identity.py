@@ -191,7 +191,8 @@ def settled(
         if default is not None:
             stated.setdefault(name, onnx.AttributeProto.FromString(default))
     if not ("axis" in stated or "axes" in stated or node.op_type.startswith("Reduce")):
-        return [*stated.values()], _in_newer_words(node.op_type, stated, opset, None)
+        opset = _in_newer_words(node.op_type, stated, opset, None)
+        return [*stated.values()], opset
     shape = shape_of(node.input[0]) if node.input and node.input[0] else None
     rank = None if shape is None else len(shape)
     if rank is not None and node.op_type not in _OF_OTHER_AXES:
