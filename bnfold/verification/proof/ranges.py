@@ -39,6 +39,8 @@ _SUMS = {
     "ReduceMean",
     "ReduceSum",
 }
+_CLAMPS = {"Clip", "Max", "Min", "Relu"}
+"""What keeps a tensor between bounds."""
 _AS_IT_IS_FROM_ZERO = {"Abs", "Celu", "Elu", "LeakyRelu", "Relu"}
 """What gives back every number that is not negative."""
 _DEEPEST = 12
@@ -64,7 +66,9 @@ class Clamp:
 
 def clamp_of(node: onnx.NodeProto, scope: Scope) -> Clamp | None:
     """Return what a node bounds, and by what; None where it does something else."""
-    if not default_domain(node) or not node.input or any(a.ref_attr_name for a in node.attribute):
+    if node.op_type not in _CLAMPS or not default_domain(node) or not node.input:
+        return None
+    if any(a.ref_attr_name for a in node.attribute):
         return None
     if node.op_type == "Relu":
         return Clamp(node.input[0], low=0.0)
@@ -135,7 +139,8 @@ def range_of(scope: Scope, name: str, depth: int = _DEEPEST) -> Range:
     if node.op_type in _ONE_OF_ITS_INPUTS:
         return _of_any(_ranges_of_inputs(home, node, depth))
     if node.op_type in _SUMS:
-        return _FROM_ZERO if _of_any(_ranges_of_inputs(home, node, depth))[0] >= 0 else _ANY
+        entering = _ranges_of_inputs(home, node, depth)
+        return _FROM_ZERO if all(least >= 0 for least, _ in entering) else _ANY
     return _RANGES.get(node.op_type, _FROM_ZERO if row_of(node).never_negative else _ANY)
 
 
