@@ -350,8 +350,17 @@ def test_legacy_broadcasting_of_a_scalar(
     np.testing.assert_array_equal(numpy_helper.to_array(weight), wanted.astype(np.float32))
 
 
-def test_a_pair_is_told_as_a_fold_is(tmp_path: Path) -> None:
-    nodes = [constant("axis", int64([0])), *in_if(GEMMS)]
+HOISTED = [node("MatMul", ["x", "G"], ["a"]), node("Relu", ["a"], ["r"]), bn("r", "b"),
+           node("MatMul", ["b", "H"], ["d"]), node("Add", ["d", "h"], ["z"])]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("around", "body"), [(in_if, GEMMS), (in_if, HOISTED), (in_loop, HOISTED), (in_scan, HOISTED)]
+)
+def test_a_pair_is_told_as_a_fold_is(
+    tmp_path: Path, around: Callable[[list[Node]], list[Node]], body: list[Node]
+) -> None:
+    nodes = [constant("axis", int64([0])), *around(body)]
     source = write(made(nodes, ["N", 5]), tmp_path / "model.onnx")
     report = bnfold.fold_file(source, tmp_path / "folded.onnx")
     found = bnfold.verify(source, tmp_path / "folded.onnx", options=VerifyOptions(("cpu",)))

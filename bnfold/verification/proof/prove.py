@@ -254,7 +254,7 @@ class _Prover:
         )
         old = self.matcher.number(old_scope, None, _inputs(self.first.proto, old_scope.inputs))
         new = self.matcher.number(new_scope, old, _inputs(self.second.proto, new_scope.inputs))
-        self.seeker.accuse_multiplied(new)
+        self.seeker.accuse_multiplied()
         present = set(new_scope.outputs)
         unproved = tuple(
             name for name in old_scope.outputs

@@ -176,16 +176,17 @@ class Seeker:
         )
         return min(told, key=lambda failure: failure.fraction)
 
-    def accuse_multiplied(self, new: Numbered) -> None:
+    def accuse_multiplied(self) -> None:
         """Suspect the tensors that are the original's times factors which something lets through.
 
         Whatever reads one must come to a tensor that is the original's, or to its times factors
         that are taken back in turn.
         """
-        taken_back: set[str] = set()
+        taken_back: dict[ScopePath, set[str]] = {path: set() for path, _ in self.scaled}
         for path, name in reversed(self.scaled):
-            if path == new.scope.path and self._is_taken_back(new, name, taken_back):
-                taken_back.add(name)
+            home = self.matcher.candidates.get(path)
+            if home is not None and self._is_taken_back(home, name, taken_back[path]):
+                taken_back[path].add(name)
             else:
                 self.broken[name] = self.unscaled[path, name]
                 self.suspects.append(name)
