@@ -210,6 +210,11 @@ KINDS: Mapping[str, Kind] = {
         [step("Mul", "d more", "q"), step("Sigmoid", "q", "s"), step("Mul", "d s")],
         {"more": single(1.0001)},
     ),
+    "a step that is far away": Kind(
+        [step("Add", "d far", "q"), step("Sigmoid", "q")],
+        [step("Add", "d farther", "q"), step("Sigmoid", "q")],
+        {"far": single(50.0), "farther": single(50.001)},
+    ),
     "a bend that is none": Kind(
         [step("Mul", "d huge", "q"), step("Softplus", "q")],
         [step("Mul", "d huge", "q"), step("Relu", "q")], {"huge": single(1e6)},

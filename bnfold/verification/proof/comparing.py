@@ -64,6 +64,8 @@ from bnfold.verification.proof.summation import sums_differ
 
 _MAY_GROW = 1 << 15
 """The fewest elements of a sample from which large tensors may be computed."""
+_FEW_SHIFTS = 8
+"""Of so many numbers it is tried what lies around them."""
 _KEPT = 1 << 20
 """The most elements of constants whose magnitudes are kept from one sample to the next."""
 _NOISE = 1e-9
@@ -140,7 +142,7 @@ class Pair(Sides):
         if several_compete(self.old) or several_compete(self.new):
             yield from map(self._possible, of_one_sign(sizes, seed))
         if scale_matters(self.old) or scale_matters(self.new):
-            yield from map(self._possible, of_all_sizes(sizes, seed))
+            yield from map(self._possible, of_all_sizes(sizes, seed, self._shifts))
 
     def compare(self, inputs: Iterable[Mapping[str, Array]], *, stacked: bool = False) -> Finding:
         """Return the worst finding for several inputs, which are computed one after the other.
@@ -385,6 +387,13 @@ class Pair(Sides):
             alike = after.magnitude.shape == magnitude.shape
             magnitude = np.maximum(magnitude, after.magnitude) if alike else after.magnitude
         return after.value, magnitude, extra
+
+    @cached_property
+    def _shifts(self) -> tuple[float, ...]:
+        """The numbers that stand by themselves in either region, a few."""
+        known = (*self.old_weights.values.values(), *self.new_weights.values.values())
+        single = {float(array.reshape(-1)[0]) for array in known if array.size == 1}
+        return tuple(sorted(filter(math.isfinite, single))[:_FEW_SHIFTS])
 
     @cached_property
     def _has_few_constants(self) -> bool:

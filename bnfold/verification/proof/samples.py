@@ -43,8 +43,12 @@ _KEPT = 1 << 16
 """Elements of all samples of some shapes, up to which they are kept for the next such region."""
 _SIZES = (-24.0, 12.0)
 """Powers of two between which the elements of a sample lie that shows where a function bends."""
-_OF_ALL_SIZES = 8
+_USUAL_SIZES = (-4.0, 8.0)
+"""Those of every other one."""
+_OF_ALL_SIZES = 16
 """Such samples."""
+_BESIDE = 3.0
+"""How far numbers lie around one that a shift makes zero."""
 _HUGE = (63.0, 126.0)
 """Powers of two, of which the largest lifts the smallest normal float32 weight to 1."""
 
@@ -256,14 +260,23 @@ def of_one_sign(sizes: Sizes, seed: int) -> Iterator[dict[str, Array]]:
         yield {name: np.asarray(sign * array) for name, array in huge.items()}
 
 
-def of_all_sizes(sizes: Sizes, seed: int) -> Iterator[dict[str, Array]]:
-    """Yield samples without a zero whose elements are of either sign, and of all sizes alike."""
+def of_all_sizes(
+    sizes: Sizes, seed: int, around: Sequence[float] = ()
+) -> Iterator[dict[str, Array]]:
+    """Yield samples without a zero whose elements are of either sign, and of all sizes alike.
+
+    Half of them are not far from 1. Then come such `around` some numbers and their opposites, which
+    a shift makes zero.
+    """
     rng = np.random.default_rng(seed)
-    for _ in range(_OF_ALL_SIZES):
+    for number in range(_OF_ALL_SIZES):
+        low, high = _USUAL_SIZES if number % 2 else _SIZES
         yield {
-            name: rng.choice((-1.0, 1.0), shape) * 2.0 ** rng.uniform(*_SIZES, shape)
+            name: rng.choice((-1.0, 1.0), shape) * 2.0 ** rng.uniform(low, high, shape)
             for name, shape in sizes.items()
         }
+    for middle in (sign * number for number in around for sign in (-1.0, 1.0)):
+        yield {name: middle + _BESIDE * rng.standard_normal(shape) for name, shape in sizes.items()}
 
 
 def of_any_size(
