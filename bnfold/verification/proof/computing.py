@@ -61,6 +61,8 @@ def _settled(cone: Cone, constants: Mapping[str, Array]) -> dict[str, Array]:
     PyTorch's exporter writes a bias of zeros as Expand of CastLike.
     """
     made_so: dict[str, Array] = {}
+    if not cone.of_shapes:
+        return made_so
     known = ChainMap(made_so, dict(constants))
     for index in cone.nodes:
         node = cone.scope.nodes[index]

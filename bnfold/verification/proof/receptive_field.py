@@ -129,6 +129,8 @@ def tells_apart(old: Cone, new: Cone, weights: tuple[Weights, Weights]) -> int:
     Raises:
         UnsupportedError: No length shows it that a probe could try.
     """
+    if not (old.of_shapes or new.of_shapes):
+        return 0
     mine, theirs = map(_counting, (old, new), weights)
     unlike = [number for _, number in (mine - theirs) + (theirs - mine)]
     longest = max(map(abs, unlike), default=0.0)
