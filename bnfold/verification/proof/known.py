@@ -1,19 +1,38 @@
 """What helps a proof without being part of it: shapes, layers, functions to inline."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 import onnx
 
 from bnfold.files.opened import OpenedModel
+from bnfold.frozen import frozen
 from bnfold.onnx_model.functions import inlined
-from bnfold.onnx_model.inference import infer
 from bnfold.verification.operators.demands import Shape
 from bnfold.verification.operators.table import row_of
 
 
+@frozen
+class Known:
+    """What is known of the original's tensors.
+
+    Attributes:
+        shapes: The shapes that can be inferred, by name.
+        integers: Names of the tensors that are no floats.
+        free: Whether the inputs may have several shapes.
+        seen: Shapes that tensors had when it ran, by name.
+        narrowed: A sentence for each input of which the candidate takes less.
+    """
+
+    shapes: Mapping[str, Shape]
+    integers: frozenset[str]
+    free: bool
+    seen: Mapping[str, Shape]
+    narrowed: tuple[str, ...]
+
+
 def known_shapes(model: onnx.ModelProto) -> tuple[dict[str, Shape], frozenset[str]]:
-    """Return the shapes that can be inferred, and the names of tensors that are no floats.
+    """Return the shapes that a model states, and the names of tensors that are no floats.
 
     Bodies of If, Loop and Scan are looked into, too. Where several use a name for tensors that
     they make of different shapes, only what these have in common is known.
@@ -21,7 +40,7 @@ def known_shapes(model: onnx.ModelProto) -> tuple[dict[str, Shape], frozenset[st
     shapes: dict[str, Shape] = {}
     unlike: set[str] = set()
     others: set[str] = set()
-    for value in _values(infer(model).graph):
+    for value in _values(model.graph):
         tensor = value.type.tensor_type
         if tensor.elem_type not in _FLOATS:
             others.add(value.name)

@@ -13,6 +13,7 @@ from bnfold.files.opened import OpenedModel, naming, open_model
 from bnfold.frozen import frozen
 from bnfold.limits import VERIFIED
 from bnfold.onnx_model.computing import limited_work
+from bnfold.onnx_model.inference import Inference
 from bnfold.onnx_model.validity import require_valid
 from bnfold.region import Region, ScopePath
 from bnfold.verification.difference import Difference
@@ -33,6 +34,7 @@ from bnfold.verification.proof.interface import (
     with_inputs_of,
 )
 from bnfold.verification.proof.known import (
+    Known,
     inlined_alike,
     known_shapes,
     taps,
@@ -123,14 +125,23 @@ def prove(
 
     # The products are small; threads that spin between them take the cores from ONNX Runtime.
     limits = threadpool_limits(limits=1, user_api="blas")
-    with limits, open_model(original) as first, open_model(candidate) as second:
+    with limits, open_model(original) as read, open_model(candidate) as second:
+        first = inlined_alike(read, second)
         with naming(original):
-            require_valid(first.proto)
-        first = inlined_alike(first, second)  # noqa: PLW2901 - the same files behind it
+            if first is not read:
+                require_valid(read.proto)
+            narrowed = narrowed_inputs(first.proto, second.proto)
+            # What the candidate says of shapes that the original leaves open is no fact.
+            widened = narrowed and options.allow_narrowed
+            fed = with_inputs_of(first.proto, second.proto) if widened else first.proto
+            with Inference(fed, check=first is read) as inference:
+                with limited_work(VERIFIED):
+                    own = seed_of(first, second, seed)
+                inferred = inference.result()
+        free = has_free_lengths(fed.graph)
+        known = Known(*known_shapes(inferred), free, shapes or {}, narrowed)
         try:
-            with limited_work(VERIFIED):
-                own = seed_of(first, second, seed)
-            return _Prover(first, second, regions, own, shapes or {}, options, step).prove()
+            return _Prover(first, second, regions, own, known, options, step).prove()
         except RecursionError as error:
             raise ModelError(f"{original}: its functions call one another too deep") from error
 
@@ -142,7 +153,7 @@ class _Prover:
         second: OpenedModel,
         regions: Sequence[Region],
         seed: int,
-        shapes: Mapping[str, Shape],
+        known: Known,
         options: VerifyOptions,
         step: Callable[[str], None],
     ) -> None:
@@ -156,15 +167,8 @@ class _Prover:
         self.written: dict[str, str] = {}
         self.failures: dict[str, Failure] = {}
         self.cones: dict[tuple[ScopePath, str], tuple[Cone, Cone]] = {}
-        self.narrowed = narrowed_inputs(first.proto, second.proto)
-        if self.narrowed and options.allow_narrowed:
-            fed = with_inputs_of(first.proto, second.proto)
-        else:  # what the candidate says of shapes that the original leaves open is no fact
-            fed = first.proto
-        known, self.integers = known_shapes(fed)
         self.known = known
-        self.shapes_seen = bool(shapes)
-        self.prober = Prober(known, seed, free=has_free_lengths(fed.graph), seen=shapes)
+        self.prober = Prober(known.shapes, seed, free=known.free, seen=known.seen)
         self.interface = unlike_interface(
             first.proto.graph, second.proto.graph, by_name=options.match_outputs_by_name
         ) or redefined(first.proto, second.proto)
@@ -175,7 +179,7 @@ class _Prover:
             copy.CopyFrom(second.proto)
             self.second = replace(second, proto=copy)
             self.in_use = all_names(copy)
-        self.seeker = Seeker(self.prober, self.integers, self.in_use)
+        self.seeker = Seeker(self.prober, self.known.integers, self.in_use)
         self.matcher: Matcher
 
     def prove(self) -> Proof:
@@ -184,7 +188,7 @@ class _Prover:
         named = tuple(self._named_probe(region, structure) for region in self.regions)
         proof = Proof(
             structure, (*named, *self.seeker.found), taps=self.taps, unsure=self._asked(structure),
-            interface=self.interface, free=self.prober.free, seen_shapes_only=self.shapes_seen,
+            interface=self.interface, free=self.prober.free, seen_shapes_only=bool(self.known.seen),
         )  # fmt: skip
         broken = self.seeker.broken
         if structure.proved and not broken and not self.prober.narrowed:
@@ -245,7 +249,7 @@ class _Prover:
         originals = {function_name(f): f for f in self.first.proto.functions}
         candidates = {function_name(f): f for f in self.second.proto.functions}
         self.matcher = Matcher(
-            originals, candidates, self._explain, self.in_use, self.known, self.written
+            originals, candidates, self._explain, self.in_use, self.known.shapes, self.written
         )
         self.seeker.begin(self.matcher)
         old_scope, new_scope = (
@@ -263,7 +267,7 @@ class _Prover:
         reason = self._reason(unproved)
         return Structure(
             proved=not reason, reason=reason, identical=self.matcher.identical, unproved=unproved,
-            narrowed=(*self.narrowed, *self._narrowed_within()),
+            narrowed=(*self.known.narrowed, *self._narrowed_within()),
         )  # fmt: skip
 
     def _narrowed_within(self) -> Iterator[str]:
@@ -364,11 +368,11 @@ class _Prover:
         The nearest are cut anew until both cones of a pair have the same leaves: if one began at a
         tensor and the other at what that tensor is computed from, they could not be compared.
         """
-        entering = set(region.inputs) - self.integers
+        entering = set(region.inputs) - self.known.integers
         through: set[str] = set()
 
         def nearest(tensor: str) -> bool:
-            known = tensor not in self.integers and self.matcher.same(new, tensor)
+            known = tensor not in self.known.integers and self.matcher.same(new, tensor)
             return tensor in entering or (known and tensor not in through)
 
         tried: tuple[Cone, Cone] | None = None
@@ -394,7 +398,7 @@ class _Prover:
 
     def _probe_together(self, new: Numbered, region: Region) -> None:
         """Probe the outputs of a region of which not too many operators stand in a row, at once."""
-        entering = set(region.inputs) - self.integers
+        entering = set(region.inputs) - self.known.integers
         names = [
             name
             for name in region.outputs
