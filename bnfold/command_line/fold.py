@@ -22,6 +22,7 @@ from bnfold.command_line.options import (
 )
 from bnfold.errors import RequestError
 from bnfold.processes.signals import interrupts_held_back
+from bnfold.verification.runs.ahead import start_child_ahead
 from bnfold.version import __version__
 
 _FURTHER = {
@@ -179,10 +180,19 @@ def fold(models: Sequence[Path], **options: Any) -> None:  # noqa: ANN401 - clic
         check_together(options)
         _check_names(models)
         with interrupts_held_back():
+            if _will_verify_here(models, options):
+                start_child_ahead()
             from bnfold.command_line.running import run
 
         resume_collecting()
         sys.exit(run(models, options))
+
+
+def _will_verify_here(models: Sequence[Path], options: dict[str, Any]) -> bool:
+    """Tell whether this process verifies, and not one that does the work for it."""
+    elsewhere = options["jobs"] or options["dask"]
+    unless = options["no_verify"] or options["check"]
+    return len(models) == 1 and models[0].is_file() and not (elsewhere or unless)
 
 
 _HABITS = {

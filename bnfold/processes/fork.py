@@ -30,6 +30,11 @@ def own_process() -> None:
     _own_process = True
 
 
+def is_own_process() -> bool:
+    """Tell whether this process runs nothing but bnfold."""
+    return _own_process
+
+
 class Forked:
     """Work in a copy of this process; in a process that is not bnfold's own, work done later.
 

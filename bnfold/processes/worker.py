@@ -39,13 +39,40 @@ class ChildDiedError(Exception):
         self.how, self.said = how, said
 
 
+class _Started:
+    """A child process that has been started, and has no commands yet."""
+
+    def __init__(self, module: str) -> None:
+        self.log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed in `Worker.close`
+        self.process = subprocess.Popen(  # noqa: S603  # our own interpreter and module
+            [sys.executable, *_COMMAND, module],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.log,
+            env=environment(),
+        )
+
+
+_ahead: dict[str, _Started] = {}
+
+
+def start_ahead(module: str) -> None:
+    """Start a child now, which the next `Worker` of that module takes.
+
+    What it imports it imports while this process does something else. If nobody takes it, it ends
+    with this process.
+    """
+    if module not in _ahead:
+        _ahead[module] = _Started(module)
+
+
 class Worker:
     """A child process that answers commands in order."""
 
     def __init__(
         self, module: str, timeout: float, step: Callable[[str], None] = lambda _: None
     ) -> None:
-        """Start the child.
+        """Start the child, unless it has been started already; see `start_ahead`.
 
         Args:
             module: What it runs; it calls `bnfold.processes.child.serve`.
@@ -56,14 +83,8 @@ class Worker:
         self._step = step
         self._doing = "starting"
         self._died: ChildDiedError | None = None
-        self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed in `close`
-        self._process = subprocess.Popen(  # noqa: S603  # our own interpreter and module
-            [sys.executable, *_COMMAND, module],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            env=environment(),
-        )
+        started = _ahead.pop(module, None) or _Started(module)
+        self._log, self._process = started.log, started.process
         self._messages: queue.Queue[dict[str, Any] | None] = queue.Queue()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()

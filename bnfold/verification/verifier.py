@@ -21,11 +21,11 @@ from bnfold.verification.gain import Executed, Times, Timing
 from bnfold.verification.operators.demands import Shape
 from bnfold.verification.options import VerifyOptions, enough_time
 from bnfold.verification.proof.prove import Proof, prove
+from bnfold.verification.runs.ahead import CHILD
 from bnfold.verification.runs.providers import short_name
 from bnfold.verification.verdict import ProbeVerdict, ProviderReport, ProviderState, Verification
 
 _NO_OPTIONS = VerifyOptions()
-_CHILD = "bnfold.verification.runs.child"
 
 
 class Verifier:
@@ -64,7 +64,7 @@ class Verifier:
         given = options.arrays
         with contextlib.ExitStack() as stack:
             folder = stack.enter_context(scratch_folder())
-            self._worker = Worker(_CHILD, seconds, self._step)
+            self._worker = Worker(CHILD, seconds, self._step)
             stack.callback(self._worker.close)
             plain = (options if given is None else replace(options, inputs=None)).to_dict()
             self._worker.send(

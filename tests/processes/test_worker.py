@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from commandline import run
 
 from bnfold.errors import RequestError
 from bnfold.processes import worker
 from bnfold.processes.child import environment
-from bnfold.processes.worker import ChildDiedError, Worker
+from bnfold.processes.worker import ChildDiedError, Worker, start_ahead
 
 CHILD = """
 import json, os, signal, sys, time
@@ -44,6 +45,38 @@ def test_answers_come_in_order(child: Worker) -> None:
     child.send("echo", what="zwei")
     assert child.answer() == {"said": 1}
     assert child.answer() == {"said": "zwei"}
+
+
+def test_a_child_that_was_started_ahead_is_taken_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "_COMMAND", ("-c", CHILD.replace('"said":', "os.getpid():")))
+    start_ahead("anything")
+    start_ahead("anything")
+    pids: list[int] = []
+    for _ in range(2):
+        process = Worker("anything", timeout=10.0)
+        process.send("echo", what=1)
+        pids += process.answer()
+        process.close()
+    assert len(set(pids)) == 2
+    assert not worker._ahead
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_a_child_that_nobody_took_ends_with_its_parent(tmp_path: Path) -> None:
+    (tmp_path / "no.onnx").write_bytes(b"no model")
+    done = run("no.onnx", cwd=tmp_path)
+    assert done.code == 2
+    until = time.monotonic() + 60  # it may just be starting
+    while any(_target(path) == tmp_path for path in Path("/proc").glob("[0-9]*/cwd")):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def _target(link: Path) -> Path | None:
+    try:
+        return link.readlink()
+    except OSError:  # the process has ended, or is somebody else's
+        return None
 
 
 def test_a_refusal_is_the_user_s(child: Worker) -> None:

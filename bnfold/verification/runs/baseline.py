@@ -33,7 +33,7 @@ from bnfold.verification.runs.providers import (
 from bnfold.verification.runs.sessions import (
     DISABLE_ALL,
     ENABLE_ALL,
-    LITTLE,
+    KEPT,
     CannotRunError,
     Run,
     run,
@@ -109,7 +109,7 @@ class Originals:
         self.expected: Sequence[Outputs] = []
         self.baselines: list[Baseline] = []
         self.random: frozenset[str] = frozenset()
-        self._is_small = False
+        self._size = 0
 
     def start(self) -> None:
         """Run the original on every provider.
@@ -123,7 +123,7 @@ class Originals:
         trials = [Trial(provider, seconds) for provider in named]
         with opened.open_model(self.path) as model:
             self.random = random_outputs(model)
-            self._is_small = model.size <= LITTLE
+            self._size = model.size
             for provider, trial in zip(named, trials, strict=True):
                 attempts = self._attempts(model.proto)
                 self.announce(f"trying {short_name(provider)}")
@@ -255,7 +255,7 @@ class Originals:
                 runnable(path), level, provider, self.feeds if feeds is None else feeds,
                 overrides=overrides, profile=self.folder if notes else None, more=more,
             )  # fmt: skip
-        return result if self._is_small else replace(result, session=None)
+        return result if self._size <= KEPT[level] else without_session(result)
 
     def stacked(self, runs: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
         """Join what one model gave for the feeds; see `stacked`."""
@@ -281,6 +281,11 @@ class Originals:
 def without_outputs(run: Run) -> Run:
     """Return a run without the arrays."""
     return replace(run, outputs=[])
+
+
+def without_session(run: Run) -> Run:
+    """Return a run whose session may go."""
+    return replace(run, session=None)
 
 
 def _telling(run: Run) -> float:

@@ -25,6 +25,7 @@ from bnfold.verification.runs.baseline import (
     Originals,
     stacked,
     without_outputs,
+    without_session,
 )
 from bnfold.verification.runs.compare import (
     Rule,
@@ -240,6 +241,9 @@ class Bench:
                 )
                 if timing is not None:
                     found[level] = timing.to_dict()
+            baseline.plain[level] = without_session(baseline.plain[level])
+            key = baseline.provider, level
+            self._candidate[key] = without_session(self._candidate[key])
         return found
 
     def _timing(

@@ -14,7 +14,9 @@ class Service:
     """Runs an original, and compares others with it."""
 
     def __init__(self, announce: Announce) -> None:
-        """Take no model yet."""
+        """Take no model yet, and get ready for one."""
+        import onnxruntime  # noqa: F401 - it takes a while, in which the first command is made
+
         self._announce = announce
         self._bench: Bench | None = None
 

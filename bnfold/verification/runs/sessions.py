@@ -30,8 +30,12 @@ if TYPE_CHECKING:
 DISABLE_ALL = "ORT_DISABLE_ALL"
 ENABLE_ALL = "ORT_ENABLE_ALL"
 
-LITTLE = 1 << 24
-"""Bytes that a session, and the model that it runs, may take to be kept."""
+KEPT = {DISABLE_ALL: 1 << 24, ENABLE_ALL: 1 << 26}
+"""Bytes that a session, and the model that it runs, may take to be kept, by level.
+
+Of small models all are kept, of larger ones those that are timed first: two, as many as are alive
+while both models are timed.
+"""
 
 
 class CannotRunError(Exception):
@@ -166,6 +170,8 @@ def run(
     Raises:
         CannotRunError: ONNX Runtime refuses the model or its inputs.
     """
+    import onnxruntime  # noqa: F401 - which is no part of what a session takes
+
     started, resident = time.perf_counter(), _resident()
     try:
         session, values = _session(target, level, provider, overrides or {}, profile)
@@ -187,9 +193,10 @@ def run(
             also_run = feed
             break
     described = _described(session, outputs, executed, (loaded - started, ran - loaded))
-    little = profile is not None and not overrides and _resident() - resident <= LITTLE
-    result = replace(described, also_run=also_run, session=session if little else None)
-    del session, values  # in this order: the session reads the values
+    is_plain = profile is not None and not overrides
+    kept = session if is_plain and _resident() - resident <= KEPT[level] else None
+    result = replace(described, also_run=also_run, session=kept)
+    del session, kept, values  # in this order: the session reads the values
     return result
 
 

@@ -10,7 +10,7 @@ from bnfold.verification.options import VerifyOptions
 from bnfold.verification.runs.bench import Bench
 from bnfold.verification.runs.loadable import runnable
 from bnfold.verification.runs.providers import CPU
-from bnfold.verification.runs.sessions import DISABLE_ALL, ENABLE_ALL, LITTLE, run
+from bnfold.verification.runs.sessions import DISABLE_ALL, ENABLE_ALL, KEPT, run
 
 FEED = {"x": np.random.default_rng(0).standard_normal((1, 3, 12, 12)).astype(np.float32)}
 
@@ -39,13 +39,20 @@ def test_timing_loads_no_small_model_anew(path: Path, tmp_path: Path) -> None:
     assert set(told["levels"]) == {ENABLE_ALL, DISABLE_ALL}
 
 
-def test_no_session_of_a_large_file_is_kept(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("size", "kept"),
+    [(KEPT[DISABLE_ALL] + 1, [ENABLE_ALL]), (KEPT[ENABLE_ALL] + 1, [])],
+)
+def test_no_session_of_a_large_file_is_kept(tmp_path: Path, size: int, kept: list[str]) -> None:
     path = tmp_path / "large.onnx"
     model = network(0)
-    model.doc_string = "x" * (LITTLE + 1)
+    model.doc_string = "x" * size
     path.write_bytes(model.SerializeToString())
     bench = started(path, tmp_path)
-    assert [run.session for run in bench.originals.baselines[0].plain.values()] == [None, None]
+    runs = bench.originals.baselines[0].plain
+    assert [level for level, run in runs.items() if run.session is not None] == kept
+    bench.times(path)
+    assert all(run.session is None for run in runs.values()), "those of the other level come next"
 
 
 def started(path: Path, folder: Path) -> Bench:
