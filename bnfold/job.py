@@ -152,6 +152,8 @@ class Job:
                 copy_model(basis, self.target, external_data=external, share_data=sharing)
             done = replace(report, seconds=self._seconds())
             return self._written(done, source) if written else done
+        if verifier is not None:
+            verifier.look_ahead()
         made = decision.rewritten
         gone = len(decision.plan.removed)
         self.step(f"writing: {gone} of {Counts.of(source.proto).nodes} nodes folded")

@@ -9,7 +9,6 @@ from typing import Any, Self
 import onnx
 
 from bnfold.files.given import as_file
-from bnfold.files.opened import open_model
 from bnfold.files.scratch import scratch_folder
 from bnfold.files.walk import node_count
 from bnfold.processes.worker import ChildDiedError, Worker
@@ -20,6 +19,7 @@ from bnfold.verification.conclude import conclude
 from bnfold.verification.gain import Executed, Times, Timing
 from bnfold.verification.operators.demands import Shape
 from bnfold.verification.options import VerifyOptions, enough_time
+from bnfold.verification.proof.original import Original
 from bnfold.verification.proof.prove import Proof, prove
 from bnfold.verification.runs.ahead import CHILD
 from bnfold.verification.runs.providers import short_name
@@ -42,7 +42,7 @@ class Verifier:
         step: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Name the original; nothing is started yet. `step` is called with what is being done."""
-        self._original = original
+        self._original = Original(original)
         self._step = step
         self._options = options
         self._worker: Worker | None = None
@@ -56,19 +56,19 @@ class Verifier:
             RequestError: There is no such file, or it may not be read.
             ModelError: It is not an ONNX model.
         """
-        seconds = self._options.timeout
-        if seconds is None:
-            with open_model(self._original) as opened:
-                seconds = enough_time(opened.size, node_count(opened.proto))
-        options = replace(self._options, timeout=seconds)
-        given = options.arrays
         with contextlib.ExitStack() as stack:
+            model = stack.enter_context(self._original).model
+            seconds = self._options.timeout
+            if seconds is None:
+                seconds = enough_time(model.size, node_count(model.proto))
+            options = replace(self._options, timeout=seconds)
+            given = options.arrays
             folder = stack.enter_context(scratch_folder())
             self._worker = Worker(CHILD, seconds, self._step)
             stack.callback(self._worker.close)
             plain = (options if given is None else replace(options, inputs=None)).to_dict()
             self._worker.send(
-                "original", path=str(self._original.absolute()), options=plain,
+                "original", path=str(self._original.path.absolute()), options=plain,
                 folder=str(folder), arrays=None if given is None else write(given, folder),
             )  # fmt: skip
             self._exits = stack.pop_all()
@@ -78,6 +78,10 @@ class Verifier:
         """End the child process."""
         self._worker = None
         self._exits.close()
+
+    def look_ahead(self) -> None:
+        """Begin with what the proof needs of the original alone, while a candidate is written."""
+        self._original.look_ahead()
 
     def verify(self, candidate: Path, regions: Sequence[Region] = ()) -> Verification:
         """Verify the model file `candidate`.

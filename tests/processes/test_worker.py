@@ -55,7 +55,7 @@ def test_a_child_that_was_started_ahead_is_taken_once(monkeypatch: pytest.Monkey
     for _ in range(2):
         process = Worker("anything", timeout=10.0)
         process.send("echo", what=1)
-        pids += process.answer()
+        pids += map(int, process.answer())
         process.close()
     assert len(set(pids)) == 2
     assert not worker._ahead

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,12 +10,11 @@ import numpy as np
 import onnx
 
 from bnfold.errors import ModelError
-from bnfold.files.opened import OpenedModel, naming, open_model
+from bnfold.files.opened import OpenedModel, open_model
 from bnfold.frozen import frozen
 from bnfold.limits import VERIFIED
 from bnfold.onnx_model.computing import limited_work
-from bnfold.onnx_model.inference import Inference
-from bnfold.onnx_model.validity import require_valid
+from bnfold.onnx_model.inference import infer
 from bnfold.region import Region, ScopePath
 from bnfold.verification.difference import Difference
 from bnfold.verification.operators.demands import Shape
@@ -40,6 +40,7 @@ from bnfold.verification.proof.known import (
     taps,
 )
 from bnfold.verification.proof.matching import Matcher, Numbered, equal_constants
+from bnfold.verification.proof.original import Original
 from bnfold.verification.proof.otherwise import stated_otherwise
 from bnfold.verification.proof.pinpoint import Failure
 from bnfold.verification.proof.prober import Prober
@@ -98,7 +99,7 @@ class Proof:
 
 @np.errstate(all="ignore")  # comparisons deal with what is not finite
 def prove(
-    original: Path,
+    original: Path | Original,
     candidate: Path,
     regions: Sequence[Region],
     *,
@@ -110,7 +111,7 @@ def prove(
     """Try to prove that `candidate` computes what `original` does.
 
     Args:
-        original: The original's file.
+        original: The original's file, or what is open of it.
         candidate: The candidate's file.
         regions: Where they are said to differ; empty to find that out.
         seed: Seed of the probes' inputs.
@@ -124,26 +125,27 @@ def prove(
     from threadpoolctl import threadpool_limits
 
     # The products are small; threads that spin between them take the cores from ONNX Runtime.
-    limits = threadpool_limits(limits=1, user_api="blas")
-    with limits, open_model(original) as read, open_model(candidate) as second:
-        first = inlined_alike(read, second)
-        with naming(original):
-            if first is not read:
-                require_valid(read.proto)
-            narrowed = narrowed_inputs(first.proto, second.proto)
-            # What the candidate says of shapes that the original leaves open is no fact.
-            widened = narrowed and options.allow_narrowed
-            fed = with_inputs_of(first.proto, second.proto) if widened else first.proto
-            with Inference(fed, check=first is read) as inference:
-                with limited_work(VERIFIED):
-                    own = seed_of(first, second, seed)
-                inferred = inference.result()
+    with threadpool_limits(limits=1, user_api="blas"), ExitStack() as stack:
+        if isinstance(original, Path):
+            original = stack.enter_context(Original(original))
+        second = stack.enter_context(open_model(candidate))
+        first = inlined_alike(original.model, second)
+        narrowed = narrowed_inputs(first.proto, second.proto)
+        # What the candidate says of shapes that the original leaves open is no fact.
+        widened = narrowed and options.allow_narrowed
+        fed = with_inputs_of(first.proto, second.proto) if widened else first.proto
+        original.look_ahead()
+        with limited_work(VERIFIED):
+            own = seed_of(first, second, seed)
+        inferred = original.inferred()
+        if fed is not original.model.proto:
+            inferred = infer(fed)
         free = has_free_lengths(fed.graph)
         known = Known(*known_shapes(inferred), free, shapes or {}, narrowed)
         try:
             return _Prover(first, second, regions, own, known, options, step).prove()
         except RecursionError as error:
-            raise ModelError(f"{original}: its functions call one another too deep") from error
+            raise ModelError(f"{original.path}: its functions call one another too deep") from error
 
 
 class _Prover:
