@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from bnfold.command_line.collecting import resume_collecting
+from bnfold.command_line.collecting import is_alone, resume_collecting
 from bnfold.command_line.failing import one_line_errors
 from bnfold.command_line.options import (
     COLOR,
@@ -184,7 +184,8 @@ def fold(models: Sequence[Path], **options: Any) -> None:  # noqa: ANN401 - clic
                 start_child_ahead()
             from bnfold.command_line.running import run
 
-        resume_collecting()
+        if not is_alone(models):
+            resume_collecting()
         sys.exit(run(models, options))
 
 
@@ -192,7 +193,7 @@ def _will_verify_here(models: Sequence[Path], options: dict[str, Any]) -> bool:
     """Tell whether this process verifies, and not one that does the work for it."""
     elsewhere = options["jobs"] or options["dask"]
     unless = options["no_verify"] or options["check"]
-    return len(models) == 1 and models[0].is_file() and not (elsewhere or unless)
+    return is_alone(models) and not (elsewhere or unless)
 
 
 _HABITS = {

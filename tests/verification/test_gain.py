@@ -171,8 +171,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 @pytest.mark.parametrize(
     ("before", "after", "rounds"),
     [
-        ((10,), (8,), 7),
-        ((10,), (10,), 7),
+        ((10,), (8,), 5),
+        ((10,), (10,), 5),
         ((10,), (10, 13, 7, 9, 12), 15),
         ((10, 13, 7, 9, 12), (10,), 15),
     ],

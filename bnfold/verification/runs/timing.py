@@ -11,7 +11,7 @@ from bnfold.verification.gain import Times, Timing
 
 _FEWEST = 3
 """The fewest rounds from which a time is reported."""
-_ENOUGH = 7
+_ENOUGH = 5
 """Rounds that are enough where they agree, and nobody asked for a time."""
 _MOST = 15
 """Rounds that are enough however little they agree, where nobody asked for a time."""
