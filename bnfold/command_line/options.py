@@ -200,7 +200,7 @@ _VERIFY_OPTIONS = (
         "--time",
         type=Number(min=0),
         metavar="SECONDS",
-        help="Run both models in turn for so long to time them.  [default: half a second at most]",
+        help="Run both models in turn for so long to time them.  [default: 0.33 at most]",
     ),
 )
 

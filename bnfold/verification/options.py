@@ -48,7 +48,7 @@ class VerifyOptions(Plain):
         timeout: Seconds that one step (loading a model and running it once) may take; None for a
             minute, and more for a large model (`enough_time`).
         time: Seconds for which both models are run in turn to time them; None for as long as it
-            takes to tell, about half a second at most; 0 not to.
+            takes to tell, about a third of a second at most; 0 not to.
         allow_narrowed: Accept a candidate that is right for fewer shapes than the original takes.
         match_outputs_by_name: Accept inputs and outputs in another order.
     """

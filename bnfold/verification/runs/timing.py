@@ -15,7 +15,7 @@ _ENOUGH = 5
 """Rounds that are enough where they agree, and nobody asked for a time."""
 _MOST = 15
 """Rounds that are enough however little they agree, where nobody asked for a time."""
-DEFAULT_BUDGET = 0.5
+DEFAULT_BUDGET = 0.33
 """Seconds for all of it, where nobody asked for more."""
 
 Runner = Callable[[], object]
