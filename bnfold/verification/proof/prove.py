@@ -51,7 +51,7 @@ from bnfold.verification.verdict import Probe, ProbeVerdict, Structure
 _NO_OPTIONS = VerifyOptions()
 _NO_LIMIT = 1 << 30
 """The most nodes of a cone: none, since a region that was named is compared as a whole."""
-_HASHED = 1 << 24
+_HASHED = 1 << 22
 """Bytes at the beginning, in the middle and at the end of a file that go into the seed."""
 _DEEPEST = 4
 """The most linear operators in series in a named region; over more the bound is too wide."""
