@@ -216,6 +216,9 @@ def concatenation(node: Node[_T]) -> Chunked[_T] | None:
     if len(given) < len(node.inputs) or "axis" not in node.attributes or not shape:
         return None
     axis = range(len(shape))[node.attributes["axis"]]
+    beside = {(*each.shape[:axis], *each.shape[axis + 1 :]) for each in given}
+    if len(beside) > 1:
+        raise ValueError(f"{[list(each.shape) for each in given]} do not fit together")
     shape[axis] = sum(each.shape[axis] for each in given)
     if math.prod(shape) < LARGE:
         return None

@@ -13,6 +13,7 @@ from proving import proved
 import bnfold
 from bnfold.files.opened import open_model
 from bnfold.verification.operators import chunks
+from bnfold.verification.operators.node import EvaluationError
 from bnfold.verification.proof.computing import (
     tracked_in_chunks,
     tracked_of,
@@ -57,7 +58,8 @@ def cone_of(text: str, folder: Path) -> Cone:
     """Return what y is computed from in a model of some nodes."""
     rng = np.random.default_rng(0)
     model = onnx.parser.parse_model(
-        f'<ir_version: 8, opset_import: ["": 17]> g (float[2,4,6,6] x) => (float y) {{ {text} }}'
+        '<ir_version: 8, opset_import: ["": 17]>'
+        f" g (float[2,4,6,6] x, float[2,8,5,6] n) => (float y) {{ {text} }}"
     )
     stored = {name: rng.uniform(0.5, 2, shape) for name, shape in SHAPES.items()}
     stored |= {"Z": rng.standard_normal((8, 1, 3, 3)), "W": rng.standard_normal(SHAPES["W"])}
@@ -67,6 +69,7 @@ def cone_of(text: str, folder: Path) -> Cone:
         "deep": [0, 8, 6, 6],
         "likewise": [0, 0, -1],
         "mixed": [2, 4, 72],
+        "odd": [2, 7, 36],
     }
     model.graph.initializer.extend(
         numpy_helper.from_array(array.astype(np.float32), name) for name, array in stored.items()
@@ -109,6 +112,26 @@ def test_chunks_are_parts_of_the_whole(tmp_path: Path, text: str) -> None:
     np.testing.assert_allclose(joined.value, known.value, rtol=1e-13, atol=1e-13)
     np.testing.assert_allclose(joined.magnitude, known.magnitude, rtol=1e-13)
     assert joined.constant == known.constant
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize(
+    "text",
+    [
+        "c = Conv (x, V) d = Reshape (c, deep) y = Concat <axis = 1> (d, n)",
+        "c = Conv (x, V) y = Concat <axis = 5> (c, c)",
+        "c = Conv (x, V) y = Add (c, V)",
+        "c = Conv (x, V) y = Reshape (c, odd)",
+        "c = Conv (x, V) y = BatchNormalization (c, row, row, row, row)",
+        "y = Conv (x, Z)",
+    ],
+)
+def test_what_does_not_fit_is_told_as_it_is_of_the_whole(tmp_path: Path, text: str) -> None:
+    cone = cone_of(text, tmp_path)
+    leaves = {"x": np.ones((2, 4, 6, 6)), "n": np.ones((2, 8, 5, 6))}
+    for compute in (value_of, value_in_chunks, tracked_in_chunks):
+        with pytest.raises(EvaluationError):
+            compute(cone, weights_of(cone), {n: leaves[n] for n in cone.leaves})
 
 
 @pytest.mark.usefixtures("small")
