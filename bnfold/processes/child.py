@@ -14,6 +14,7 @@ import json
 import os
 import signal
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
@@ -35,6 +36,7 @@ def serve(make: Callable[[Announce], object]) -> None:
     returns the answer, a JSON object.
     """
     out = become_child()
+    tempfile.gettempdir()  # Python tries it out with a file, which is gone before the work begins
 
     def tell(message: dict[str, Any]) -> None:
         out.write(json.dumps(message) + "\n")
