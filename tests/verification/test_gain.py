@@ -206,6 +206,18 @@ def test_the_two_take_turns_and_which_begins_changes(clock: list[float]) -> None
     assert set(rounds[0::2]) == {("before", "after")}
 
 
+def test_what_has_run_before_is_timed_from_its_first_run_on(clock: list[float]) -> None:
+    ran: list[None] = []
+
+    def run() -> None:
+        ran.append(None)
+        clock[0] += 0.001
+
+    timing = timed_in_turn(run, run, 60, asked=False, warm=True)
+    assert timing is not None
+    assert len(ran) == 2 * timing.runs
+
+
 def test_what_was_asked_for_is_measured_however_long_a_run_takes() -> None:
     def nothing() -> None:
         pass

@@ -268,6 +268,7 @@ class Bench:
                 partial(after.run, None, feed),
                 left,
                 asked=self.options.time is not None,
+                warm=all(session is not None for session in sessions),
             )
 
     def shapes(self, names: Sequence[str]) -> dict[str, Any]:

@@ -23,7 +23,9 @@ Sides = tuple[list[float], list[float]]
 """How long each run took, in seconds: the original's, and the candidate's."""
 
 
-def timed_in_turn(before: Runner, after: Runner, budget: float, *, asked: bool) -> Timing | None:
+def timed_in_turn(
+    before: Runner, after: Runner, budget: float, *, asked: bool, warm: bool = False
+) -> Timing | None:
     """Return how long two runs take, or None where the budget of seconds is too short to tell.
 
     A budget that was `asked` for is used up.
@@ -31,7 +33,7 @@ def timed_in_turn(before: Runner, after: Runner, budget: float, *, asked: bool) 
     started = time.perf_counter()
     sides = (before, after)
     seconds: Sides = ([], [])
-    for side in sides:  # the first run of a session allocates
+    for side in () if warm else sides:
         side()
     if 2 * _FEWEST * (time.perf_counter() - started) / 2 > budget and not asked:
         return None
