@@ -1,8 +1,6 @@
 """When Python looks for garbage: not while modules are imported."""
 
 import gc
-from collections.abc import Sequence
-from pathlib import Path
 
 
 def pause_collecting() -> None:
@@ -18,11 +16,3 @@ def resume_collecting() -> None:
     if not gc.isenabled():
         gc.freeze()
         gc.enable()
-
-
-def is_alone(models: Sequence[Path]) -> bool:
-    """Tell whether this process folds one model and ends, so that nobody needs what is garbage.
-
-    Measured: to look for it takes 0.1 s behind a network of 3,000 nodes.
-    """
-    return len(models) == 1 and models[0].is_file()

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from bnfold.command_line.collecting import is_alone, resume_collecting
+from bnfold.command_line.collecting import resume_collecting
 from bnfold.command_line.failing import one_line_errors
 from bnfold.command_line.options import (
     COLOR,
@@ -22,7 +22,6 @@ from bnfold.command_line.options import (
 )
 from bnfold.errors import RequestError
 from bnfold.processes.signals import interrupts_held_back
-from bnfold.verification.runs.ahead import start_child_ahead
 from bnfold.version import __version__
 
 _FURTHER = {
@@ -181,19 +180,29 @@ def fold(models: Sequence[Path], **options: Any) -> None:  # noqa: ANN401 - clic
         _check_names(models)
         with interrupts_held_back():
             if _will_verify_here(models, options):
+                from bnfold.verification.runs.ahead import start_child_ahead
+
                 start_child_ahead()
             from bnfold.command_line.running import run
 
-        if not is_alone(models):
+        if not _is_alone(models):
             resume_collecting()
         sys.exit(run(models, options))
+
+
+def _is_alone(models: Sequence[Path]) -> bool:
+    """Tell whether this process folds one model and ends, so that nobody needs what is garbage.
+
+    Measured: to look for it takes 0.1 s behind a network of 3,000 nodes.
+    """
+    return len(models) == 1 and models[0].is_file()
 
 
 def _will_verify_here(models: Sequence[Path], options: dict[str, Any]) -> bool:
     """Tell whether this process verifies, and not one that does the work for it."""
     elsewhere = options["jobs"] or options["dask"]
     unless = options["no_verify"] or options["check"]
-    return is_alone(models) and not (elsewhere or unless)
+    return _is_alone(models) and not (elsewhere or unless)
 
 
 _HABITS = {
