@@ -48,11 +48,7 @@ def mean(op: Operator, affine: Affine) -> Affine:
 
 def average(op: Operator, affine: Affine) -> Affine:
     """AveragePool: weights that sum to one, unless padding is averaged in as zeros."""
-    padded = (
-        op.text("auto_pad", "NOTSET").startswith("SAME")
-        or any(op.integers("pads") or ())
-        or op.integer("ceil_mode", 0)
-    )
+    padded = op.pads is None or any(op.pads) or op.integer("ceil_mode", 0)
     # With count_include_pad the zeros of the padding are averaged in, and those of ceil_mode, too.
     # Without it the pool divides by the number of real elements, and any shift passes.
     if affine.has_shift and padded and op.integer("count_include_pad", 0):

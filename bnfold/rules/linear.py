@@ -294,10 +294,9 @@ def convolution(op: Operator) -> Linear:
     """Conv: W is [Cout, Cin/g, k…]; reads zeros where it pads."""
     shape, groups = _kernel(op)
     border = Border.NOTHING
-    auto_pad = op.text("auto_pad", "NOTSET")
-    if auto_pad.startswith("SAME"):
+    if op.pads is None:
         border = Border.NOTHING if prod(shape[2:]) == 1 else Border.NEVER
-    elif auto_pad != "VALID" and any(op.integers("pads") or ()):
+    elif any(op.pads):
         border = Border.ZEROS
     return Linear(1, 0, 2, groups, "OI", 1, 1, shape[0], shape[1] * groups, border)
 

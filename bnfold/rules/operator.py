@@ -173,6 +173,17 @@ class Operator:
             return None
         return tuple(int(v) for v in value)
 
+    @property
+    def pads(self) -> tuple[int, ...] | None:
+        """The pads that a window states, () for none; None where sizes decide them.
+
+        That is so with an `auto_pad` of `SAME_UPPER` or `SAME_LOWER`.
+        """
+        auto_pad = self.text("auto_pad", "NOTSET")
+        if auto_pad.startswith("SAME"):
+            return None
+        return () if auto_pad == "VALID" else self.integers("pads") or ()
+
     def text(self, name: str, default: str) -> str:
         """Return a string attribute."""
         value = self.attributes.get(name)

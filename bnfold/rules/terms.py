@@ -34,8 +34,7 @@ def convolution(op: Operator) -> Term:
 def transposed_convolution(op: Operator) -> Term:
     """ConvTranspose: its kernel, added into the result; no stated size of the result."""
     layout = LINEAR["ConvTranspose"](op)
-    auto_pad = op.text("auto_pad", "NOTSET")
-    if auto_pad.startswith("SAME") or op.integers("output_shape"):
+    if op.pads is None or op.integers("output_shape"):
         raise Refusal(Reason.UNKNOWN_SHAPE, "the size of the result decides the pads")
     window = _window(op, _kernel_shape(op))
     more = op.integers("output_padding") or (0,) * len(window.end)
@@ -134,23 +133,21 @@ def _window(op: Operator, taps: tuple[int, ...]) -> Window:
     strides = op.integers("strides") or (1,) * count
     dilations = op.integers("dilations") or (1,) * count
     window = Window(taps, strides, dilations, (0,) * count, (0,) * count)
-    auto_pad = op.text("auto_pad", "NOTSET")
-    if auto_pad.startswith("SAME"):
-        return _same(op, window, at_the_end=auto_pad == "SAME_UPPER")
-    pads = op.integers("pads") or (0,) * (2 * count)
-    if auto_pad == "VALID":
-        return window
+    if op.pads is None:
+        return _same(op, window)
+    pads = op.pads or (0,) * (2 * count)
     if len(pads) != 2 * count or min(len(strides), len(dilations)) != count:
         raise Refusal(Reason.INVALID_NODE, f"{count} axes, pads {list(pads)}")
     return replace(window, begin=pads[:count], end=pads[count:])
 
 
-def _same(op: Operator, window: Window, *, at_the_end: bool) -> Window:
+def _same(op: Operator, window: Window) -> Window:
     """Return a window whose pads make ⌈n / stride⌉ elements of n; the odd one goes to one side.
 
     With stride 1 these are k − 1, whatever n is.
     """
     begin, end = [], []
+    at_the_end = op.text("auto_pad", "") == "SAME_UPPER"
     for axis, (stride, extent) in enumerate(zip(window.strides, window.extent, strict=True)):
         size = op.required(0).size(_SPATIAL + axis) if stride > 1 else 1
         total = max((-(-size // stride) - 1) * stride + extent - size, 0)
