@@ -1,4 +1,4 @@
-"""When Python looks for garbage: not while modules are imported."""
+"""When Python looks for garbage: not while modules are imported, nor in the end."""
 
 import gc
 
@@ -16,3 +16,11 @@ def resume_collecting() -> None:
     if not gc.isenabled():
         gc.freeze()
         gc.enable()
+
+
+def leave_uncollected() -> None:
+    """Keep the collector from what is there when the process ends.
+
+    Measured: it would take an eighth of the time of a fold of 45 MB.
+    """
+    gc.freeze()
