@@ -57,7 +57,9 @@ _FURTHER = {
     metavar="DIR",
     help="Write the folded models into this folder, under their own names; it is made if need be.",
 )
-@click.option("--in-place", is_flag=True, help="Replace the model by the folded one.")
+@click.option(
+    "--in-place", is_flag=True, help="Replace the model by the folded one, links to it once."
+)
 @click.option(
     "--check", is_flag=True, help="Say what would be folded; write no model, verify nothing."
 )
@@ -89,7 +91,8 @@ _FURTHER = {
     "--take-apart",
     multiple=True,
     metavar="NAME",
-    help="Fold into a composite ('bnfold ops' lists them; 'all') for runtimes that know it not.",
+    help="Fold into a composite ('bnfold ops' lists them; 'all'), in capitals or not, for runtimes"
+    " that know it not.",
 )
 @click.option(
     "--keep-overridable",

@@ -26,7 +26,7 @@ from bnfold.reports.report_file import ReportFile, is_page
 def run(models: Sequence[Path], options: dict[str, Any]) -> int:
     """Fold the models, print and report what becomes of each, and return the exit code."""
     request = Request(options["output"], options["directory"], _how(options))
-    sources = find_sources(models, request.directory)
+    sources = find_sources(models, request.directory, in_place=request.how.in_place)
     require_explainable(sources, request)
     if options["report"] is not None:
         files = files_of(sources, request)

@@ -73,7 +73,9 @@ class Sources:
         return tuple(source.path for source in self.models)
 
 
-def find_sources(named: Sequence[Path], directory: Path | None = None) -> Sources:
+def find_sources(
+    named: Sequence[Path], directory: Path | None = None, *, in_place: bool = False
+) -> Sources:
     """Return the models that are named, those in folders, and those that match patterns.
 
     A folder that cannot be looked into is among them, as refused: its models were meant, too.
@@ -82,6 +84,7 @@ def find_sources(named: Sequence[Path], directory: Path | None = None) -> Source
         named: Files, folders, and patterns as `zoo/**/*.onnx` where no file is called so.
         directory: The folder that the folded models go to; what a folder or a pattern has in there
             was made by an earlier run.
+        in_place: Models are replaced, so that links in folders to one model stand for it once.
 
     Raises:
         RequestError: A folder holds no model, or nothing matches a pattern.
@@ -102,8 +105,17 @@ def find_sources(named: Sequence[Path], directory: Path | None = None) -> Source
             why = "this folder holds no .onnx file" if folder == path else "no file is called so"
             raise RequestError(f"{called(path)}: {why}")
         passed_over += len(within) - len(originals)
-        found += [Source(file, file.relative_to(folder)) for file in originals]
+        chosen = _without_links(originals, found) if in_place else originals
+        found += [Source(file, file.relative_to(folder)) for file in chosen]
     return Sources(tuple(found), passed_over)
+
+
+def _without_links(files: Sequence[Path], found: Sequence[Source]) -> Iterator[Path]:
+    """Leave out files of a folder that lead to models found before under other names."""
+    first = {_real(source.path): source.path for source in found}
+    for file in files:
+        if first.setdefault(_real(file), file) == file:
+            yield file
 
 
 def refused_pipe(path: Path) -> str:

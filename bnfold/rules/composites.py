@@ -198,15 +198,17 @@ COMPOSITES: Final[Sequence[CompositeRow]] = (
 
 
 def checked_names(names: Iterable[str]) -> frozenset[str]:
-    """Return names of composites, once each.
+    """Return names of composites as the tables have them, once each; capitals do not matter.
 
     Raises:
         RequestError: There is no composite of a name, or it is one name and no collection.
     """
     if isinstance(names, str):
         raise RequestError(f"take_apart is a collection of names, not {names!r}")
-    known = [*(row.name for row in COMPOSITES), EVERY_COMPOSITE]
-    for name in names:
-        if name not in known:
-            raise RequestError(f"no composite is called {name!r}; there are {', '.join(known)}")
-    return frozenset(names)
+    known = {name.lower(): name for name in (*(row.name for row in COMPOSITES), EVERY_COMPOSITE)}
+    chosen = {name: known.get(name.lower()) for name in names}
+    for name, meant in chosen.items():
+        if meant is None:
+            there_are = ", ".join(known.values())
+            raise RequestError(f"no composite is called {name!r}; there are {there_are}")
+    return frozenset(meant for meant in chosen.values() if meant is not None)

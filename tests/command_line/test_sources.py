@@ -146,3 +146,14 @@ def test_a_folded_model_is_what_it_was(tmp_path: Path) -> None:
 
 def test_models_of_this_project_are_found() -> None:
     assert len(find_sources([MODELS]).models) == len(list(MODELS.glob("*.onnx")))
+
+
+def test_links_to_one_model_replace_it_once(tmp_path: Path) -> None:
+    zoo = tmp_path / "zoo"
+    zoo.mkdir()
+    model_in(zoo, "kept", as_name="a.onnx")
+    (zoo / "link.onnx").symlink_to("a.onnx")
+    done = run("zoo", "--in-place", "--no-verify", cwd=tmp_path)
+    assert (done.code, done.err) == (0, "")
+    assert (zoo / "link.onnx").is_symlink()
+    assert run("zoo", "--check", cwd=tmp_path).code == 0

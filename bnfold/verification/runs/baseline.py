@@ -18,7 +18,7 @@ from bnfold.verification.dtypes import Array
 from bnfold.verification.options import VerifyOptions, enough_time
 from bnfold.verification.proof.drawing import random_outputs
 from bnfold.verification.runs.compare import is_telling
-from bnfold.verification.runs.feeds import generated, of_other_sizes
+from bnfold.verification.runs.feeds import generated, of_other_sizes, too_large
 from bnfold.verification.runs.inputs import Feed, InputSpec, input_specs, shape_of, shape_text
 from bnfold.verification.runs.jitter import jittered_feeds, jittered_weights
 from bnfold.verification.runs.loadable import runnable
@@ -206,6 +206,9 @@ class Originals:
 
         The refusal is the one of the likeliest inputs.
         """
+        large = too_large(self._specs) if self.options.inputs is None else None
+        if refusal is None and large is not None and large.dims is not None:
+            return CannotRunError(f"input {large.name!r} of {shape_text(large.dims)} is too large")
         free = [
             spec for spec in self._specs
             if spec.name not in self.options.shapes

@@ -55,6 +55,11 @@ def generated(
             ]
 
 
+def too_large(specs: Sequence[InputSpec]) -> InputSpec | None:
+    """Return an input that is too large to be made up even where all free lengths are 1."""
+    return next((spec for spec in specs if _volume(spec, {}) > _VOLUME), None)
+
+
 def of_other_sizes(
     specs: Sequence[InputSpec],
     shapes: Mapping[str, tuple[int, ...]],

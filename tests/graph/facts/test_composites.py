@@ -422,7 +422,7 @@ def test_no_two_composites_have_a_node_in_common() -> None:
     assert len(found) == 3 * 4
 
 
-@pytest.mark.parametrize("names", [("hard-swish",), ("all",)])
+@pytest.mark.parametrize("names", [("hard-swish",), ("Hard-Swish",), ("all",), ("ALL", "all")])
 def test_a_composite_is_taken_apart_where_that_is_asked_for(names: tuple[str, ...]) -> None:
     model = made(transformer.hard_swish)
     assert not bnfold.fold(model).folds
