@@ -5,6 +5,7 @@ wrong the other must not repeat. They have in common the names of the operators 
 that tells which name is missing.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from enum import Enum, auto
 from typing import NamedTuple
@@ -15,11 +16,13 @@ import onnx
 from bnfold.frozen import frozen
 from bnfold.verification.dtypes import Array
 from bnfold.verification.operators import (
+    bending,
     chunks,
     contraction,
     deformable,
     demands,
     elementwise,
+    intervals,
     kernels,
     linear_rules,
     magnitude,
@@ -28,6 +31,7 @@ from bnfold.verification.operators import (
     resizing,
 )
 from bnfold.verification.operators.demands import Demand
+from bnfold.verification.operators.intervals import ANY, FROM_ZERO, Range
 from bnfold.verification.operators.magnitude import Rule
 from bnfold.verification.operators.node import Attributes, Call, Inputs, needed
 from bnfold.verification.operators.weights import KERNEL, MATRIX, TRANSPOSED_KERNEL, Weight
@@ -74,11 +78,25 @@ class Indexes(NamedTuple):
         places: The input that holds them.
         within: The input in which they are places.
         axis: The attribute that says along which axis; without it, it is the first one.
+        several: Whether each place is a list, of places along several axes from that one on.
     """
 
     places: int
     within: int
     axis: str = ""
+    several: bool = False
+
+
+class Cell(NamedTuple):
+    """A recurrent cell.
+
+    Attributes:
+        gates: How many gates it has.
+        activations: Its functions for each direction, in lower case, where it states none.
+    """
+
+    gates: int
+    activations: tuple[bytes, ...]
 
 
 @frozen
@@ -97,7 +115,11 @@ class Row:
         window: How its window goes over the input, if it has one.
         scale_matters: No factor of what enters becomes one of what it makes.
         separates_channels: No channel is lost in it or mixed with another.
-        never_negative: It makes nothing below zero.
+        lies: Between which numbers its output lies whatever enters.
+        range_from: Tells that from the ranges of its inputs; see `range_rule`.
+        clamping: Tells which bounds it keeps a tensor between, if it does.
+        keeps_positive: It gives back every number that is not negative as it is.
+        bends: Tells where its function bends; without that, it does not, or nobody asks.
         adds: It adds up its operands, or takes them away.
         multiplies: Both of its operands may vary, and their errors add up.
         normalizes: It is a batch normalization, which a fold takes away.
@@ -115,11 +137,21 @@ class Row:
             number of elements in its output.
         neutral: The constant that as its second operand gives back the first.
         commutes: Its two operands may change places.
+        turned: What says of two operands that change places what it says of them.
+        equal_as_less: Of a comparison: it says of equal operands what it says where the first one
+            is less.
         changed_in: Opsets that let it compute something else in some cases, though what it is given
             be said in the same way.
         choice: Which of its outputs holds the indices that it has chosen, if the margin of that
             choice can be computed.
         indexes: Which of its inputs holds places in which other one, along which axis.
+        axis: Which of its inputs holds an axis of the first one, if one does.
+        more_axes: How many more axes those have that it states axes of than the first input; None
+            where they are others.
+        scaled_along: The axis that it states is that of a scale for each channel.
+        along_one_axis_from: From which version on it goes along the axis that it states, before
+            along all from that one on, if it does so.
+        cell: The recurrent cell that it is, if it is one.
         scales: Says which of its inputs multiplies lengths, if one does.
         in_chunks: How its output is computed chunk by chunk; see `chunk_rule`.
     """
@@ -133,7 +165,11 @@ class Row:
     window: Window | None = None
     scale_matters: bool = False
     separates_channels: bool = False
-    never_negative: bool = False
+    lies: Range = ANY
+    range_from: intervals.Rule | None = None
+    clamping: intervals.Clamping | None = None
+    keeps_positive: bool = False
+    bends: bending.Rule | None = None
     adds: bool = False
     multiplies: bool = False
     normalizes: bool = False
@@ -148,9 +184,16 @@ class Row:
     decides: bool = False
     neutral: float | None = None
     commutes: bool = False
+    turned: str = ""
+    equal_as_less: bool = False
     changed_in: tuple[int, ...] = ()
     choice: int | None = None
     indexes: Indexes | None = None
+    axis: int | None = None
+    more_axes: int | None = 0
+    scaled_along: bool = False
+    along_one_axis_from: int | None = None
+    cell: Cell | None = None
     scales: Callable[[int], int] | None = None
     in_chunks: chunks.Rule | None = None
 
@@ -175,6 +218,18 @@ class Row:
         if self.in_chunks is None and self.is_elementwise and self.of_type_alone is None:
             return chunks.elementwise
         return self.in_chunks
+
+    @property
+    def never_negative(self) -> bool:
+        """Whether it makes nothing below zero."""
+        return self.lies[0] >= 0
+
+    @property
+    def range_rule(self) -> intervals.Rule | None:
+        """How its range follows from those of its inputs; None where it does not."""
+        if self.range_from is None and self.kind is Kind.MOVEMENT and not self.brings_in:
+            return intervals.of_first
+        return self.range_from
 
     @property
     def keeps_numbers(self) -> bool:
@@ -242,28 +297,24 @@ def _sum(
     linear_map: linear_rules.Rule,
     *,
     commutes: bool = False,
+    range_from: intervals.Rule | None = None,
 ) -> Row:
     return Row(
         Kind.AFFINE, rule, elementwise.binary(operator), linear_map=linear_map,
-        separates_channels=True, adds=True, neutral=0.0, commutes=commutes,
+        separates_channels=True, range_from=range_from, adds=True, neutral=0.0, commutes=commutes,
     )  # fmt: skip
 
 
-def _activation(
-    rule: Rule,
-    kernel: Kernel | None = None,
+def _bent(
+    slope: float | str,
+    lies: Range = ANY,
     *,
-    never_negative: bool = False,
+    kept: tuple[str, ...] = (),
+    bends: bending.Rule | None = None,
 ) -> Row:
     return Row(
-        Kind.ELEMENTWISE, rule, kernel, separates_channels=True, never_negative=never_negative
-    )
-
-
-def _bent(slope: float | str, *, never_negative: bool = False, kept: tuple[str, ...] = ()) -> Row:
-    return Row(
         Kind.ELEMENTWISE, magnitude.no_steeper(slope), scale_matters=True, separates_channels=True,
-        never_negative=never_negative, kept=kept,
+        lies=lies, kept=kept, bends=bends,
     )  # fmt: skip
 
 
@@ -272,13 +323,14 @@ def _pool(
     window: Window | None = None,
     *,
     linear_map: linear_rules.Rule | None = None,
-    never_negative: bool = False,
+    lies: Range = ANY,
+    range_from: intervals.Rule | None = None,
     changed_in: tuple[int, ...] = (),
 ) -> Row:
     return Row(
         Kind.COMBINATION, magnitude.alike, kernel, linear_map=linear_map,
         demand=demands.of_window, window=window, separates_channels=True,
-        never_negative=never_negative, changed_in=changed_in,
+        lies=lies, range_from=range_from, changed_in=changed_in,
     )  # fmt: skip
 
 
@@ -289,15 +341,16 @@ def _normalization(lay: normalizing.Lay, *, changed_in: tuple[int, ...] = ()) ->
     )  # fmt: skip
 
 
-_NOT_NEGATIVE = Row(Kind.ELEMENTWISE, never_negative=True)
+_NOT_NEGATIVE = Row(Kind.ELEMENTWISE, lies=FROM_ZERO)
 _PASSED_ON = Row(
     Kind.AFFINE, magnitude.alike, _of_data(lambda x: x), linear_map=linear_rules.unchanged,
-    separates_channels=True,
+    separates_channels=True, range_from=intervals.of_first,
 )  # fmt: skip
 _REARRANGED = Row(Kind.MOVEMENT, magnitude.alike, separates_channels=True)
 _PICKED = Row(Kind.MOVEMENT, magnitude.alike)
-_REDUCED = Row(Kind.COMBINATION, magnitude.alike)
-_NORM = Row(Kind.COMBINATION, magnitude.alike, never_negative=True)
+_AVERAGED = Row(Kind.COMBINATION, magnitude.alike, range_from=intervals.not_negative_as_first)
+_NORM = Row(Kind.COMBINATION, magnitude.alike, lies=FROM_ZERO)
+_AS_IT_IS_ABOVE_ZERO = Row(keeps_positive=True, bends=bending.at_zero)
 
 TABLE: Mapping[str, Row] = {
     # linear maps
@@ -327,22 +380,25 @@ TABLE: Mapping[str, Row] = {
         linear_map=linear_rules.normalization, demand=demands.of_normalization,
         separates_channels=True, normalizes=True, in_chunks=chunks.per_channel,
     ),
-    "Add": _sum(np.add, magnitude.alike, linear_rules.total, commutes=True),
+    "Add": _sum(
+        np.add, magnitude.alike, linear_rules.total, commutes=True,
+        range_from=intervals.not_negative_as_all,
+    ),
     "Sub": _sum(np.subtract, magnitude.as_by("Add"), linear_rules.difference),
     "Sum": Row(
         Kind.AFFINE, magnitude.alike, linear_map=linear_rules.total, separates_channels=True,
-        adds=True,
+        range_from=intervals.not_negative_as_all, adds=True,
     ),
     "Mul": Row(
         Kind.AFFINE, magnitude.alike, elementwise.binary(np.multiply),
-        linear_map=linear_rules.multiple, separates_channels=True, multiplies=True, neutral=1.0,
-        commutes=True,
+        linear_map=linear_rules.multiple, separates_channels=True,
+        range_from=intervals.not_negative_as_all, multiplies=True, neutral=1.0, commutes=True,
     ),
     "Div": Row(
         Kind.AFFINE, magnitude.quotient, elementwise.division, linear_map=linear_rules.quotient,
         separates_channels=True, neutral=1.0,
     ),
-    "Mod": Row(Kind.ELEMENTWISE, changed_in=(28,)),
+    "Mod": Row(Kind.ELEMENTWISE, bends=bending.among_operands, changed_in=(28,)),
     "Neg": Row(
         Kind.AFFINE, magnitude.passes, _of_data(np.negative), linear_map=linear_rules.opposite,
         separates_channels=True,
@@ -362,38 +418,59 @@ TABLE: Mapping[str, Row] = {
         separates_channels=True, of_type_alone=1, casts=True,
     ),
     # elementwise, but no affine
-    "Relu": _activation(
-        magnitude.closed_below, _of_data(lambda x: np.maximum(x, 0)), never_negative=True
+    "Relu": Row(
+        Kind.ELEMENTWISE, magnitude.closed_below, _of_data(lambda x: np.maximum(x, 0)),
+        separates_channels=True, lies=FROM_ZERO, clamping=intervals.above_zero,
+        keeps_positive=True,
     ),
     "LeakyRelu": Row(
-        Kind.ELEMENTWISE, magnitude.two_slopes, separates_channels=True, kept=("alpha",)
+        Kind.ELEMENTWISE, magnitude.two_slopes, separates_channels=True, keeps_positive=True,
+        bends=bending.at_zero, kept=("alpha",),
     ),
     "PRelu": Row(
-        Kind.ELEMENTWISE, magnitude.two_slopes, separates_channels=True, parameters=(1,),
-        kept=(1,), changed_in=(7,),
+        Kind.ELEMENTWISE, magnitude.two_slopes, separates_channels=True,
+        bends=bending.at_zero, parameters=(1,), kept=(1,), changed_in=(7,),
     ),
     "Clip": Row(
         Kind.ELEMENTWISE, magnitude.between_bounds, elementwise.clip, separates_channels=True,
-        brings_in=True, parameters=(1, 2),
+        clamping=intervals.between_bounds, brings_in=True, parameters=(1, 2),
     ),
-    "Abs": _activation(magnitude.passes, _of_data(np.abs), never_negative=True),
-    "Max": Row(Kind.ELEMENTWISE, magnitude.largest_of(1.0), parameters=(0, 1, 2)),
-    "Min": Row(Kind.ELEMENTWISE, magnitude.largest_of(-1.0), parameters=(0, 1, 2)),
-    "Sigmoid": _bent(0.25, never_negative=True),
-    "Softplus": _bent(1.0, never_negative=True),
-    "HardSigmoid": _bent("alpha", never_negative=True, kept=("alpha", "beta")),
-    **{
-        op_type: _bent(slope)
-        for op_type, slope in (
-            ("Atan", 1.0), ("Erf", 1.13), ("Gelu", 1.13), ("HardSwish", 1.5), ("Mish", 1.1),
-            ("Softsign", 1.0), ("Tanh", 1.0),
-        )
-    },
+    "Abs": Row(
+        Kind.ELEMENTWISE, magnitude.passes, _of_data(np.abs), separates_channels=True,
+        lies=FROM_ZERO, keeps_positive=True, bends=bending.at_zero,
+    ),
+    "Max": Row(
+        Kind.ELEMENTWISE, magnitude.largest_of(1.0), range_from=intervals.of_all,
+        clamping=intervals.above_a_constant, bends=bending.among_operands, parameters=(0, 1, 2),
+    ),
+    "Min": Row(
+        Kind.ELEMENTWISE, magnitude.largest_of(-1.0), range_from=intervals.of_all,
+        clamping=intervals.below_a_constant, bends=bending.among_operands, parameters=(0, 1, 2),
+    ),
+    "Sigmoid": _bent(0.25, (0.0, 1.0)),
+    "Softplus": _bent(1.0, FROM_ZERO),
+    "HardSigmoid": _bent(
+        "alpha", (0.0, 1.0), kept=("alpha", "beta"), bends=bending.hard(0.2, 0.5)
+    ),
+    "HardSwish": _bent(1.5, bends=bending.hard(1 / 6, 0.5)),
+    "Erf": _bent(1.13, (-1.0, 1.0)),
+    "Softsign": _bent(1.0, (-1.0, 1.0)),
+    "Tanh": _bent(1.0, (-1.0, 1.0)),
+    "Atan": _bent(1.0),
+    "Gelu": _bent(1.13),
+    "Mish": _bent(1.1),
     "Exp": _NOT_NEGATIVE,
-    "Softmax": Row(never_negative=True, changed_in=(13,)),
+    "Softmax": Row(lies=(0.0, 1.0), changed_in=(13,), along_one_axis_from=13),
     "Sqrt": _NOT_NEGATIVE,
     "Pow": Row(Kind.ELEMENTWISE, decided_by=(1,)),
-    "Where": Row(Kind.ELEMENTWISE),
+    "Where": Row(Kind.ELEMENTWISE, bends=bending.where_chosen),
+    "Cos": Row(lies=(-1.0, 1.0)),
+    "Sin": Row(lies=(-1.0, 1.0)),
+    "Celu": _AS_IT_IS_ABOVE_ZERO,
+    "Elu": _AS_IT_IS_ABOVE_ZERO,
+    "Selu": Row(bends=bending.at_zero),
+    "ThresholdedRelu": Row(bends=bending.at_alpha),
+    "Shrink": Row(bends=bending.seldom),
     # what moves elements
     "Transpose": Row(
         Kind.MOVEMENT, magnitude.alike, linear_map=linear_rules.turned,
@@ -404,10 +481,11 @@ TABLE: Mapping[str, Row] = {
     ),
     "Flatten": _REARRANGED,
     "Squeeze": _REARRANGED,
-    "Unsqueeze": _REARRANGED,
+    "Unsqueeze": Row(Kind.MOVEMENT, magnitude.alike, separates_channels=True, more_axes=None),
     "Concat": Row(
         Kind.MOVEMENT, magnitude.alike, _of_attributes(elementwise.concatenated),
-        separates_channels=True, keeps_axes=True, in_chunks=chunks.concatenation,
+        separates_channels=True, range_from=intervals.of_all, keeps_axes=True,
+        in_chunks=chunks.concatenation,
     ),
     "Pad": Row(
         Kind.MOVEMENT, magnitude.alike, elementwise.pad, linear_map=linear_rules.zeros_around,
@@ -419,7 +497,10 @@ TABLE: Mapping[str, Row] = {
         counts_elements=True,
     ),
     "Gather": Row(Kind.MOVEMENT, magnitude.alike, indexes=Indexes(1, 0, "axis")),
-    "GatherElements": Row(indexes=Indexes(1, 0, "axis")),
+    **dict.fromkeys(("GatherElements", "ScatterElements"), Row(indexes=Indexes(1, 0, "axis"))),
+    **dict.fromkeys(
+        ("GatherND", "ScatterND"), Row(indexes=Indexes(1, 0, "batch_dims", several=True))
+    ),
     "EmbedLayerNormalization": Row(indexes=Indexes(0, 2)),  # of ONNX Runtime
     "Expand": _PICKED,
     "Tile": _PICKED,
@@ -431,16 +512,21 @@ TABLE: Mapping[str, Row] = {
         _of_attributes(pooling.mean), Window.SLIDING, linear_map=linear_rules.average,
         changed_in=(7, 11, 22),
     ),
-    "LpPool": _pool(_of_attributes(pooling.norm), Window.SLIDING, never_negative=True),
-    "GlobalAveragePool": _pool(_of_data(pooling.global_mean)),
-    "GlobalMaxPool": _pool(_of_data(pooling.global_maximum)),
-    "GlobalLpPool": _pool(_of_attributes(pooling.global_norm), never_negative=True),
-    "ReduceMean": _REDUCED,
-    "ReduceSum": _REDUCED,
-    "ReduceMax": _REDUCED,
+    "LpPool": _pool(_of_attributes(pooling.norm), Window.SLIDING, lies=FROM_ZERO),
+    "GlobalAveragePool": _pool(
+        _of_data(pooling.global_mean), range_from=intervals.not_negative_as_first
+    ),
+    "GlobalMaxPool": _pool(_of_data(pooling.global_maximum), range_from=intervals.of_first),
+    "GlobalLpPool": _pool(_of_attributes(pooling.global_norm), lies=FROM_ZERO),
+    "ReduceMean": _AVERAGED,
+    "ReduceSum": _AVERAGED,
+    "ReduceMax": Row(Kind.COMBINATION, magnitude.alike, range_from=intervals.of_first),
     "ReduceL1": _NORM,
     "ReduceL2": _NORM,
-    "ReduceMin": Row(Kind.COMBINATION, magnitude.as_by("ReduceMax")),
+    "ReduceMin": Row(
+        Kind.COMBINATION, magnitude.as_by("ReduceMax"), range_from=intervals.of_first
+    ),
+    "ReduceSumSquare": Row(lies=FROM_ZERO),
     "LayerNormalization": _normalization(normalizing.last_axes),
     "RMSNormalization": _normalization(normalizing.root_mean_square),
     "InstanceNormalization": _normalization(normalizing.spatial),
@@ -456,22 +542,46 @@ TABLE: Mapping[str, Row] = {
     # what sees shapes only
     "Shape": Row(Kind.SHAPE, kernel=elementwise.shape),
     "Size": Row(Kind.SHAPE, kernel=_of_data(lambda x: np.asarray(x.size, np.int64))),
-    # of which nothing is known but when it changed
+    # recurrent cells, which are taken apart
+    "RNN": Row(cell=Cell(1, (b"tanh",))),
+    "GRU": Row(cell=Cell(3, (b"sigmoid", b"tanh"))),
+    "LSTM": Row(cell=Cell(4, (b"sigmoid", b"tanh", b"tanh"))),
+    # of which nothing is known but when it changed, or what its axes are
+    "OneHot": Row(more_axes=1),
+    **dict.fromkeys(("ConcatFromSequence", "SplitToSequence"), Row(more_axes=None)),
+    "DequantizeLinear": Row(scaled_along=True),
+    "QuantizeLinear": Row(decides=True, scaled_along=True),
+    "CumSum": Row(axis=1),
     "Attention": Row(changed_in=(24, 25)),
     "DFT": Row(changed_in=(20,)),
-    "LogSoftmax": Row(changed_in=(13,)),
+    "LogSoftmax": Row(lies=(-math.inf, 0.0), changed_in=(13,), along_one_axis_from=13),
     "Range": Row(changed_in=(27,)),
     "RoiAlign": Row(changed_in=(16,)),
-    "Scan": Row(changed_in=(9,)),
+    "Scan": Row(changed_in=(9,), more_axes=None),
     # what decides
     "ArgMax": Row(decides=True, choice=0),
     "ArgMin": Row(decides=True, choice=0),
     "TopK": Row(decides=True, choice=1),
-    "Hardmax": Row(decides=True, changed_in=(13,)),
+    "Hardmax": Row(decides=True, changed_in=(13,), along_one_axis_from=13),
+    "Greater": Row(
+        bends=bending.as_greater(turned=False), decides=True, turned="Less", equal_as_less=True
+    ),
+    "Less": Row(bends=bending.as_greater(turned=True), decides=True, turned="Greater"),
+    "GreaterOrEqual": Row(
+        bends=bending.as_greater(turned=True), decides=True, turned="LessOrEqual"
+    ),
+    "LessOrEqual": Row(
+        bends=bending.as_greater(turned=False), decides=True, turned="GreaterOrEqual",
+        equal_as_less=True,
+    ),
+    "Equal": Row(bends=bending.where_compared, decides=True),
+    "IsInf": Row(bends=bending.where_compared),
+    "IsNaN": Row(bends=bending.where_compared),
+    "If": Row(bends=bending.where_chosen),
+    "Sign": Row(bends=bending.at_zero, decides=True),
+    **dict.fromkeys(("Ceil", "Floor", "Round"), Row(bends=bending.seldom, decides=True)),
     **dict.fromkeys(
-        ("Ceil", "DynamicQuantizeLinear", "Equal", "Floor", "Greater", "GreaterOrEqual",
-         "Less", "LessOrEqual", "NonMaxSuppression", "NonZero", "QuantizeLinear", "Round", "Sign",
-         "Unique"),
+        ("DynamicQuantizeLinear", "NonMaxSuppression", "NonZero", "Unique"),
         Row(decides=True),
     ),
     # what gives something else each time

@@ -9,6 +9,7 @@ the larger one.
 import math
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import onnx
@@ -16,6 +17,7 @@ from onnx import helper
 
 from bnfold.frozen import frozen
 from bnfold.verification.difference import Difference
+from bnfold.verification.operators.bending import Point
 from bnfold.verification.operators.node import default_domain
 from bnfold.verification.operators.table import Kind, row_of
 from bnfold.verification.proof.identity import Key, content
@@ -25,19 +27,6 @@ from bnfold.verification.proof.scopes import Scope
 from bnfold.verification.proof.unlike import with_article
 
 _Stated = Mapping[str, Any]
-Point = tuple[str, str | float]
-"""A tensor, and another one or a number that it is compared with."""
-
-_AT_ZERO = {"Abs", "Celu", "Elu", "LeakyRelu", "PRelu", "Selu", "Sign"}
-_TURNED = {"Greater": False, "LessOrEqual": False, "Less": True, "GreaterOrEqual": True}
-"""What compares two numbers, and whether they change places where it is told by Greater."""
-_TRUE_OR_FALSE = {"Equal", "IsInf", "IsNaN"}
-_CHOOSES = {"If", "Where"}
-_SELDOM = {"Ceil", "Floor", "Round", "Shrink"}
-"""Of which the ends of what enters show nothing: numbers halfway, and a middle."""
-_OF_SEVERAL = {"Max", "Min", "Mod"}
-_HARD = {"HardSigmoid": (0.2, 0.5), "HardSwish": (1 / 6, 0.5)}
-"""Between 0 and 1 is α x + β, with these by default."""
 _PASSED = {Kind.LINEAR, Kind.AFFINE, Kind.MOVEMENT, Kind.COMBINATION}
 _NEARLY = 1e-6
 _TOLD = 8
@@ -202,42 +191,12 @@ def _points(node: onnx.NodeProto, scope: Scope) -> Iterator[tuple[Key, Point | N
         for side, bound in bounds:
             if bound is not None:
                 yield (side, _identified(scope, bound)), (clamp.operand, bound)
-    elif node.op_type in _HARD:
-        yield from _hard(node, stated)
-    elif node.op_type in _TURNED or node.op_type in _TRUE_OR_FALSE:
-        yield _compared(node, scope), (node.output[0], 0.5)
-    elif node.op_type in _CHOOSES:
-        yield (node.op_type,), (node.input[0], 0.5)
-    elif node.op_type in _SELDOM:
-        yield (node.op_type,), None
-    elif node.input:
-        kind = (node.op_type, *(v for _, v in sorted(stated.items()) if isinstance(v, float | int)))
-        yield from ((kind, (node.input[0], at)) for at in _bounds(node, stated))
+    elif (bends := row_of(node).bends) is not None and node.input:
+        yield from bends(node, stated, partial(_constant, scope))
 
 
-def _bounds(node: onnx.NodeProto, stated: _Stated) -> Sequence[str | float]:
-    """Return what the first input is compared with in an operator of its own kind."""
-    if node.op_type in _AT_ZERO:
-        return (0.0,)
-    if node.op_type == "ThresholdedRelu":
-        return (stated.get("alpha", 1.0),)
-    return node.input[1:] if node.op_type in _OF_SEVERAL else ()
-
-
-def _hard(node: onnx.NodeProto, stated: _Stated) -> Iterator[tuple[Key, Point]]:
-    """Yield where a hard sigmoid bends: where α x + β is 0, and where it is 1."""
-    alpha, beta = _HARD[node.op_type]
-    alpha, beta = stated.get("alpha", alpha), stated.get("beta", beta)
-    if alpha:
-        for level in (0, 1):
-            yield ("hard", float(f"{1 / abs(alpha):.6g}")), (node.input[0], (level - beta) / alpha)
-
-
-def _compared(node: onnx.NodeProto, scope: Scope) -> Key:
-    """Return what identifies a comparison; a > b may be b < a, or a ≤ b that is negated."""
-    read = node.input[::-1] if _TURNED.get(node.op_type) else node.input
-    op_type = "Greater" if node.op_type in _TURNED else node.op_type
-    return (op_type, *(_identified(scope, n) if scope.is_constant(n) else None for n in read))
+def _constant(scope: Scope, name: str) -> object:
+    return _identified(scope, name) if scope.is_constant(name) else None
 
 
 def _behind(scope: Scope, node: onnx.NodeProto) -> str:

@@ -15,19 +15,14 @@ from onnx import helper, numpy_helper
 
 from bnfold.onnx_model.computing import TooLargeError
 from bnfold.verification.dtypes import Array
-from bnfold.verification.operators.node import EvaluationError, default_domain, opset_of
+from bnfold.verification.operators.node import EvaluationError, opset_of
+from bnfold.verification.operators.table import row_of
 from bnfold.verification.proof.scopes import Scope
 
-GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
 WEIGHT, BIAS = 1, 3
 """The inputs of a cell that are W, [directions, gates · hidden, Cin], and its two biases in one."""
 _BROADCASTS = 7
 """The opset from which on an Add broadcasts."""
-
-
-def is_cell(node: onnx.NodeProto) -> bool:
-    """Tell whether a node is a recurrent cell."""
-    return node.op_type in GATES and default_domain(node)
 
 
 def biases(node: onnx.NodeProto, both: Array) -> tuple[Array, Array]:
@@ -38,18 +33,19 @@ def biases(node: onnx.NodeProto, both: Array) -> tuple[Array, Array]:
     """
     first, second = np.split(both.astype(np.float64), 2, axis=1)
     added = np.ones(first.shape[1], bool)
-    if node.op_type == "GRU" and stated(node, "linear_before_reset", 0):
-        added[-(added.size // GATES["GRU"]) :] = False
+    cell = row_of(node).cell
+    if cell is not None and stated(node, "linear_before_reset", 0):
+        added[-(added.size // cell.gates) :] = False
     return first + np.where(added, second, 0.0), np.where(added, 0.0, second) + 0
 
 
 def with_products(scope: Scope) -> Scope:
     """Return a scope with nodes that compute what its cells make of their inputs."""
-    if not any(map(is_cell, scope.nodes)):
+    if not any(row_of(node).cell for node in scope.nodes):
         return scope
     nodes, tensors, products = [], dict(scope.tensors), {}
     for node in scope.nodes:
-        for made in _product(node, scope) if is_cell(node) else ():
+        for made in _product(node, scope) if row_of(node).cell else ():
             if isinstance(made, onnx.TensorProto):
                 tensors[made.name] = made
             else:

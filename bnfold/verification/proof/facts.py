@@ -142,10 +142,11 @@ def table_rows(cone: Cone, constants: Mapping[str, Array]) -> dict[str, int]:
     rows: dict[str, int] = {}
     for node, row in zip(cone.passing, cone.rows, strict=True):
         moved = row.kind is Kind.MOVEMENT or row.casts
-        if row.indexes is not None and node.input[row.indexes.within] in constants:
-            leaf = chosen_by.get(node.input[row.indexes.places])
-            axis = attributes_of(node).get(row.indexes.axis, 0)
-            table = constants[node.input[row.indexes.within]]
+        indexes = row.indexes
+        if indexes and not indexes.several and node.input[indexes.within] in constants:
+            leaf = chosen_by.get(node.input[indexes.places])
+            axis = attributes_of(node).get(indexes.axis, 0)
+            table = constants[node.input[indexes.within]]
             if leaf is not None and table.ndim:
                 rows[leaf] = min(rows.get(leaf, table.shape[axis]), table.shape[axis])
         elif moved and node.input[0] in chosen_by:

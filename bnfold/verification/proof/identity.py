@@ -17,30 +17,17 @@ from bnfold.files.opened import OpenedModel
 from bnfold.verification.dtypes import Array
 from bnfold.verification.operators.demands import Shape
 from bnfold.verification.operators.node import EvaluationError, default_domain
-from bnfold.verification.operators.table import row_named, row_of
+from bnfold.verification.operators.table import Cell, row_named, row_of
 from bnfold.verification.proof.ranges import bounded_anyway
 from bnfold.verification.proof.scopes import Scope
 
 Key = tuple[object, ...]
 
 _Stated = dict[str, onnx.AttributeProto]
-_ALONG_AXES = {"Softmax", "LogSoftmax", "Hardmax"}
-_ALONG_ONE = 13
-"""From this version on they go along one axis, before along all from that one on."""
 _HALF_PIXEL = 16
 """From this version on a RoiAlign may leave out half a pixel, and does so by default."""
 _LINEAR = 20
 """From this version on GridSample calls interpolations by other names."""
-_OF_ONE_AXIS_MORE = {"OneHot"}
-"""Whose axes are those of an output that has one more than the first input."""
-_OF_OTHER_AXES = {"Unsqueeze", "ConcatFromSequence", "SplitToSequence", "Scan"}
-"""Whose axes are not those of the first input."""
-_SCALED_ALONG = {"QuantizeLinear", "DequantizeLinear"}
-"""Whose axis is that of a scale for each channel."""
-_ACTIVATIONS = {
-    "RNN": [b"tanh"], "GRU": [b"sigmoid", b"tanh"], "LSTM": [b"sigmoid", b"tanh", b"tanh"]
-}  # fmt: skip
-"""The functions of a recurrent cell for each direction, where it states none."""
 _SHORT = 64  # bytes that are kept as they are, instead of their digest
 
 
@@ -195,8 +182,9 @@ def settled(
         return [*stated.values()], opset
     shape = shape_of(node.input[0]) if node.input and node.input[0] else None
     rank = None if shape is None else len(shape)
-    if rank is not None and node.op_type not in _OF_OTHER_AXES:
-        stated = _with_axes(node, stated, rank)
+    more = row_of(node).more_axes
+    if rank is not None and more is not None:
+        stated = _with_axes(node, stated, rank + more)
     opset = _in_newer_words(node.op_type, stated, opset, rank)
     return [*stated.values()], opset
 
@@ -205,21 +193,22 @@ def _moot(
     node: onnx.NodeProto, stated: _Stated, shape_of: Callable[[str], Shape | None]
 ) -> Iterator[str]:
     """Yield the attributes of which nothing depends for such inputs."""
-    if node.op_type in _SCALED_ALONG and "axis" in stated and len(node.input) > 1:
+    if row_of(node).scaled_along and "axis" in stated and len(node.input) > 1:
         blocks = stated.get("block_size")
         if shape_of(node.input[1]) in {(), (1,)} and not (blocks and blocks.i):
             yield "axis"
-    if node.op_type in _ACTIVATIONS and not any(a.ref_attr_name for a in node.attribute):
-        yield from _moot_in_a_cell(node, stated, shape_of)
+    cell = row_of(node).cell
+    if cell is not None and not any(a.ref_attr_name for a in node.attribute):
+        yield from _moot_in_a_cell(node, cell, stated, shape_of)
 
 
 def _moot_in_a_cell(
-    node: onnx.NodeProto, stated: _Stated, shape_of: Callable[[str], Shape | None]
+    node: onnx.NodeProto, cell: Cell, stated: _Stated, shape_of: Callable[[str], Shape | None]
 ) -> Iterator[str]:
     """Yield what a recurrent cell does anyway: its usual functions, as many states as it has."""
     functions = stated["activations"].strings if "activations" in stated else ()
     both = "direction" in stated and stated["direction"].s == b"bidirectional"
-    usual = _ACTIVATIONS[node.op_type] * (1 + both)
+    usual = [*cell.activations] * (1 + both)
     if not functions or [function.lower() for function in functions] == usual:
         yield from stated.keys() & {"activations", "activation_alpha", "activation_beta"}
     inner = shape_of(node.input[2]) if len(node.input) > 2 else None  # noqa: PLR2004
@@ -240,7 +229,6 @@ def _counted(op_type: str, attribute: onnx.AttributeProto, rank: int) -> onnx.At
         return attribute
     plain = onnx.AttributeProto()
     plain.CopyFrom(attribute)
-    rank += op_type in _OF_ONE_AXIS_MORE
     if attribute.type == onnx.AttributeProto.INT:
         plain.i += rank if plain.i < 0 else 0
         return plain
@@ -259,8 +247,9 @@ def _in_newer_words(op_type: str, stated: _Stated, opset: int, rank: int | None)
         stated["mode"] = mode = deepcopy(stated["mode"])
         mode.s = {b"bilinear": b"linear", b"bicubic": b"cubic"}.get(mode.s, mode.s)
         return _LINEAR
-    if op_type in _ALONG_AXES and rank is not None and stated["axis"].i == rank - 1:
-        return max(opset, _ALONG_ONE)
+    along_one = row_named(op_type).along_one_axis_from
+    if along_one and rank is not None and stated["axis"].i == rank - 1:
+        return max(opset, along_one)
     return opset
 
 
@@ -290,7 +279,8 @@ def unchanged_operand(
 def _untyped(scope: Scope, name: str) -> str:
     """Return what a tensor is but for its type: 0 and 1 are themselves in any."""
     node, _ = scope.producers.get(name, (None, 0))
-    return str(node.input[0]) if node is not None and node.op_type == "CastLike" else name
+    casts = node is not None and row_of(node).of_type_alone is not None
+    return str(node.input[0]) if node is not None and casts else name
 
 
 def _is_all(scope: Scope, name: str, number: float, shape: Shape | None) -> bool:

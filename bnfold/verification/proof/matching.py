@@ -30,6 +30,7 @@ from bnfold.region import ScopePath
 from bnfold.verification.dtypes import Array
 from bnfold.verification.operators.demands import Shape
 from bnfold.verification.operators.node import EvaluationError, default_domain
+from bnfold.verification.operators.table import row_of
 from bnfold.verification.proof.cells import with_products
 from bnfold.verification.proof.drawing import Drawing
 from bnfold.verification.proof.evaluations import is_another_evaluation
@@ -42,7 +43,7 @@ from bnfold.verification.proof.identity import (
     unchanged_operand,
     version_of,
 )
-from bnfold.verification.proof.operands import TURNED_ROUND, settled_operands
+from bnfold.verification.proof.operands import settled_operands
 from bnfold.verification.proof.scopes import Scope, function_scope, graph_scope
 
 _SMALL = 1 << 10  # elements
@@ -290,8 +291,9 @@ class Matcher:
         function = self._function(numbered, node, domain)
         stated, opset = self.settled(numbered, node)
         op_type = node.op_type
-        if not (domain or function) and op_type in TURNED_ROUND:
-            op_type, inputs = TURNED_ROUND[op_type], inputs[::-1]
+        turned = "" if function else row_of(node).turned
+        if turned and turned < op_type:
+            op_type, inputs = turned, inputs[::-1]
         what = function or version_of(op_type, domain, opset)
         attributes = tuple(
             self._attribute(numbered, node, attribute)

@@ -36,8 +36,6 @@ _ALL = 1 << 30
 """The most nodes of a cone: any number."""
 _BROADCASTING = 7
 """From this version on shapes are broadcast as in NumPy."""
-_ORDERING = {"Greater": True, "LessOrEqual": True, "Less": False, "GreaterOrEqual": False}
-"""What compares two numbers, and whether equal ones count as what is not greater."""
 _SHOWN_BY_SHAPES = {"keepdims"}
 """Attributes of which nothing depends but the shape of the output, so that a run shows them."""
 _Read = tuple[int, ...]
@@ -87,7 +85,7 @@ def _read(matcher: Matcher, numbered: Numbered, node: onnx.NodeProto) -> _Read:
     known = [number for number in read if number is not None]
     if len(known) < len(read):
         return ()
-    return tuple(sorted(known) if node.op_type in _ORDERING else known)
+    return tuple(sorted(known) if row_of(node).turned else known)
 
 
 @frozen
@@ -148,7 +146,7 @@ class _Asked:
 
 def _how(mine: _Asked, theirs: _Asked) -> str:
     """Say what a node states otherwise; nothing where it does not, or where a probe can tell."""
-    if mine.node.op_type in _ORDERING and theirs.node.op_type in _ORDERING:
+    if mine.row.turned and theirs.row.turned:
         return _ordered_otherwise(mine, theirs)
     if not is_alike(mine.node, theirs.node):
         other = mine.row.decides and theirs.row.decides
@@ -174,8 +172,7 @@ def _ordered_otherwise(mine: _Asked, theirs: _Asked) -> str:
     turned = mine.operands != theirs.operands
     second = theirs.node.input[::-1] if turned else theirs.node.input
     said = [*_unlike_constants(mine.scope, theirs.scope, mine.node.input, second)]
-    equal, other = (_ORDERING[asked.node.op_type] for asked in (mine, theirs))
-    if (equal == other) is turned:
+    if (mine.row.equal_as_less == theirs.row.equal_as_less) is turned:
         said.append(f"the original has {with_article(mine.node.op_type)} there")
     return "; ".join(said)
 

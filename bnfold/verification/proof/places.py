@@ -72,7 +72,7 @@ def is_rescaled(scope: Scope, name: str) -> bool:
     """Tell whether all that reads a tensor multiplies it by one number, or divides it by one."""
     readers = [node for node, _ in scope.readers.get(name, ())]
     return bool(readers) and all(
-        node.op_type in {"Mul", "Div"}
+        row_of(node).neutral == 1
         and any(scope.is_constant(n) and _is_single(scope, n) for n in node.input)
         for node in readers
     )

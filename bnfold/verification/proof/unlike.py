@@ -10,6 +10,7 @@ import onnx
 from bnfold.onnx_model.computing import TooLargeError
 from bnfold.verification.dtypes import Array, is_float
 from bnfold.verification.operators.node import EvaluationError
+from bnfold.verification.operators.table import row_of
 from bnfold.verification.proof.identity import attribute_content
 from bnfold.verification.proof.matching import equal_constants
 from bnfold.verification.proof.scopes import Scope
@@ -68,7 +69,7 @@ def casting(scope: Scope, node: onnx.NodeProto) -> str:
 
 def _cast_to(*nodes: onnx.NodeProto) -> str:
     """Return the element type that a Cast makes; nothing of another operator."""
-    casts = (node for node in nodes if node.op_type == "Cast")
+    casts = (node for node in nodes if row_of(node).casts)
     return next((_said(a) for node in casts for a in node.attribute if a.name == "to"), "")
 
 

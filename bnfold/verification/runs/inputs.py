@@ -154,7 +154,7 @@ class _Reader:
     def bound(self, node: onnx.NodeProto, name: str) -> int | None:
         """Return the length of what `name` indexes in `node`."""
         found = row_named(node.op_type).indexes
-        if found is None or len(node.input) <= max(found.places, found.within):
+        if found is None or found.several or len(node.input) <= max(found.places, found.within):
             return None
         if node.input[found.places] != name:
             return None
