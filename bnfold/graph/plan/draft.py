@@ -118,10 +118,6 @@ class Draft:
             return maker if self.view.nodes[maker].outputs[0] == tensor else None
         return self.linear_of_bias.get(maker)
 
-    def linear_output(self, node: int) -> int:
-        """Return the output of a linear node with its bias."""
-        return self.view.nodes[self.bias_nodes.get(node, node)].outputs[0]
-
     def bias_of(self, state: Absorbed) -> int | None:
         """Return the tensor that is the bias of a linear node, if it has one."""
         inputs = self.view.nodes[state.node].inputs
