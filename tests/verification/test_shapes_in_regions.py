@@ -132,6 +132,45 @@ def test_a_bias_expanded_to_the_shape_of_a_large_weight(tmp_path: Path) -> None:
     fold_and_check(tmp_path, made(nodes, [1, 20_000, 1, 2], opset=18, big=20_000), {"x": x})
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("linear", "shape"),
+    [
+        (node("Gemm", ["x", "G"], ["c"]), (900_000, 5)),
+        (node("MatMul", ["x", "G"], ["c"]), (900_000, 5)),
+        (node("Conv", ["x", "W"], ["c"]), (60_000, 3, 5, 5)),
+    ],
+    ids=["nodes of a graph, Gemm", "nodes of a graph, MatMul", "patches"],
+)
+def test_so_many_samples_that_no_probe_holds_all(
+    linear: Node, shape: tuple[int, ...], tmp_path: Path
+) -> None:
+    x = DICE.normal(size=shape).astype(np.float32)
+    fold_and_check(
+        tmp_path, made([linear, bn("c", "n"), node("Relu", ["n"], ["y"])], shape), {"x": x}
+    )
+
+
+def test_numbers_that_differ_between_samples_are_compared_for_all(tmp_path: Path) -> None:
+    each = np.asarray(DICE.uniform(0.5, 1.5, (7, 1)), np.float32)
+    wrong = each.copy()
+    wrong[5] *= 1.001
+
+    def scaled(product: list[Node], numbers: np.ndarray) -> Path:
+        nodes = [*product, constant("each", numbers), node("Mul", ["n", "each"], ["y"])]
+        return write(made(nodes, [7, 5]), tmp_path / f"{len(product)}{numbers[5]}.onnx")
+
+    original = [node("Gemm", ["x", "G"], ["c"]), bn("c", "n")]
+    source, target = scaled(original, each), tmp_path / "folded.onnx"
+    assert bnfold.fold_file(source, target).written
+    folded = load(target)
+    assert bnfold.verify(source, target)
+    for tensor in (a.t for n in folded.graph.node for a in n.attribute if a.name == "value"):
+        tensor.CopyFrom(numpy_helper.from_array(wrong))
+    found = bnfold.verify(source, write(folded, tmp_path / "wrong.onnx"))
+    assert found.verdict is Verdict.FAILED
+
+
 def test_what_only_a_shape_is_taken_of_may_be_any_operator(tmp_path: Path) -> None:
     # Erf lets nothing pass, but its shape tells the Reshape what it tells it.
     nodes = [

@@ -272,6 +272,25 @@ def keeps_samples_apart(cone: Cone) -> bool:
     return _consists_of(cone, lambda row: row.window is not None or row.is_elementwise)
 
 
+def treats_samples_alike(cone: Cone, constants: Mapping[str, Array], rank: int) -> bool:
+    """Tell whether a cone does the same with each sample of tensors of so many axes.
+
+    It does not where a constant holds other numbers for each, or where it multiplies two tensors
+    that vary.
+    """
+    if not (keeps_samples_apart(cone) or is_alike_for_all_shapes(cone)):
+        return False
+    for node, row in zip(cone.passing, cone.rows, strict=True):
+        stored = [constants[name].shape for name in node.input if name in constants]
+        if row.is_linear and len(stored) < sum(map(bool, node.input)) - 1:
+            return False
+        if not row.is_linear and any(
+            len(shape) >= rank and max(shape[: len(shape) - rank + 1]) > 1 for shape in stored
+        ):
+            return False
+    return True
+
+
 def _consists_of(cone: Cone, belongs: Callable[[Row], bool]) -> bool:
     return len(cone.passed) == len(cone.nodes) and all(map(belongs, cone.rows))
 

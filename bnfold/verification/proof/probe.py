@@ -49,6 +49,7 @@ from bnfold.verification.proof.facts import (
     is_only_measured,
     kept,
     scales,
+    treats_samples_alike,
 )
 from bnfold.verification.proof.finding import Finding
 from bnfold.verification.proof.receptive_field import far_counts, reach, steps, tells_apart
@@ -207,6 +208,8 @@ class Search:
         for leaf, shape in known.items():
             if all(is_only_measured(cone, leaf) for cone in (pair.old, pair.new)):
                 demands[leaf] = merged(demands.get(leaf), shape)
+        if len(known) == len(leaves):
+            known |= _of_one_sample(pair, known, demands)
         return cls(pair, leaves, known, demands, seed, free)
 
     def result(self) -> Finding:
@@ -386,6 +389,25 @@ class Search:
             else self.shapes.get(leaf)
             for leaf in self.leaves
         ]
+
+
+def _of_one_sample(
+    pair: Pair, shapes: Mapping[str, Shape], demands: Mapping[str, Shape]
+) -> dict[str, Shape]:
+    """Return the shapes of tensors with many samples with one of them, if that says as much.
+
+    A graph has a hundred thousand nodes, say. What has fewer axes than the others is the same for
+    all samples.
+    """
+    rank = max(map(len, shapes.values()), default=0)
+    many = {
+        leaf: (1, *shape[1:])
+        for leaf, shape in shapes.items()
+        if rank and len(shape) == rank and shape[0] and demands.get(leaf, (None,))[0] is None
+    }
+    sides = (pair.old, pair.old_weights), (pair.new, pair.new_weights)
+    alike = many and all(treats_samples_alike(cone, known.values, rank) for cone, known in sides)
+    return many if alike else {}
 
 
 def _parities(sizes: Mapping[str, Sequence[int]]) -> list[int]:
