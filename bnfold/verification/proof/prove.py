@@ -367,9 +367,12 @@ class _Prover:
     def _named_cones(self, new: Numbered, region: Region, name: str) -> Iterator[tuple[Cone, Cone]]:
         """Yield pairs of cones to compare: cut at the nearest equal tensors, then at the inputs.
 
+        What was probed together with other outputs comes first.
         The nearest are cut anew until both cones of a pair have the same leaves: if one began at a
         tensor and the other at what that tensor is computed from, they could not be compared.
         """
+        if name in self.together:
+            yield self.together[name][:2]
         entering = set(region.inputs) - self.known.integers
         through: set[str] = set()
 
