@@ -471,6 +471,7 @@ TABLE: Mapping[str, Row] = {
     "Selu": Row(bends=bending.at_zero),
     "ThresholdedRelu": Row(bends=bending.at_alpha),
     "Shrink": Row(bends=bending.seldom),
+    **dict.fromkeys(("And", "Not", "Or", "Xor"), Row(Kind.ELEMENTWISE, magnitude.alike)),
     # what moves elements
     "Transpose": Row(
         Kind.MOVEMENT, magnitude.alike, linear_map=linear_rules.turned,

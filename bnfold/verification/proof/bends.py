@@ -8,7 +8,7 @@ the larger one.
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -23,7 +23,7 @@ from bnfold.verification.operators.table import Kind, row_of
 from bnfold.verification.proof.identity import Key, content
 from bnfold.verification.proof.matching import Matcher, Numbered
 from bnfold.verification.proof.ranges import clamp_of, numbers_of
-from bnfold.verification.proof.scopes import Scope
+from bnfold.verification.proof.scopes import Scope, all_read, varying, within
 from bnfold.verification.proof.unlike import with_article
 
 _Stated = Mapping[str, Any]
@@ -131,44 +131,20 @@ def _open(mine: Numbered, others: Numbered) -> list[onnx.NodeProto]:
     They are sought from there back to what both models have.
     """
     scope, known = mine.scope, {*others.numbers.values()}
-    varying = _varying(scope)
+    of_elements = varying(scope)
     pending = [name for name in scope.outputs if mine.numbers.get(name) not in known]
     seen, nodes = {*pending}, dict[int, onnx.NodeProto]()
     while pending:
         name = pending.pop()
         node, _ = scope.producers.get(name, (None, 0))
-        if node is None or name not in varying:
+        if node is None or name not in of_elements:
             continue
         nodes[scope.places[id(node)]] = node
-        for read in _all_read(node):
+        for read in all_read(node):
             if read not in seen and mine.numbers.get(read) not in known:
                 seen.add(read)
                 pending.append(read)
     return [nodes[place] for place in sorted(nodes)]
-
-
-def _all_read(node: onnx.NodeProto) -> Iterator[str]:
-    """Yield what a node and the graphs in it read of whose elements something depends."""
-    yield from filter(None, row_of(node).elements_of(node))
-    for inner in _within(node):
-        yield from filter(None, inner.input)
-
-
-def _within(node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
-    pending = [a.g for a in node.attribute if a.HasField("g")]
-    while pending:
-        graph = pending.pop()
-        yield from graph.node
-        pending += [a.g for inner in graph.node for a in inner.attribute if a.HasField("g")]
-
-
-def _varying(scope: Scope) -> Collection[str]:
-    """Return the tensors that depend on elements of what enters, and not only on shapes."""
-    varying = {*scope.inputs}
-    for node in scope.nodes:
-        if not varying.isdisjoint(_all_read(node)):
-            varying.update(filter(None, node.output))
-    return varying
 
 
 def _bends(node: onnx.NodeProto, scope: Scope) -> Iterator[Bend]:
@@ -177,7 +153,7 @@ def _bends(node: onnx.NodeProto, scope: Scope) -> Iterator[Bend]:
         if kind[0] in {"at least", "at most"} and kind[1] != 0:  # such are seldom reached
             kind = (*kind, _behind(scope, node))  # noqa: PLW2901
         yield Bend(kind, node, point)
-    for inner in _within(node):
+    for inner in within(node):
         for kind, _ in _points(inner, scope):
             yield Bend(kind, node, None)
 

@@ -297,7 +297,10 @@ def _given(
     slack: float,
 ) -> dict[str, Tracked]:
     """Return the constants and leaves of a cone with their magnitudes."""
-    varying = {name: Tracked(value, np.abs(value), slack=slack) for name, value in leaves.items()}
+    varying = {
+        name: Tracked(value, np.abs(value) if _is_wide(value) else None, slack=slack)
+        for name, value in leaves.items()
+    }
     return {**(weights.tracked() if sizes is None else sizes), **varying}
 
 

@@ -128,7 +128,7 @@ def _kept(
 
 
 def integer_inputs(cone: Cone) -> dict[str, np.dtype[np.generic]]:
-    """Return the dtypes of the leaves that are graph inputs of integers or booleans."""
+    """Return the dtypes of the leaves of an original that are integers or booleans."""
     types = ((leaf, cone.scope.types.get(leaf, 0)) for leaf in cone.leaves)
     return {n: onnx.helper.tensor_dtype_to_np_dtype(t) for n, t in types if t in _WHOLE}
 

@@ -18,32 +18,32 @@ class Known:
 
     Attributes:
         shapes: The shapes that can be inferred, by name.
-        integers: Names of the tensors that are no floats.
+        whole: The element types of the tensors that are no floats, by name.
         free: Whether the inputs may have several shapes.
         seen: Shapes that tensors had when it ran, by name.
         narrowed: A sentence for each input of which the candidate takes less.
     """
 
     shapes: Mapping[str, Shape]
-    integers: frozenset[str]
+    whole: dict[str, int]
     free: bool
     seen: Mapping[str, Shape]
     narrowed: tuple[str, ...]
 
 
-def known_shapes(model: onnx.ModelProto) -> tuple[dict[str, Shape], frozenset[str]]:
-    """Return the shapes that a model states, and the names of tensors that are no floats.
+def known_shapes(model: onnx.ModelProto) -> tuple[dict[str, Shape], dict[str, int]]:
+    """Return the shapes that a model states, and the types of the tensors that are no floats.
 
     Bodies of If, Loop and Scan are looked into, too. Where several use a name for tensors that
     they make of different shapes, only what these have in common is known.
     """
     shapes: dict[str, Shape] = {}
     unlike: set[str] = set()
-    others: set[str] = set()
+    whole: dict[str, int] = {}
     for value in _values(model.graph):
         tensor = value.type.tensor_type
         if tensor.elem_type not in _FLOATS:
-            others.add(value.name)
+            whole[value.name] = tensor.elem_type
         if not tensor.HasField("shape") or value.name in unlike:
             continue
         shape = tuple(
@@ -57,7 +57,7 @@ def known_shapes(model: onnx.ModelProto) -> tuple[dict[str, Shape], frozenset[st
         elif before != shape:
             pairs = zip(before, shape, strict=True)
             shapes[value.name] = tuple(a if a == b else None for a, b in pairs)
-    return shapes, frozenset(others)
+    return shapes, whole
 
 
 _FLOATS = frozenset(

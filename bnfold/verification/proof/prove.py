@@ -44,7 +44,13 @@ from bnfold.verification.proof.original import Original
 from bnfold.verification.proof.otherwise import stated_otherwise
 from bnfold.verification.proof.pinpoint import Failure
 from bnfold.verification.proof.prober import Prober
-from bnfold.verification.proof.scopes import Scope, all_names, function_name, graph_scope
+from bnfold.verification.proof.scopes import (
+    Scope,
+    all_names,
+    function_name,
+    graph_scope,
+    varying,
+)
 from bnfold.verification.proof.seek import Seeker
 from bnfold.verification.verdict import Probe, ProbeVerdict, Structure
 
@@ -181,7 +187,8 @@ class _Prover:
             copy.CopyFrom(second.proto)
             self.second = replace(second, proto=copy)
             self.in_use = all_names(copy)
-        self.seeker = Seeker(self.prober, self.known.integers, self.in_use)
+        self.integers: Collection[str] = ()
+        self.seeker = Seeker(self.prober, self.in_use)
         self.matcher: Matcher
 
     def prove(self) -> Proof:
@@ -253,11 +260,14 @@ class _Prover:
         self.matcher = Matcher(
             originals, candidates, self._explain, self.in_use, self.known.shapes, self.written
         )
-        self.seeker.begin(self.matcher)
         old_scope, new_scope = (
             with_products(graph_scope(self.first, self.first.proto.graph)),
             with_products(graph_scope(self.second, self.second.proto.graph)),
         )
+        if self.known.whole:
+            old_scope.types |= self.known.whole
+            self.integers = self.known.whole.keys() - varying(old_scope)
+        self.seeker.begin(self.matcher, self.integers)
         old = self.matcher.number(old_scope, None, _inputs(self.first.proto, old_scope.inputs))
         new = self.matcher.number(new_scope, old, _inputs(self.second.proto, new_scope.inputs))
         self.seeker.accuse_multiplied()
@@ -373,11 +383,11 @@ class _Prover:
         """
         if name in self.together:
             yield self.together[name][:2]
-        entering = set(region.inputs) - self.known.integers
+        entering = set(region.inputs).difference(self.integers)
         through: set[str] = set()
 
         def nearest(tensor: str) -> bool:
-            known = tensor not in self.known.integers and self.matcher.same(new, tensor)
+            known = tensor not in self.integers and self.matcher.same(new, tensor)
             return tensor in entering or (known and tensor not in through)
 
         tried: tuple[Cone, Cone] | None = None
@@ -403,7 +413,7 @@ class _Prover:
 
     def _probe_together(self, new: Numbered, region: Region) -> None:
         """Probe the outputs of a region of which not too many operators stand in a row, at once."""
-        entering = set(region.inputs) - self.known.integers
+        entering = set(region.inputs).difference(self.integers)
         names = [
             name
             for name in region.outputs

@@ -8,10 +8,14 @@ import onnx
 from bnfold.onnx_model.computing import TooLargeError
 from bnfold.verification.dtypes import Array
 from bnfold.verification.operators.intervals import ANY, Clamp, Range
-from bnfold.verification.operators.node import EvaluationError
+from bnfold.verification.operators.node import EvaluationError, opset_of
 from bnfold.verification.operators.table import row_of
 from bnfold.verification.proof.scopes import Scope
 
+_FLOATS = frozenset(
+    {onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16,
+     onnx.TensorProto.BFLOAT16}
+)  # fmt: skip
 _DEEPEST = 12
 """Over so many operators a range is looked for."""
 
@@ -67,7 +71,34 @@ def range_of(scope: Scope, name: str, depth: int = _DEEPEST) -> Range:
         return _clamped(home, clamp, range_of(home, clamp.operand, depth - 1))
     row = row_of(node)
     rule = row.range_rule
-    return row.lies if rule is None else rule(_ranges_of_inputs(home, node, depth))
+    found = row.lies if rule is None else rule(_ranges_of_inputs(home, node, depth))
+    return found if found == ANY or _is_of_floats(home, name) else ANY
+
+
+def _is_of_floats(scope: Scope, name: str) -> bool:
+    """Tell whether a tensor is known to be of floats; sums of integers wrap around.
+
+    An operator's output has the type of the input of which its definition says so.
+    """
+    while name in scope.producers:
+        node, index = scope.producers[name]
+        stated = next((a.i for a in node.attribute if a.name == "to"), None)
+        if stated is not None:
+            return stated in _FLOATS
+        try:
+            schema = onnx.defs.get_schema(node.op_type, opset_of(node, scope.opsets), node.domain)
+        except onnx.defs.SchemaError:
+            return False
+        made = schema.outputs[min(index, len(schema.outputs) - 1)]
+        if all("float" in each or "double" in each for each in made.types):
+            return True
+        alike = (read for read, formal in zip(node.input, schema.inputs, strict=False)
+                 if read and formal.type_str == made.type_str)  # fmt: skip
+        name = next(alike, "")
+    if scope.parent is not None and not scope.defines(name):
+        return _is_of_floats(scope.parent, name)
+    stored = scope.tensors.get(name)
+    return (scope.types.get(name, 0) if stored is None else stored.data_type) in _FLOATS
 
 
 def _ranges_of_inputs(scope: Scope, node: onnx.NodeProto, depth: int) -> Iterator[Range]:

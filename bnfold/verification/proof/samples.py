@@ -59,6 +59,8 @@ _LONG = (4, 8)
 """Bytes of such integers."""
 _ANY = 2
 """Samples of integers of any size."""
+_AT_ENDS = 0.05
+"""The part of these that is at an end of the range: the opposite of the least one is itself."""
 _SCATTER = 1009.0
 """A sample is multiplied by this before its fraction is dropped, so that few integers repeat."""
 _NEAR = 61.0
@@ -298,9 +300,17 @@ def of_any_size(
 
 
 def _long(rng: np.random.Generator, shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> Array:
-    """Return integers of all lengths in bits."""
+    """Return integers of all lengths in bits, and some at the ends of the range."""
     whole = rng.integers(0, 256, (*shape, dtype.itemsize), np.uint8).view(dtype)[..., 0]
-    return np.asarray(whole >> rng.integers(0, 8 * dtype.itemsize, shape).astype(dtype))
+    whole = whole >> rng.integers(0, 8 * dtype.itemsize, shape).astype(dtype)
+    ends = rng.choice(_ends(dtype), shape)
+    return np.where(rng.random(shape) < _AT_ENDS, ends, whole)
+
+
+def _ends(dtype: np.dtype[np.generic]) -> Array:
+    """Return the least and the largest integer of a type."""
+    info = np.iinfo(dtype.name)
+    return np.array([info.min, info.max], dtype)
 
 
 def _arrays(

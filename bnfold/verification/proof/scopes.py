@@ -6,7 +6,7 @@ not be repeated by what checks it.
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -53,7 +53,8 @@ class Scope:
         readers: Who of the scope's own nodes reads a tensor, and as which input.
         places: Where a node is in `nodes`, by its `id`.
         owners: The nodes that have subgraphs.
-        types: The element types of a model's inputs by name; empty but for the main graph.
+        types: The element types of the model's inputs by name, and of other tensors of an original
+            that are no floats; empty but for the main graph.
         products: What recurrent cells make of their inputs, by the `id` of each; see `cells`.
     """
 
@@ -328,6 +329,31 @@ def all_names(model: onnx.ModelProto) -> set[str]:
         graphs = [a.g for node in nodes for a in node.attribute if a.HasField("g")]
         nodes = [node for graph in graphs for node in graph.node]
     return names
+
+
+def all_read(node: onnx.NodeProto) -> Iterator[str]:
+    """Yield what a node and the graphs in it read of whose elements something depends."""
+    yield from filter(None, row_of(node).elements_of(node))
+    for inner in within(node):
+        yield from filter(None, inner.input)
+
+
+def within(node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
+    """Yield the nodes of the graphs in a node."""
+    pending = [a.g for a in node.attribute if a.HasField("g")]
+    while pending:
+        graph = pending.pop()
+        yield from graph.node
+        pending += [a.g for inner in graph.node for a in inner.attribute if a.HasField("g")]
+
+
+def varying(scope: Scope) -> set[str]:
+    """Return the tensors that depend on elements of what enters, and not only on shapes."""
+    found = {*scope.inputs}
+    for node in scope.nodes:
+        if not found.isdisjoint(all_read(node)):
+            found.update(filter(None, node.output))
+    return found
 
 
 def function_name(function: onnx.FunctionProto) -> str:

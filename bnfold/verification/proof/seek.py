@@ -74,15 +74,14 @@ class Seeker:
         sought: Those that are broken or multiplied, in the order of computation.
     """
 
-    def __init__(
-        self, prober: Prober, integers: Collection[str], in_use: Collection[str] | None
-    ) -> None:
-        """Let a prober decide; among tensors that are `integers` there may be shapes.
+    def __init__(self, prober: Prober, in_use: Collection[str] | None) -> None:
+        """Let a prober decide.
 
         `in_use` are the names of the candidate's tensors, or None where regions were named: then
         nothing but a shape is sought.
         """
-        self.prober, self.integers, self.in_use = prober, integers, in_use
+        self.prober, self.in_use = prober, in_use
+        self.integers: Collection[str] = ()
         self.zeros: set[str] = set()
         self.matcher: Matcher
         self.found: list[Probe]
@@ -93,9 +92,9 @@ class Seeker:
         self.following: set[tuple[ScopePath, str]]
         self.sought: list[str]
 
-    def begin(self, matcher: Matcher) -> None:
-        """Begin anew, for another numbering of the two models."""
-        self.matcher = matcher
+    def begin(self, matcher: Matcher, integers: Collection[str]) -> None:
+        """Begin anew, for another numbering of the two models; shapes are among `integers`."""
+        self.matcher, self.integers = matcher, integers
         self.found, self.suspects, self.failed_searches = [], [], 0
         self.broken, self.scaled, self.unscaled, self.sought = {}, {}, {}, []
         self.following = set()

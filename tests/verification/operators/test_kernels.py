@@ -13,7 +13,10 @@ from bnfold.verification.operators import kernels
 from bnfold.verification.operators.evaluate import run_node
 from bnfold.verification.operators.node import EvaluationError, UnsupportedError
 
+_TRUTHS = [np.array([False, False, True, True]), np.array([False, True, False, True])]
 CASES: list[tuple[str, list[Any], dict[str, Any]]] = [
+    *((op_type, _TRUTHS, {}) for op_type in ("And", "Or", "Xor")),
+    ("Not", _TRUTHS[:1], {}),
     ("Conv", [(2, 6, 9, 8), (4, 6, 3, 3), (4,)], {"pads": [1, 0, 2, 1], "strides": [2, 1]}),
     ("Conv", [(2, 6, 9, 8), (9, 2, 3, 2)], {"group": 3, "dilations": [2, 3]}),
     ("Conv", [(1, 4, 9, 8), (4, 1, 3, 3), (4,)], {"group": 4, "auto_pad": "SAME_UPPER"}),
