@@ -57,6 +57,10 @@ def verify(original: Path, candidate: Path, **options: Any) -> None:  # noqa: AN
     with one_line_errors(verbose=options["verbose"]):
         check_together(options)
         with interrupts_held_back():
+            if original.is_file() and candidate.is_file():
+                from bnfold.verification.runs.ahead import start_child_ahead
+
+                start_child_ahead()
             from bnfold.command_line.pipes import spoken
         from bnfold.command_line.telling import width
         from bnfold.command_line.text import report_line, verification_text

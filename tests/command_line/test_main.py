@@ -555,6 +555,25 @@ def test_help_imports_no_heavy_library(tmp_path: Path) -> None:
     assert run("--version", cwd=tmp_path).text == f"bnfold, version {bnfold.__version__}\n"
 
 
+def test_the_child_starts_before_heavy_libraries_are_imported(tmp_path: Path) -> None:
+    model_in(tmp_path, "digits")
+    script = (
+        "import subprocess, sys, bnfold.command_line.main\n"
+        "imported, start = [], subprocess.Popen.__init__\n"
+        "def noting(self, args, **words):\n"
+        "    if 'bnfold.verification.runs.child' in args:\n"
+        "        imported.append(sorted({'onnx', 'numpy'} & set(sys.modules)))\n"
+        "    start(self, args, **words)\n"
+        "subprocess.Popen.__init__ = noting\n"
+        "try: bnfold.command_line.main.main()\n"
+        "finally: print(imported)"
+    )
+    for words in (["digits.onnx"], ["verify", "digits.onnx", "digits.folded.onnx"]):
+        result = run_command([sys.executable, "-c", script, *words], cwd=tmp_path)
+        assert result.code == 0
+        assert result.text.splitlines()[-1] == "[[]]"
+
+
 def test_a_gate_for_what_remains(tmp_path: Path) -> None:
     model_in(tmp_path, "kept")  # of five batch normalizations four cannot be folded
     for words in (["-q"], ["--check"], ["--check", "-q"]):
