@@ -208,8 +208,6 @@ class Search:
         for leaf, shape in known.items():
             if all(is_only_measured(cone, leaf) for cone in (pair.old, pair.new)):
                 demands[leaf] = merged(demands.get(leaf), shape)
-        if len(known) == len(leaves):
-            known |= _of_one_sample(pair, known, demands)
         return cls(pair, leaves, known, demands, seed, free)
 
     def result(self) -> Finding:
@@ -259,10 +257,12 @@ class Search:
         # Where the models calculate with known lengths, only those lengths themselves test that.
         step = _UNCUT if apart else math.lcm(steps(old), steps(new))
         both = self.lengths_are_free and not self.pair.is_general
-        return itertools.islice(
-            trials(self.leaves, self.shapes, self.demands, hints, least, step=step, both=both),
-            _TRIALS,
+        one = _of_one_sample(self.pair, self.shapes, self.demands)
+        each = (
+            trials(self.leaves, shapes, self.demands, hints, least, step=step, both=both)
+            for shapes in ([{**self.shapes, **one}] if one else []) + [self.shapes]
         )
+        return itertools.islice(itertools.chain.from_iterable(each), _TRIALS)
 
     def _compared(self, sizes: "Sizes") -> Finding:
         """Return the finding for samples in a batch or, where that fails, for one at a time."""
@@ -399,11 +399,16 @@ def _of_one_sample(
     A graph has a hundred thousand nodes, say. What has fewer axes than the others is the same for
     all samples.
     """
+    if any(leaf not in shapes for leaf in (*pair.old.leaves, *pair.new.leaves)):
+        return {}
     rank = max(map(len, shapes.values()), default=0)
     many = {
         leaf: (1, *shape[1:])
         for leaf, shape in shapes.items()
-        if rank and len(shape) == rank and shape[0] and demands.get(leaf, (None,))[0] is None
+        if rank
+        and len(shape) == rank
+        and (shape[0] or 0) > 1
+        and demands.get(leaf, (None,))[0] is None
     }
     sides = (pair.old, pair.old_weights), (pair.new, pair.new_weights)
     alike = many and all(treats_samples_alike(cone, known.values, rank) for cone, known in sides)
