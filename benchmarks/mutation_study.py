@@ -190,8 +190,8 @@ def network(rng: np.random.Generator, kind: str, dtype: str, depth: int) -> Netw
     graph = helper.make_graph(
         net.nodes,
         "network",
-        [helper.make_tensor_value_info("x", DTYPES[dtype], [1, 3, SIZE, SIZE])],
-        [helper.make_tensor_value_info("y", DTYPES[dtype], [1, 10])],
+        [helper.make_tensor_value_info("x", DTYPES[dtype], ["batch", 3, SIZE, SIZE])],
+        [helper.make_tensor_value_info("y", DTYPES[dtype], ["batch", 10])],
         net.initializers,
     )
     opsets = [helper.make_opsetid("", 15)]
@@ -403,6 +403,19 @@ def ring(case: Case) -> Mutant:
     return Mutant(tensors.model, case.regions, math.inf)
 
 
+def row_cut_off(case: Case) -> Mutant:
+    """Leave out the last row of what is averaged in the end."""
+    tensors = Tensors(case.folded)
+    graph = tensors.model.graph
+    place = next(i for i, n in enumerate(graph.node) if n.op_type == "GlobalAveragePool")
+    whole, names = graph.node[place].input[0], ("starts", "ends", "axes")
+    for name, value in zip(names, (0, -1, 2), strict=True):
+        graph.initializer.append(numpy_helper.from_array(np.array([value], np.int64), name))
+    graph.node[place].input[0] = "cut"
+    graph.node.insert(place, helper.make_node("Slice", [whole, *names], ["cut"]))
+    return Mutant(tensors.model, case.regions, math.inf)
+
+
 def rounded_on_the_way(case: Case) -> Mutant:
     """Round what a Relu makes to bfloat16, and back."""
     tensors = Tensors(case.folded)
@@ -448,6 +461,10 @@ FAULTS: Final[dict[str, Callable[[Case], Mutant]]] = {
     "product scaled": partial(node_replaced, op_type="Gemm", other="Gemm", transB=1, alpha=1.001),
     "kernel with a ring": ring,
     "rounded on the way": rounded_on_the_way,
+    "last row cut off": row_cut_off,
+    "mean over the batch, too": partial(
+        node_replaced, op_type="GlobalAveragePool", other="ReduceMean", axes=[0, 2, 3]
+    ),
 }
 
 
