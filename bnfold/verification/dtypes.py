@@ -6,9 +6,16 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
+
+FLOATS = frozenset(
+    {onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16,
+     onnx.TensorProto.BFLOAT16}
+)  # fmt: skip
+"""The element types of tensors in which networks compute."""
 
 _AT_A_TIME = 1 << 16
 """Elements of large tensors that are looked at together: a processor's cache holds them."""

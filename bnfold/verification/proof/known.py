@@ -8,8 +8,11 @@ import onnx
 from bnfold.files.opened import OpenedModel
 from bnfold.frozen import frozen
 from bnfold.onnx_model.functions import inlined
+from bnfold.verification.dtypes import FLOATS
 from bnfold.verification.operators.demands import Shape
 from bnfold.verification.operators.table import row_of
+
+_MAY_BE_FLOATS = FLOATS | {onnx.TensorProto.UNDEFINED}
 
 
 @frozen
@@ -42,7 +45,7 @@ def known_shapes(model: onnx.ModelProto) -> tuple[dict[str, Shape], dict[str, in
     whole: dict[str, int] = {}
     for value in _values(model.graph):
         tensor = value.type.tensor_type
-        if tensor.elem_type not in _FLOATS:
+        if tensor.elem_type not in _MAY_BE_FLOATS:
             whole[value.name] = tensor.elem_type
         if not tensor.HasField("shape") or value.name in unlike:
             continue
@@ -58,12 +61,6 @@ def known_shapes(model: onnx.ModelProto) -> tuple[dict[str, Shape], dict[str, in
             pairs = zip(before, shape, strict=True)
             shapes[value.name] = tuple(a if a == b else None for a, b in pairs)
     return shapes, whole
-
-
-_FLOATS = frozenset(
-    {onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16,
-     onnx.TensorProto.BFLOAT16, onnx.TensorProto.UNDEFINED}
-)  # fmt: skip
 
 
 def _values(graph: onnx.GraphProto) -> Iterator[onnx.ValueInfoProto]:

@@ -257,12 +257,32 @@ class Search:
         # Where the models calculate with known lengths, only those lengths themselves test that.
         step = _UNCUT if apart else math.lcm(steps(old), steps(new))
         both = self.lengths_are_free and not self.pair.is_general
-        one = _of_one_sample(self.pair, self.shapes, self.demands)
-        each = (
+        tried = (
             trials(self.leaves, shapes, self.demands, hints, least, step=step, both=both)
-            for shapes in ([{**self.shapes, **one}] if one else []) + [self.shapes]
+            for shapes in (*self._of_one_sample(), self.shapes)
         )
-        return itertools.islice(itertools.chain.from_iterable(each), _TRIALS)
+        return itertools.islice(itertools.chain.from_iterable(tried), _TRIALS)
+
+    def _of_one_sample(self) -> Iterator[Mapping[str, Shape]]:
+        """Yield the shapes with one sample of many, if that says as much as all of them.
+
+        A graph has a hundred thousand nodes, say. What has fewer axes than the others is the same
+        for all samples.
+        """
+        if any(leaf not in self.shapes for leaf in self.leaves):
+            return
+        rank = max(map(len, self.shapes.values()), default=0)
+        many = {
+            leaf: (1, *shape[1:])
+            for leaf, shape in self.shapes.items()
+            if len(shape) == rank
+            and any(length is not None and length > 1 for length in shape[:1])
+            and self.demands.get(leaf, (None,))[:1] == (None,)
+        }
+        pair = self.pair
+        sides = (pair.old, pair.old_weights), (pair.new, pair.new_weights)
+        if many and all(treats_samples_alike(cone, w.values, rank) for cone, w in sides):
+            yield {**self.shapes, **many}
 
     def _compared(self, sizes: "Sizes") -> Finding:
         """Return the finding for samples in a batch or, where that fails, for one at a time."""
@@ -389,30 +409,6 @@ class Search:
             else self.shapes.get(leaf)
             for leaf in self.leaves
         ]
-
-
-def _of_one_sample(
-    pair: Pair, shapes: Mapping[str, Shape], demands: Mapping[str, Shape]
-) -> dict[str, Shape]:
-    """Return the shapes of tensors with many samples with one of them, if that says as much.
-
-    A graph has a hundred thousand nodes, say. What has fewer axes than the others is the same for
-    all samples.
-    """
-    if any(leaf not in shapes for leaf in (*pair.old.leaves, *pair.new.leaves)):
-        return {}
-    rank = max(map(len, shapes.values()), default=0)
-    many = {
-        leaf: (1, *shape[1:])
-        for leaf, shape in shapes.items()
-        if rank
-        and len(shape) == rank
-        and (shape[0] or 0) > 1
-        and demands.get(leaf, (None,))[0] is None
-    }
-    sides = (pair.old, pair.old_weights), (pair.new, pair.new_weights)
-    alike = many and all(treats_samples_alike(cone, known.values, rank) for cone, known in sides)
-    return many if alike else {}
 
 
 def _parities(sizes: Mapping[str, Sequence[int]]) -> list[int]:

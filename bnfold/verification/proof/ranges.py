@@ -6,16 +6,12 @@ import numpy as np
 import onnx
 
 from bnfold.onnx_model.computing import TooLargeError
-from bnfold.verification.dtypes import Array
+from bnfold.verification.dtypes import FLOATS, Array
 from bnfold.verification.operators.intervals import ANY, Clamp, Range
 from bnfold.verification.operators.node import EvaluationError, opset_of
 from bnfold.verification.operators.table import row_of
 from bnfold.verification.proof.scopes import Scope
 
-_FLOATS = frozenset(
-    {onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16,
-     onnx.TensorProto.BFLOAT16}
-)  # fmt: skip
 _DEEPEST = 12
 """Over so many operators a range is looked for."""
 
@@ -84,7 +80,7 @@ def _is_of_floats(scope: Scope, name: str) -> bool:
         node, index = scope.producers[name]
         stated = next((a.i for a in node.attribute if a.name == "to"), None)
         if stated is not None:
-            return stated in _FLOATS
+            return stated in FLOATS
         try:
             schema = onnx.defs.get_schema(node.op_type, opset_of(node, scope.opsets), node.domain)
         except onnx.defs.SchemaError:
@@ -98,7 +94,7 @@ def _is_of_floats(scope: Scope, name: str) -> bool:
     if scope.parent is not None and not scope.defines(name):
         return _is_of_floats(scope.parent, name)
     stored = scope.tensors.get(name)
-    return (scope.types.get(name, 0) if stored is None else stored.data_type) in _FLOATS
+    return (scope.types.get(name, 0) if stored is None else stored.data_type) in FLOATS
 
 
 def _ranges_of_inputs(scope: Scope, node: onnx.NodeProto, depth: int) -> Iterator[Range]:

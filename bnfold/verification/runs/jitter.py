@@ -11,17 +11,8 @@ import numpy as np
 import onnx
 
 from bnfold.files.opened import OpenedModel
-from bnfold.verification.dtypes import Array, is_float, unit_roundoff
+from bnfold.verification.dtypes import FLOATS, Array, is_float, unit_roundoff
 from bnfold.verification.operators.table import row_of
-
-_FLOATS = frozenset(
-    {
-        onnx.TensorProto.FLOAT,
-        onnx.TensorProto.DOUBLE,
-        onnx.TensorProto.FLOAT16,
-        onnx.TensorProto.BFLOAT16,
-    }
-)
 
 
 def jittered(values: Array, rng: np.random.Generator) -> Array:
@@ -41,7 +32,7 @@ def jittered_weights(model: OpenedModel, seed: int) -> tuple[dict[str, Any], dic
     own: dict[str, Any] = {}
     overridable: dict[str, Any] = {}
     for tensor in model.proto.graph.initializer:
-        if tensor.data_type in _FLOATS and tensor.name not in exact:
+        if tensor.data_type in FLOATS and tensor.name not in exact:
             place = overridable if tensor.name in inputs else own
             values = model.read(tensor)
             if not are_whole(values):
