@@ -390,6 +390,8 @@ def contraction(op: Operator) -> Linear:
     if len(subscripts.inputs[weight]) != len(shape):
         raise Refusal(Reason.INVALID_NODE, f"{equation}, and a weight of rank {len(shape)}")
     lettered = Lettered.of(subscripts, weight, shape)
+    if not set(subscripts.inputs[weight]) - set(subscripts.output):
+        raise Refusal(Reason.NOT_LINEAR, f"{equation} sums over no axis of its weight")
     if lettered is None:
         raise Refusal(Reason.NOT_LINEAR, f"{equation} is no product with one weight")
     groups, outs, ins = lettered.counts

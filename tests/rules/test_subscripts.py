@@ -98,19 +98,23 @@ def test_affines_of_all_its_channels_go_into_a_weight(equation: str) -> None:
         layout.output_vectors(Affine.along(letters.output.index("b"), y.ndim, DOUBLED, DOUBLED))
 
 
+_NO_SUM, _NO_PRODUCT = "sums over no axis of its weight", "is no product with one weight"
+
+
 @pytest.mark.parametrize(
-    "equation",
+    ("equation", "what_it_lacks"),
     [
-        "bic,bc->bic",  # a product element by element
-        "bic,co->bo",  # a sum over what the matrix does not have
-        "bic,co->bico",  # an outer product
-        "bbc,co->bo",  # a diagonal
-        "bic,cc->bi",  # that of the matrix
-        "bic,de->bic",  # a sum of the matrix alone
+        ("bic,bc->bic", _NO_SUM),  # a product element by element
+        ("bic,co->bo", _NO_PRODUCT),  # a sum over what the matrix does not have
+        ("bic,co->bico", _NO_SUM),  # an outer product
+        ("bbc,co->bo", _NO_PRODUCT),  # a diagonal
+        ("bic,cc->bi", _NO_PRODUCT),  # that of the matrix
+        ("bic,de->bic", _NO_PRODUCT),  # a sum of the matrix alone
     ],
 )
-def test_any_other_equation_is_refused(equation: str) -> None:
+def test_any_other_equation_is_refused(equation: str, what_it_lacks: str) -> None:
     op = operator("Einsum", data(2, 3, 4), _MATRIX, equation=equation.encode())
     with pytest.raises(Refusal) as refused:
         LINEAR["Einsum"](op)
     assert refused.value.obstacle.reason is Reason.NOT_LINEAR
+    assert refused.value.obstacle.detail == f"{equation} {what_it_lacks}"
